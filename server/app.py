@@ -1,0 +1,7 @@
+"""x"""
+
+from server.config import ServerConfig
+
+
+def run(config: ServerConfig) -> None:
+    """y"""

@@ -1,0 +1,87 @@
+"""The engine's loop: plan, forward, sample, commit. Synchronous, and alone with its state.
+
+Knows sequences and a decoder; does not know threads, clocks or clients.
+"""
+
+import logging
+from collections.abc import Callable
+
+from server.engine.decoder import Decoder
+from server.engine.events import Event, Failed
+from server.engine.forward import arrange, forward
+from server.engine.plan import Call, DecodeCall
+from server.engine.sampling import sample
+from server.engine.scheduler import Scheduler
+from server.engine.sequence import Sequence
+from server.errors import Interrupted
+
+log = logging.getLogger(__name__)
+
+MODEL_FAILED = Failed(500, "The model failed on this request")
+
+Deliver = Callable[[list[tuple[int, Event]]], None]
+"""Takes the events of one call, each with its sequence's key."""
+
+
+class EngineCore:
+    """Runs sequences. Each one that was submitted and not cancelled gets one terminal event."""
+
+    def __init__(self, decoder: Decoder, scheduler: Scheduler, deliver: Deliver) -> None:
+        self._decoder = decoder
+        self._scheduler = scheduler
+        self._deliver = deliver
+        self._sequences: dict[int, Sequence] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a step to take."""
+        return self._scheduler.busy
+
+    def submit(self, sequence: Sequence) -> None:
+        """Puts a sequence in the queue; its key must be new."""
+        self._sequences[sequence.key] = sequence
+        self._scheduler.submit(sequence.key, len(sequence.prompt))
+
+    def cancel(self, key: int) -> None:
+        """Ends a sequence without an event; one that is not there has ended by itself."""
+        if self._sequences.pop(key, None):
+            self._scheduler.remove(key)
+
+    def step(self, listen: Callable[[], None]) -> None:
+        """Takes one step. `listen` is called after each call into the model: it may submit and
+        cancel. Raises `Interrupted` if the decoder was interrupted."""
+        plan = self._scheduler.plan()
+        arrange(self._decoder, plan)
+        for call in plan.calls:
+            if sequences := self._alive(call):
+                self._run(call, sequences)
+                listen()
+
+    def _run(self, call: Call, sequences: list[Sequence]) -> None:
+        try:
+            logits = forward(self._decoder, call, sequences)
+        except Interrupted:
+            raise
+        except Exception:
+            log.exception("a call into the model failed: %s", call)
+            self._commit([(sequence, None) for sequence in sequences])
+            return
+        tokens = sample(logits, [sequence.sampler for sequence in sequences])
+        self._commit(list(zip(sequences, tokens, strict=False)))
+
+    def _alive(self, call: Call) -> list[Sequence]:
+        """The call's sequences. Nothing is cancelled between a plan and its decode call, so that
+        one has all of its rows; a prompt may be gone."""
+        keys = call.keys if isinstance(call, DecodeCall) else (call.key,)
+        return [self._sequences[key] for key in keys if key in self._sequences]
+
+    def _commit(self, chosen: list[tuple[Sequence, int | None]]) -> None:
+        """Gives each sequence its token, or its end where there is none, and tells of it."""
+        events: list[tuple[int, Event]] = []
+        for sequence, token in chosen:
+            caused = [MODEL_FAILED] if token is None else sequence.accept(token)
+            events += [(sequence.key, event) for event in caused]
+            if sequence.ended or token is None:
+                self.cancel(sequence.key)
+        if events:
+            self._deliver(events)

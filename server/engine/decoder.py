@@ -1,0 +1,37 @@
+"""What the engine needs of a model: `server.model.session` has it, and so has the tests' fake."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.int64]
+Logits = NDArray[np.float32]
+
+
+class Decoder(Protocol):
+    """A decoder-only model with memory for `slots` sequences of `context` tokens.
+
+    Slots are numbered from 0. Returned logits may be overwritten by the next call.
+    """
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def context(self) -> int: ...
+
+    def prefill(self, slot: int, past: int, tokens: Tokens) -> Logits:
+        """Reads `tokens` [n] after the slot's first `past` ones; the last one's logits [1, V]."""
+
+    def decode(self, tokens: Tokens, pasts: Tokens) -> Logits:
+        """One token for each of the slots 0 to n - 1, after `pasts` [n] others; logits [n, V]."""
+
+    def move(self, source: int, destination: int, length: int) -> None:
+        """Takes the first `length` tokens of a slot to a free one, and frees the source."""
+
+    def release(self, slot: int) -> None:
+        """What the slot holds is no longer needed."""
+
+    def interrupt(self) -> None:
+        """Ends the call under way, and each later one, with `Interrupted`; safe from any thread."""

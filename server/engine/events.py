@@ -1,0 +1,42 @@
+"""What the engine tells a client: any number of `Text`, then exactly one terminal event."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class FinishReason(Enum):
+    """Why a sequence ended by itself."""
+
+    STOP = "stop"
+    """The model ended the text."""
+    LENGTH = "length"
+    """`max_tokens` new tokens, or a full context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Whole characters that one more token brought; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Terminal: the generation is complete."""
+
+    reason: FinishReason
+    prompt_tokens: int
+    generated_tokens: int
+    """Tokens that were chosen, the end-of-text token included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Terminal: the generation cannot go on. `description` is safe to show."""
+
+    code: int
+    """An HTTP status (500 to 599), sent in band."""
+    description: str
+
+
+Event = Text | Finished | Failed

@@ -1,0 +1,42 @@
+"""What one step does, as values: nothing here acts."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SlotMove:
+    """The first `length` tokens of slot `source` go to the free slot `destination`."""
+
+    source: int
+    destination: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeCall:
+    """One token for each of these sequences; the one at index i lies in slot i."""
+
+    keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCall:
+    """Reads tokens `start` to `stop` of a prompt; the `last` such call gives its first token."""
+
+    key: int
+    slot: int
+    start: int
+    stop: int
+    last: bool
+
+
+Call = DecodeCall | PromptCall
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """In this order: slots given back, slots moved, calls into the model."""
+
+    released: tuple[int, ...] = ()
+    moves: tuple[SlotMove, ...] = ()
+    calls: tuple[Call, ...] = ()

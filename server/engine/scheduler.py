@@ -1,0 +1,136 @@
+"""Who runs when, and in which slot. Pure: no clock, no randomness, no arrays, no model.
+
+The slots of decoding sequences are always 0 to n - 1, so that one call over neighbouring memory
+serves them all; prompts lie above them. One prompt at a time is partly read, in order of arrival.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from server.engine.plan import Call, DecodeCall, PromptCall, SlotMove, StepPlan
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBudget:
+    """Prompt tokens that one step may read, 3 at least: of 3, no cut of 2 leaves none alone."""
+
+    alone: int = 512
+    """While nothing is decoding: large calls read fastest."""
+    beside_streams: int = 32
+    """While streams are running: what is read delays each of them by its time."""
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """A sequence, as the scheduler sees it."""
+
+    key: int
+    prompt_tokens: int
+    tokens: int = 0
+    """Tokens whose keys and values the slot holds once what is planned has run."""
+    slot: int = -1
+
+
+class Scheduler:
+    """Call `submit` and `remove` at any time between plans, and `plan` for each step."""
+
+    def __init__(self, slots: int, budget: PromptBudget | None = None) -> None:
+        self._slots = slots
+        self._budget = budget or PromptBudget()
+        self._waiting: deque[_Place] = deque()
+        self._reading: _Place | None = None
+        self._decoding: list[_Place] = []
+        self._released: list[int] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a plan would hold anything."""
+        return bool(self._waiting or self._reading or self._decoding or self._released)
+
+    def submit(self, key: int, prompt_tokens: int) -> None:
+        """Puts a sequence in the queue; `prompt_tokens` is 1 or more."""
+        self._waiting.append(_Place(key, prompt_tokens))
+
+    def remove(self, key: int) -> None:
+        """Forgets a sequence, wherever it is, and frees its slot. Unknown keys are an error."""
+        place = next(place for place in self._everyone() if place.key == key)
+        if place in self._waiting:
+            self._waiting.remove(place)
+            return
+        if place is self._reading:
+            self._reading = None
+        else:
+            self._decoding.remove(place)
+        self._released.append(place.slot)
+
+    def plan(self) -> StepPlan:
+        """The next step. What it holds counts as done: a call that fails ends in `remove`."""
+        released = tuple(self._released)
+        self._released.clear()
+        moves = self._close_gaps()
+        calls: list[Call] = []
+        if self._decoding:
+            calls.append(DecodeCall(tuple(place.key for place in self._decoding)))
+            for place in self._decoding:
+                place.tokens += 1
+        self._read_prompts(calls, moves)
+        return StepPlan(released, tuple(moves), tuple(calls))
+
+    def _everyone(self) -> list[_Place]:
+        reading = [self._reading] if self._reading else []
+        return [*self._decoding, *reading, *self._waiting]
+
+    def _close_gaps(self) -> list[SlotMove]:
+        """Brings the decoding sequences into the lowest slots, with as few moves as it takes."""
+        rows = len(self._decoding)
+        taken = {place.slot for place in self._decoding}
+        free = iter([slot for slot in range(rows) if slot not in taken])
+        moves = [self._move(place, next(free)) for place in self._decoding if place.slot >= rows]
+        self._decoding.sort(key=lambda place: place.slot)
+        return moves
+
+    def _read_prompts(self, calls: list[Call], moves: list[SlotMove]) -> None:
+        """Fills the step's budget with prompts. A prompt's last call happens in the slot in which
+        it will decode, so that a prompt begun after it always lies above."""
+        budget = self._budget.beside_streams if self._decoding else self._budget.alone
+        while place := self._reading or self._admit():
+            length = cut(place.prompt_tokens - place.tokens, budget)
+            if not length:
+                return
+            budget -= length
+            start, stop = place.tokens, place.tokens + length
+            last = stop == place.prompt_tokens
+            if last and place.slot != len(self._decoding):
+                moves.append(self._move(place, len(self._decoding)))
+            calls.append(PromptCall(place.key, place.slot, start, stop, last))
+            place.tokens = stop
+            if last:
+                self._decoding.append(place)
+                self._reading = None
+
+    def _admit(self) -> _Place | None:
+        """Gives the first in the queue the slot above the others, if one is free."""
+        if not self._waiting or len(self._decoding) == self._slots:
+            return None
+        self._reading = self._waiting.popleft()
+        self._reading.slot = len(self._decoding)
+        return self._reading
+
+    @staticmethod
+    def _move(place: _Place, destination: int) -> SlotMove:
+        move = SlotMove(place.slot, destination, place.tokens)
+        place.slot = destination
+        return move
+
+
+def cut(remaining: int, budget: int) -> int:
+    """How many of a prompt's remaining tokens to read with so many allowed; 0 is none.
+
+    A call of one token takes another path through attention than a longer one and rounds in another
+    way, so only a prompt that is one token is read so: no cut leaves one token over.
+    """
+    if remaining <= budget:
+        return remaining
+    if remaining - budget == 1:
+        budget -= 1
+    return budget if budget > 1 else 0

@@ -1,0 +1,50 @@
+"""One request while it runs: the engine's mutable state, and the rules by which it ends.
+
+Knows sampling and text; does not know slots or the order in which sequences run.
+"""
+
+from collections.abc import Set
+from dataclasses import dataclass, field
+
+from server.engine.decoder import Tokens
+from server.engine.events import Event, Finished, FinishReason, Text
+from server.engine.sampling import Sampler
+from server.engine.text import IncrementalText
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A prompt and what was generated after it."""
+
+    key: int
+    prompt: Tokens
+    max_tokens: int
+    """New tokens at most; prompt and new tokens together fit the context."""
+    eos_token_ids: Set[int]
+    """Ids that end the text; empty to go on whatever the model says."""
+    sampler: Sampler
+    text: IncrementalText
+    generated: list[int] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def past(self) -> int:
+        """Tokens in the slot before the next decode call, which reads the newest one."""
+        return len(self.prompt) + len(self.generated) - 1
+
+    def accept(self, token: int) -> list[Event]:
+        """Takes the next token; the events that it causes, the terminal one included."""
+        self.generated.append(token)
+        if token in self.eos_token_ids:
+            return self._finish(FinishReason.STOP)
+        text = self.text.push(token)
+        events: list[Event] = [Text(text)] if text else []
+        if len(self.generated) == self.max_tokens:
+            events += self._finish(FinishReason.LENGTH)
+        return events
+
+    def _finish(self, reason: FinishReason) -> list[Event]:
+        self.ended = True
+        rest = self.text.flush()
+        finished = Finished(reason, len(self.prompt), len(self.generated))
+        return [Text(rest), finished] if rest else [finished]

@@ -1,0 +1,89 @@
+"""The one thread in which the engine lives, and the inbox through which it hears of the world.
+
+Knows threads and queues; does not know trio, HTTP or the model.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from server.engine.core import EngineCore
+from server.engine.sequence import Sequence
+from server.errors import Interrupted
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Submit:
+    sequence: Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    key: int
+
+
+class _Stop(Exception):
+    """Also the message: raised in the thread when it arrives."""
+
+
+class EngineThread:
+    """Steps while there is work and sleeps while there is none.
+
+    One thread for the whole life: CUDA's captured graphs and ONNX Runtime's caches belong to one.
+    """
+
+    def __init__(self, core: EngineCore, on_lost: Callable[[], None]) -> None:
+        """`on_lost` is called in the thread when it ends in any other way than by `stop`."""
+        self._core = core
+        self._on_lost = on_lost
+        self._inbox: queue.SimpleQueue[_Submit | _Cancel | _Stop] = queue.SimpleQueue()
+        # A daemon: where the runtime never returns from a call, the process can still exit.
+        self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, sequence: Sequence) -> None:
+        """Safe from any thread, as `cancel` and `stop` are."""
+        self._inbox.put(_Submit(sequence))
+
+    def cancel(self, key: int) -> None:
+        self._inbox.put(_Cancel(key))
+
+    def stop(self) -> None:
+        """Asks the thread to end after the call under way."""
+        self._inbox.put(_Stop())
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _live(self) -> None:
+        try:
+            while True:
+                if not self._core.busy:
+                    self._take(self._inbox.get())
+                self._listen()
+                self._core.step(self._listen)
+        except (_Stop, Interrupted):
+            return
+        except BaseException:
+            log.exception("the engine is lost")
+            self._on_lost()
+
+    def _listen(self) -> None:
+        """Takes all messages that are there."""
+        while not self._inbox.empty():
+            self._take(self._inbox.get())
+
+    def _take(self, message: _Submit | _Cancel | _Stop) -> None:
+        match message:
+            case _Submit(sequence):
+                self._core.submit(sequence)
+            case _Cancel(key):
+                self._core.cancel(key)
+            case _Stop():
+                raise message

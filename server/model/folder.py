@@ -1,0 +1,131 @@
+"""The model folder: what its JSON documents say, as one frozen value.
+
+Knows file names and Hugging Face's vocabulary for them; does not open the graph or the tokenizer.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from server.config import SamplingParameters
+from server.errors import StartError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A decoder-only model on disk."""
+
+    path: Path
+    model_file: Path
+    tokenizer_file: Path
+    context_length: int
+    """Tokens that the model was made for."""
+    eos_token_ids: frozenset[int]
+    """Ids that end a text."""
+    sampling: SamplingParameters
+    """The folder's own defaults; greedy where it has none."""
+
+    @classmethod
+    def read(cls, path: Path) -> "ModelFolder":
+        """Raises `StartError` with one line that names the file and the reason."""
+        if not path.is_dir():
+            raise StartError(f"{path}: no such folder")
+        config = _Document.read(path / "config.json")
+        generation = _Document.read_if_there(path / "generation_config.json")
+        genai = _Document.read_if_there(path / "genai_config.json")
+        folder = cls(
+            path=path,
+            model_file=path / genai.text("model.decoder.filename", "model.onnx"),
+            tokenizer_file=path / "tokenizer.json",
+            context_length=config.integer("max_position_embeddings"),
+            eos_token_ids=generation.token_ids("eos_token_id") or config.token_ids("eos_token_id"),
+            sampling=_sampling(generation),
+        )
+        for file in (folder.model_file, folder.tokenizer_file):
+            if not file.is_file():
+                raise StartError(f"{path}: not a model folder: {file.name} is missing")
+        return folder
+
+
+def _sampling(generation: "_Document") -> SamplingParameters:
+    """`generation_config.json` in the meaning of `transformers`: no sampling unless `do_sample`."""
+    penalty = generation.number("repetition_penalty", 1.0)
+    if not generation.flag("do_sample"):
+        return SamplingParameters(repetition_penalty=penalty)
+    return SamplingParameters(
+        temperature=generation.number("temperature", 1.0),
+        top_k=int(generation.number("top_k", 0)),
+        top_p=generation.number("top_p", 1.0),
+        min_p=generation.number("min_p", 0.0),
+        repetition_penalty=penalty,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """One JSON file; a dotted name goes into nested objects. A null counts as absent."""
+
+    file: Path
+    content: dict[str, Any]
+
+    @classmethod
+    def read(cls, file: Path) -> "_Document":
+        try:
+            content = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            raise StartError(f"{file.parent}: not a model folder: {file.name} is missing") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise StartError(f"{file}: cannot be read as JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise StartError(f"{file}: is not a JSON object")
+        return cls(file, content)
+
+    @classmethod
+    def read_if_there(cls, file: Path) -> "_Document":
+        return cls.read(file) if file.exists() else cls(file, {})
+
+    def find(self, name: str) -> Any:
+        value: Any = self.content
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    def text(self, name: str, default: str) -> str:
+        value = self.find(name)
+        if value is None:
+            return default
+        if not isinstance(value, str):
+            raise self._wrong(name, "a string")
+        return value
+
+    def integer(self, name: str) -> int:
+        value = self.find(name)
+        if type(value) is not int or value < 1:
+            raise self._wrong(name, "a positive integer")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        value = self.find(name)
+        if value is None:
+            return default
+        if type(value) not in (int, float):
+            raise self._wrong(name, "a number")
+        return float(value)
+
+    def flag(self, name: str) -> bool:
+        value = self.find(name)
+        if not isinstance(value, bool | None):
+            raise self._wrong(name, "true or false")
+        return bool(value)
+
+    def token_ids(self, name: str) -> frozenset[int]:
+        """One id or a list of them, as the documents of the ecosystem have it."""
+        value = self.find(name)
+        ids = [] if value is None else value if isinstance(value, list) else [value]
+        if any(type(token) is not int for token in ids):
+            raise self._wrong(name, "a token id or a list of them")
+        return frozenset(ids)
+
+    def _wrong(self, name: str, expected: str) -> StartError:
+        return StartError(f"{self.file}: {name} must be {expected}, not {self.find(name)!r}")

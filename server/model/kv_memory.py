@@ -1,0 +1,82 @@
+"""Memory for keys and values: reserved as address space, paid for when touched.
+
+Knows pages and arrays; does not know what runs on them.
+"""
+
+import mmap
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class KvShape:
+    """One past/present pair of a graph, for one sequence and one position."""
+
+    past: str
+    present: str
+    heads: int
+    head_dim: int
+    dtype: np.dtype[np.floating]
+
+
+class KvBuffer:
+    """Keys or values of one layer, array [slots, heads, capacity, head_dim].
+
+    Anonymous memory rather than `np.zeros`: NumPy asks for huge pages, which makes a whole head
+    resident at its first position, and nothing of it can be given back.
+    """
+
+    def __init__(self, shape: KvShape, slots: int, capacity: int) -> None:
+        self.shape = shape
+        extent = (slots, shape.heads, capacity, shape.head_dim)
+        self.nbytes = int(np.prod(extent)) * shape.dtype.itemsize
+        self._pages = mmap.mmap(-1, self.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_NOHUGEPAGE"):
+            self._pages.madvise(mmap.MADV_NOHUGEPAGE)
+        self.array: NDArray[np.floating] = np.frombuffer(self._pages, dtype=shape.dtype).reshape(
+            extent
+        )
+        self._slot_bytes = self.nbytes // slots
+
+    def address(self, slot: int) -> int:
+        """Where the slot begins; the slots after it follow without a gap."""
+        return self.array.ctypes.data + slot * self._slot_bytes
+
+    def copy(self, source: int, destination: int, length: int) -> None:
+        """The first `length` positions of one slot to another."""
+        self.array[destination, :, :length] = self.array[source, :, :length]
+
+    def release(self, slot: int) -> None:
+        """Gives the slot's pages back to the system; a page shared with a neighbour stays."""
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        page = mmap.PAGESIZE
+        start = -(-slot * self._slot_bytes // page) * page
+        end = (slot + 1) * self._slot_bytes // page * page
+        if end > start:
+            self._pages.madvise(mmap.MADV_DONTNEED, start, end - start)
+
+
+class KvMemory:
+    """The buffers of all layers. Slots are numbered from 0."""
+
+    def __init__(self, shapes: list[KvShape], *, slots: int, capacity: int) -> None:
+        self.buffers = [KvBuffer(shape, slots, capacity) for shape in shapes]
+        self.capacity = capacity
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that this can grow to."""
+        return sum(buffer.nbytes for buffer in self.buffers)
+
+    def move(self, source: int, destination: int, length: int) -> None:
+        """Takes `length` positions to another slot and releases the one they came from."""
+        for buffer in self.buffers:
+            buffer.copy(source, destination, length)
+        self.release(source)
+
+    def release(self, slot: int) -> None:
+        for buffer in self.buffers:
+            buffer.release(slot)
