@@ -11,7 +11,7 @@ from server.engine.events import Event, Failed
 from server.engine.forward import arrange, forward
 from server.engine.plan import Call, DecodeCall
 from server.engine.sampling import sample
-from server.engine.scheduler import Scheduler
+from server.engine.scheduler import PromptBudget, Scheduler
 from server.engine.sequence import Sequence
 from server.errors import Interrupted
 
@@ -26,9 +26,10 @@ Deliver = Callable[[list[tuple[int, Event]]], None]
 class EngineCore:
     """Runs sequences. Each one that was submitted and not cancelled gets one terminal event."""
 
-    def __init__(self, decoder: Decoder, scheduler: Scheduler, deliver: Deliver) -> None:
+    def __init__(self, decoder: Decoder, deliver: Deliver, budget: PromptBudget) -> None:
         self._decoder = decoder
-        self._scheduler = scheduler
+        self._budget = budget
+        self._scheduler = Scheduler(decoder.slots, decoder.tile)
         self._deliver = deliver
         self._sequences: dict[int, Sequence] = {}
 
@@ -50,7 +51,7 @@ class EngineCore:
     def step(self, listen: Callable[[], None]) -> None:
         """Takes one step. `listen` is called after each call into the model: it may submit and
         cancel. Raises `Interrupted` if the decoder was interrupted."""
-        plan = self._scheduler.plan()
+        plan = self._scheduler.plan(self._budget)
         arrange(self._decoder, plan)
         for call in plan.calls:
             if sequences := self._alive(call):

@@ -21,6 +21,10 @@ class Decoder(Protocol):
     @property
     def context(self) -> int: ...
 
+    @property
+    def tile(self) -> int:
+        """Tokens of a prompt that attention takes at a time, 4 or more: see `scheduler.cut`."""
+
     def prefill(self, slot: int, past: int, tokens: Tokens) -> Logits:
         """Reads `tokens` [n] after the slot's first `past` ones; the last one's logits [1, V]."""
 

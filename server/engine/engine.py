@@ -19,7 +19,7 @@ from server.engine.decoder import Decoder, Tokens
 from server.engine.events import Event, Failed, Finished
 from server.engine.request import GenerationRequest
 from server.engine.sampling import Sampler
-from server.engine.scheduler import Scheduler
+from server.engine.scheduler import PromptBudget
 from server.engine.sequence import Sequence
 from server.engine.text import IncrementalText
 from server.engine.thread import EngineThread
@@ -66,7 +66,7 @@ class Engine:
         self._keys = itertools.count()
         self._streams: dict[int, trio.MemorySendChannel[Event]] = {}
         self._lost = trio.Event()
-        core = EngineCore(decoder, Scheduler(config.slots), self._deliver)
+        core = EngineCore(decoder, self._deliver, PromptBudget())
         self._thread = EngineThread(core, self._tell_lost)
 
     @asynccontextmanager

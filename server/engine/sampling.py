@@ -2,7 +2,10 @@
 
 The order is llama.cpp's, as Paddler has it: repetition penalty, top-k, top-p, min-p, temperature,
 draw. Filters see probabilities at temperature 1; equal logits rank by id, the lower one first.
-Only what can be drawn is sorted: see `_largest`.
+
+A row is some 50,000 logits and a step has a row for each stream, so that a full sort or a pass in
+Python would take longer than the model: whole rows are only ever read by single vector operations,
+and what is sorted are the few candidates that can still be drawn.
 """
 
 import numpy as np
@@ -13,9 +16,12 @@ from server.config import SamplingParameters
 Row = NDArray[np.float32]
 Ids = NDArray[np.intp]
 
-_BLOCK = 64
-_FIRST_GUESS = 64
-"""Candidates that a search for the top-p set begins with; it grows eightfold."""
+_COLUMNS = 1024
+"""Groups into which `_largest` parts a row."""
+_BLOCK = 256
+"""Neighbouring tokens whose probabilities `_draw_from_all` adds up first."""
+_NUCLEUS_GUESSES = (64, 512)
+"""Candidates with which a top-p set is tried, before the whole row is sorted."""
 
 
 class Sampler:
@@ -49,13 +55,12 @@ class Sampler:
         row[self._seen] = np.where(logits > 0, logits / penalty, logits * penalty)
 
     def _draw(self, row: Row) -> int:
-        """One draw by inverse distribution function, over the kept tokens in order of their ids."""
-        kept = np.sort(keep(row, self._parameters))
-        logits = row[kept].astype(np.float64)
-        weights = np.exp((logits - logits.max()) / self._parameters.temperature)
-        bounds = np.cumsum(weights)
-        place = np.searchsorted(bounds, self._random.random() * bounds[-1], side="right")
-        return int(kept[min(place, len(kept) - 1)])
+        kept = keep(row, self._parameters)
+        chance = self._random.random()
+        if kept is None:
+            return _draw_from_all(row, self._parameters.temperature, chance)
+        kept = np.sort(kept)
+        return int(kept[_draw(row[kept], self._parameters.temperature, chance)])
 
 
 def sample(logits: NDArray[np.float32], samplers: list[Sampler]) -> list[int | None]:
@@ -64,45 +69,81 @@ def sample(logits: NDArray[np.float32], samplers: list[Sampler]) -> list[int | N
     return [sampler.choose(row) for sampler, row in zip(samplers, logits, strict=False)]
 
 
-def keep(row: Row, parameters: SamplingParameters) -> Ids:
-    """Ids that pass top-k, top-p and min-p, in no particular order."""
-    kept = np.arange(len(row))
+def keep(row: Row, parameters: SamplingParameters) -> Ids | None:
+    """Ids that pass top-k, top-p and min-p, in no particular order; None if there is no filter."""
+    kept: Ids | None = None
     if 0 < parameters.top_k < len(row):
         kept = _largest(row, parameters.top_k)
     if parameters.top_p < 1:
-        kept = _top_p(row, kept, parameters.top_p)
+        kept = _nucleus(row, kept, parameters.top_p)
     if parameters.min_p > 0:
-        logits = row[kept]
-        kept = kept[logits >= logits.max() + np.log(parameters.min_p)]
+        bound = row.max() + np.log(parameters.min_p)
+        kept = np.flatnonzero(row >= bound) if kept is None else kept[row[kept] >= bound]
     return kept
 
 
-def _top_p(row: Row, kept: Ids, top_p: float) -> Ids:
-    """The fewest of the kept tokens, most probable first, whose share of them reaches `top_p`."""
-    logits = row[kept]
-    peak = logits.max()
-    wanted = top_p * np.exp(logits - peak).sum(dtype=np.float64)
-    count = _FIRST_GUESS
-    while True:
-        best = _largest(logits, min(count, len(logits)))
-        reached = np.cumsum(np.exp(logits[best] - peak), dtype=np.float64)
-        if reached[-1] >= wanted or count >= len(logits):
-            return kept[best[: int(np.searchsorted(reached, wanted)) + 1]]
-        count *= 8
+def _nucleus(row: Row, ranked: Ids | None, top_p: float) -> Ids:
+    """The fewest tokens, most probable first, whose share reaches `top_p`: of the `ranked` ones
+    (largest first), or of the whole row."""
+    peak = row.max()
+    if ranked is not None:
+        reached = np.cumsum(np.exp(row[ranked] - peak), dtype=np.float64)
+        return ranked[: _reaching(reached, top_p * reached[-1])]
+    wanted = top_p * float(np.exp(row - peak).sum())
+    for guess in _NUCLEUS_GUESSES:
+        ranked = _largest(row, guess)
+        reached = np.cumsum(np.exp(row[ranked] - peak), dtype=np.float64)
+        if reached[-1] >= wanted:
+            return ranked[: _reaching(reached, wanted)]
+    values = -np.sort(-row)
+    reached = np.cumsum(np.exp(values - peak), dtype=np.float64)
+    count = min(_reaching(reached, wanted), len(row))
+    above = np.flatnonzero(row > values[count - 1])
+    equal = np.flatnonzero(row == values[count - 1])
+    return np.concatenate([above, equal[: count - len(above)]])
+
+
+def _reaching(reached: NDArray[np.float64], wanted: float) -> int:
+    """How many leading entries it takes to reach `wanted`."""
+    return int(np.searchsorted(reached, wanted)) + 1
 
 
 def _largest(row: Row, count: int) -> Ids:
     """Indices of the `count` largest values, largest first, of equal ones the lower index first.
 
-    At least `count` values reach the `count`-th largest maximum of blocks, so that one pass over
-    the row and a sort of few candidates replace a selection over the whole row.
+    Parted into columns, at least `count` values reach the `count`-th largest of the columns'
+    maxima: one comparison with that leaves few candidates to sort.
     """
-    blocks = len(row) // _BLOCK
-    if count < blocks:
-        maxima = row[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
-        threshold = np.partition(maxima, blocks - count)[blocks - count]
-        candidates = np.flatnonzero(row >= threshold)
+    if count < _COLUMNS <= len(row):
+        whole = len(row) // _COLUMNS * _COLUMNS
+        maxima = row[:whole].reshape(-1, _COLUMNS).max(axis=0)
+        maxima.partition(_COLUMNS - count)
+        candidates = np.flatnonzero(row >= maxima[_COLUMNS - count])
     else:
         candidates = np.arange(len(row))
     order = np.argsort(-row[candidates], kind="stable")
     return candidates[order[:count]]
+
+
+def _draw(logits: Row, temperature: float, chance: float) -> int:
+    """An index by the inverse distribution function at `chance`, in [0, 1)."""
+    scaled = (logits - logits.max()) / np.float32(temperature)
+    bounds = np.cumsum(np.exp(scaled), dtype=np.float64)
+    return _place(bounds, chance * bounds[-1])
+
+
+def _draw_from_all(row: Row, temperature: float, chance: float) -> int:
+    """`_draw` from a whole row: finds the block first, and then the place in it."""
+    weights = np.exp((row - row.max()) / np.float32(temperature))
+    sums = np.add.reduceat(weights, np.arange(0, len(row), _BLOCK))
+    bounds = np.cumsum(sums, dtype=np.float64)
+    target = chance * bounds[-1]
+    block = _place(bounds, target)
+    start = block * _BLOCK
+    inside = np.cumsum(weights[start : start + _BLOCK], dtype=np.float64)
+    return start + _place(inside, target - bounds[block] + inside[-1])
+
+
+def _place(bounds: NDArray[np.float64], target: float) -> int:
+    """The first index whose bound is above `target`; rounding may leave none, and then the last."""
+    return min(int(np.searchsorted(bounds, target, side="right")), len(bounds) - 1)

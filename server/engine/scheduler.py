@@ -12,7 +12,7 @@ from server.engine.plan import Call, DecodeCall, PromptCall, SlotMove, StepPlan
 
 @dataclass(frozen=True, slots=True)
 class PromptBudget:
-    """Prompt tokens that one step may read, 3 at least: of 3, no cut of 2 leaves none alone."""
+    """Prompt tokens that one step may read, 4 at least: so many can always be cut (see `cut`)."""
 
     alone: int = 512
     """While nothing is decoding: large calls read fastest."""
@@ -34,9 +34,10 @@ class _Place:
 class Scheduler:
     """Call `submit` and `remove` at any time between plans, and `plan` for each step."""
 
-    def __init__(self, slots: int, budget: PromptBudget | None = None) -> None:
+    def __init__(self, slots: int, tile: int) -> None:
+        """`tile` is the decoder's."""
         self._slots = slots
-        self._budget = budget or PromptBudget()
+        self._tile = tile
         self._waiting: deque[_Place] = deque()
         self._reading: _Place | None = None
         self._decoding: list[_Place] = []
@@ -63,7 +64,7 @@ class Scheduler:
             self._decoding.remove(place)
         self._released.append(place.slot)
 
-    def plan(self) -> StepPlan:
+    def plan(self, budget: PromptBudget) -> StepPlan:
         """The next step. What it holds counts as done: a call that fails ends in `remove`."""
         released = tuple(self._released)
         self._released.clear()
@@ -73,7 +74,7 @@ class Scheduler:
             calls.append(DecodeCall(tuple(place.key for place in self._decoding)))
             for place in self._decoding:
                 place.tokens += 1
-        self._read_prompts(calls, moves)
+        self._read_prompts(budget.beside_streams if calls else budget.alone, calls, moves)
         return StepPlan(released, tuple(moves), tuple(calls))
 
     def _everyone(self) -> list[_Place]:
@@ -89,12 +90,11 @@ class Scheduler:
         self._decoding.sort(key=lambda place: place.slot)
         return moves
 
-    def _read_prompts(self, calls: list[Call], moves: list[SlotMove]) -> None:
-        """Fills the step's budget with prompts. A prompt's last call happens in the slot in which
+    def _read_prompts(self, budget: int, calls: list[Call], moves: list[SlotMove]) -> None:
+        """Adds up to `budget` tokens of prompts. A prompt's last call happens in the slot in which
         it will decode, so that a prompt begun after it always lies above."""
-        budget = self._budget.beside_streams if self._decoding else self._budget.alone
         while place := self._reading or self._admit():
-            length = cut(place.prompt_tokens - place.tokens, budget)
+            length = cut(place.prompt_tokens - place.tokens, budget, self._tile)
             if not length:
                 return
             budget -= length
@@ -123,14 +123,16 @@ class Scheduler:
         return move
 
 
-def cut(remaining: int, budget: int) -> int:
-    """How many of a prompt's remaining tokens to read with so many allowed; 0 is none.
+def cut(remaining: int, budget: int, tile: int) -> int:
+    """How many of a prompt's remaining tokens to read with `budget` allowed; 0 is none for now.
 
-    A call of one token takes another path through attention than a longer one and rounds in another
-    way, so only a prompt that is one token is read so: no cut leaves one token over.
+    Attention works through a call's tokens in tiles, and a tile of one token takes another path and
+    rounds in another way. So no call of several tokens has a last tile of one, and none leaves one
+    token over: how a prompt is cut never shows in its logits. A prompt of one token is read alone.
     """
-    if remaining <= budget:
-        return remaining
-    if remaining - budget == 1:
-        budget -= 1
-    return budget if budget > 1 else 0
+    if remaining == 1:
+        return min(budget, 1)
+    for length in range(min(remaining, budget), 1, -1):
+        if length % tile != 1 and remaining - length != 1:
+            return length
+    return 0

@@ -3,6 +3,8 @@
 Knows the graph interface of the model folder; does not know requests, sampling or text.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +42,7 @@ class OnnxDecoder:
         self._session = _open(folder, threads)
         self.vocabulary_size = _logits_width(self._session, folder)
         shapes = _kv_shapes(self._session, folder)
+        self.tile = _tile(shapes)
         self._fed = _fed_inputs(self._session, folder, shapes)
         self._memory = KvMemory(shapes, slots=slots, capacity=context)
         self._bindings: dict[tuple[int, int], onnxruntime.IOBinding] = {}
@@ -177,6 +180,15 @@ def _kv_shapes(session: "onnxruntime.InferenceSession", folder: ModelFolder) -> 
         present = node.name.replace("past_key_values.", "present.", 1)
         shapes.append(KvShape(node.name, present, heads, head_dim, _DTYPES[node.type]))
     return shapes
+
+
+def _tile(shapes: list[KvShape]) -> int:
+    """Tokens that every query tile of the CPU's flash attention is a multiple of.
+
+    Its tile is twice the head dimension, or what the L2 cache holds of it: a multiple of 32 on every
+    machine that is known.
+    """
+    return math.gcd(32, *(2 * shape.head_dim for shape in shapes))
 
 
 def _logits_width(session: "onnxruntime.InferenceSession", folder: ModelFolder) -> int:
