@@ -1,0 +1,50 @@
+"""The external data of an ONNX model, written while its graph is built.
+
+Tensors go to the file as they come, so that only one layer's weights are ever in memory. (onnx-ir's
+lazy tensors would do that too, but the fused and quantised tensors of a layer have common sources,
+which would be read once for each of them.)
+"""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+PAGE = 4096
+"""Every tensor starts on a page: ONNX Runtime maps it into memory, and its kernels load aligned."""
+
+
+class DataFile:
+    """A file of tensors that is open for appending; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._location = path.name
+        self._file = path.open("xb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def write(self, name: str, array: NDArray[Any]) -> ir.ExternalTensor:
+        """Appends the array and returns the tensor that refers to it; OSError on a full disk."""
+        offset = -(-self._file.tell() // PAGE) * PAGE
+        self._file.seek(offset)
+        self._file.write(np.ascontiguousarray(array).data)
+        return ir.ExternalTensor(
+            location=self._location,
+            offset=offset,
+            length=array.nbytes,
+            dtype=ir.DataType.from_numpy(array.dtype),
+            shape=ir.Shape(array.shape),
+            name=name,
+        )

@@ -1,0 +1,126 @@
+"""One layer of the decoder as nodes of a graph.
+
+Knows the decoder's arithmetic and ONNX Runtime's operators for it. The shape that was fastest: one
+multiplication for q, k and v, one for gate and up, rotary embedding inside GroupQueryAttention.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from model_tools.decoder_spec import DecoderSpec, LayerWeights, Weights
+from model_tools.graph_writer import MICROSOFT, GraphWriter
+from model_tools.matrices import MatrixFormat
+from model_tools.rotary import half_rotated
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Hidden states between two layers, [batch, sequence, hidden], as a sum of two terms.
+
+    The next normalisation adds them, in one operator.
+    """
+
+    residual: ir.Value
+    branch: ir.Value | None = None
+    """None before the first layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionInputs:
+    """What every layer's GroupQueryAttention takes besides q, k, v and the layer's own cache."""
+
+    last_positions: ir.Value
+    """int32 [batch]: each row's tokens, past and new, less one."""
+    total_length: ir.Value
+    """int32 scalar: the longest row's tokens, past and new."""
+    cosines: ir.Value
+    sines: ir.Value
+
+
+@dataclass(frozen=True, slots=True)
+class LayerBuilder:
+    """Adds layers to a graph."""
+
+    spec: DecoderSpec
+    matrix_format: MatrixFormat
+    writer: GraphWriter
+    attention_inputs: AttentionInputs
+
+    def layer(self, index: int, weights: LayerWeights, stream: Stream) -> Stream:
+        """Adds a layer with its inputs `past_key_values` and its outputs `present`."""
+        name = f"layers.{index}"
+        normed, residual = self.normalise(f"{name}.attention_norm", weights.attention_norm, stream)
+        attended = self._attention(index, f"{name}.attention", weights, normed)
+        stream = Stream(residual, attended)
+        normed, residual = self.normalise(
+            f"{name}.feed_forward_norm", weights.feed_forward_norm, stream
+        )
+        return Stream(residual, self._feed_forward(f"{name}.feed_forward", weights, normed))
+
+    def normalise(self, name: str, weight: Weights, stream: Stream) -> tuple[ir.Value, ir.Value]:
+        """The stream's sum, normalised (RMS) and as it is."""
+        gamma = self.writer.weight(f"{name}.weight", weight)
+        epsilon = {"epsilon": self.spec.rms_epsilon}
+        if stream.branch is None:
+            inputs = [stream.residual, gamma]
+            normed = self.writer.node("SimplifiedLayerNormalization", name, inputs, epsilon)
+            return normed, stream.residual
+        normed, _, _, residual = self.writer.nodes(
+            "SkipSimplifiedLayerNormalization",
+            [name, "", "", f"{name}.sum"],
+            [stream.residual, stream.branch, gamma],
+            epsilon,
+            domain=MICROSOFT,
+        )
+        return normed, residual
+
+    def _multiply(self, name: str, weights: Weights, rows: ir.Value) -> ir.Value:
+        return self.matrix_format.store(self.writer, name, weights).multiply(rows, name)
+
+    def _attention(
+        self, index: int, name: str, weights: LayerWeights, hidden: ir.Value
+    ) -> ir.Value:
+        spec, shared = self.spec, self.attention_inputs
+        q, k = (
+            half_rotated(rows, spec.head_dim, spec.rotary.dimensions)
+            for rows in (weights.q, weights.k)
+        )
+        qkv = self._multiply(f"{name}.qkv", np.concatenate([q, k, weights.v]), hidden)
+        shape = ("batch", spec.kv_heads, "capacity", spec.head_dim)
+        past = [
+            self.writer.input(f"past_key_values.{index}.{kind}", ir.DataType.FLOAT, shape)
+            for kind in ("key", "value")
+        ]
+        attended, *present = self.writer.nodes(
+            "GroupQueryAttention",
+            [name, f"present.{index}.key", f"present.{index}.value"],
+            [
+                qkv,
+                None,
+                None,
+                *past,
+                shared.last_positions,
+                shared.total_length,
+                shared.cosines,
+                shared.sines,
+            ],
+            {"num_heads": spec.attention_heads, "kv_num_heads": spec.kv_heads, "do_rotary": 1},
+            domain=MICROSOFT,
+        )
+        for value in present:
+            self.writer.output(value, shape)
+        return self._multiply(f"{name}.o", weights.o, attended)
+
+    def _feed_forward(self, name: str, weights: LayerWeights, hidden: ir.Value) -> ir.Value:
+        both = self._multiply(f"{name}.gate_up", np.concatenate([weights.gate, weights.up]), hidden)
+        gate, up = self.writer.nodes(
+            "Split", [f"{name}.gate", f"{name}.up"], [both], {"axis": -1, "num_outputs": 2}
+        )
+        # SiLU, for which ONNX Runtime has no operator of its own on the CPU.
+        active = self.writer.node(
+            "QuickGelu", f"{name}.silu", [gate], {"alpha": 1.0}, domain=MICROSOFT
+        )
+        product = self.writer.node("Mul", f"{name}.product", [active, up])
+        return self._multiply(f"{name}.down", weights.down, product)

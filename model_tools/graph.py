@@ -1,0 +1,85 @@
+"""The decoder as an ONNX graph, with the inputs and outputs of ONNX Runtime GenAI's own exports.
+
+Knows how tokens become logits around the layers; knows no source's file format.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from model_tools.decoder_layer import AttentionInputs, LayerBuilder, Stream
+from model_tools.decoder_spec import DecoderSpec, WeightSource
+from model_tools.graph_writer import GraphWriter
+from model_tools.recipe import Recipe
+from model_tools.rotary import cosines_and_sines
+from server.errors import StartError
+
+INT64, INT32 = ir.DataType.INT64, ir.DataType.INT32
+TO_THE_END = int(np.iinfo(np.int64).max)
+
+
+def build_graph(
+    source: WeightSource,
+    recipe: Recipe,
+    writer: GraphWriter,
+    layer_done: Callable[[], None],
+) -> ir.Model:
+    """The model of a source; one layer's weights at a time are in memory.
+
+    `layer_done` is called when a layer's weights are written. Raises `StartError` where ONNX
+    Runtime's operators do not support the source's shape.
+    """
+    spec = source.spec
+    _check_heads(spec)
+    vocabulary_format = recipe.vocabulary()
+    input_ids = writer.input("input_ids", INT64, ["batch", "sequence"])
+    attention_mask = writer.input("attention_mask", INT64, ["batch", "total"])
+    logits_to_keep = writer.optional_input("num_logits_to_keep", 0)
+    attention_inputs = _attention_inputs(spec, writer, attention_mask)
+    builder = LayerBuilder(spec, recipe.layers(), writer, attention_inputs)
+    embedding = vocabulary_format.store(writer, "embedding", source.embedding())
+    stream = Stream(embedding.gather(input_ids, "embedded"))
+    for index in range(spec.layers):
+        stream = builder.layer(index, source.layer(index), stream)
+        layer_done()
+    hidden, _ = builder.normalise("final_norm", source.final_norm(), stream)
+    kept = _last_rows(writer, hidden, logits_to_keep)
+    head = embedding
+    if not spec.tied_embedding:
+        head = vocabulary_format.store(writer, "head", source.head())
+    writer.output(head.multiply(kept, "logits"), ["batch", "kept", spec.vocabulary_size])
+    return writer.model()
+
+
+def _check_heads(spec: DecoderSpec) -> None:
+    """GroupQueryAttention's own condition for rotary embedding."""
+    for size in (spec.head_dim, spec.rotary.dimensions):
+        if size % 16:
+            raise StartError(f"heads of {size} rotating dimensions: ONNX Runtime wants 16, 32, ...")
+
+
+def _attention_inputs(
+    spec: DecoderSpec, writer: GraphWriter, attention_mask: ir.Value
+) -> AttentionInputs:
+    one = writer.constant("one", 1)
+    total_axis = writer.constant("total_axis", [1])
+    counts = writer.node("ReduceSum", "token_counts", [attention_mask, total_axis], {"keepdims": 0})
+    last_positions = writer.node("Sub", "last_positions.int64", [counts, one])
+    shape = writer.node("Shape", "attention_mask.shape", [attention_mask])
+    total_length = writer.node("Gather", "total_length.int64", [shape, one])
+    cosines, sines = cosines_and_sines(spec.rotary, spec.context_length)
+    return AttentionInputs(
+        last_positions=writer.node("Cast", "last_positions", [last_positions], {"to": INT32}),
+        total_length=writer.node("Cast", "total_length", [total_length], {"to": INT32}),
+        cosines=writer.weight("rotary.cosines", cosines),
+        sines=writer.weight("rotary.sines", sines),
+    )
+
+
+def _last_rows(writer: GraphWriter, hidden: ir.Value, count: ir.Value) -> ir.Value:
+    """The last `count` positions of hidden; 0 gives all of them, because -0 is the first one."""
+    negative = writer.node("Neg", "first_kept.scalar", [count])
+    vector = writer.constant("first_kept.shape", [1])
+    start = writer.node("Reshape", "first_kept", [negative, vector])
+    return writer.slice("kept", hidden, axis=1, start=start, end=TO_THE_END)

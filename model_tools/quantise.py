@@ -1,0 +1,98 @@
+"""Matrices as small integers with one scale per block of neighbouring inputs.
+
+Knows numpy only, and the layout of MatMulNBits and GatherBlockQuantized. Quantisation is symmetric:
+an integer q of b bits stands for (q - 2^(b-1)) * scale, so no zero points are stored. (Asymmetric
+int4 was no better: SmolLM2-135M, mean KL 0.374 against 0.356 over 2,040 tokens.)
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_tools.decoder_spec import Weights
+
+ROWS_AT_ONCE = 4096
+"""Bounds the temporaries of a large matrix, such as a vocabulary's."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFormat:
+    """How many bits an integer has, and how many neighbouring inputs share a scale."""
+
+    bits: int
+    """4 or 8."""
+    block_size: int
+    """A power of two, at least 16."""
+
+    @property
+    def zero(self) -> int:
+        """The integer that stands for 0.0."""
+        return 1 << (self.bits - 1)
+
+    def blocks(self, inputs: int) -> int:
+        """Blocks that hold a row; the last one is padded with zeros."""
+        return -(-inputs // self.block_size)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisedMatrix:
+    """A matrix [outputs, inputs]; its rows are in blocks."""
+
+    integers: NDArray[np.uint8]
+    """[outputs, blocks, block_size * bits / 8]; of two integers in a byte the low one is first."""
+    scales: NDArray[np.float32]
+    """[outputs, blocks]."""
+
+
+def quantise(weights: Weights, block_format: BlockFormat) -> QuantisedMatrix:
+    """Rounds float32 [outputs, inputs]."""
+    slabs = [
+        _quantise_rows(weights[start : start + ROWS_AT_ONCE], block_format)
+        for start in range(0, len(weights), ROWS_AT_ONCE)
+    ]
+    return QuantisedMatrix(
+        integers=np.concatenate([slab.integers for slab in slabs]),
+        scales=np.concatenate([slab.scales for slab in slabs]),
+    )
+
+
+def dequantise(matrix: QuantisedMatrix, block_format: BlockFormat, inputs: int) -> Weights:
+    """What the integers stand for, float32 [outputs, inputs]."""
+    integers = matrix.integers
+    if block_format.bits == 4:
+        integers = np.stack([integers & 15, integers >> 4], axis=-1)
+    blocks = integers.reshape(*matrix.scales.shape, block_format.block_size)
+    values = (blocks.astype(np.float32) - block_format.zero) * matrix.scales[..., np.newaxis]
+    return values.reshape(len(values), -1)[:, :inputs]
+
+
+def _quantise_rows(weights: Weights, block_format: BlockFormat) -> QuantisedMatrix:
+    outputs, inputs = weights.shape
+    blocks = block_format.blocks(inputs)
+    padding = blocks * block_format.block_size - inputs
+    values = np.pad(weights, ((0, 0), (0, padding))).reshape(outputs, blocks, -1)
+    scales = _scales(values, block_format)
+    inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales != 0)
+    rounded = np.rint(values * inverse[..., np.newaxis]) + block_format.zero
+    integers = np.clip(rounded, 0, 2 * block_format.zero - 1).astype(np.uint8)
+    if block_format.bits == 4:
+        integers = integers[..., 0::2] | (integers[..., 1::2] << np.uint8(4))
+    return QuantisedMatrix(integers, scales)
+
+
+def _scales(values: Weights, block_format: BlockFormat) -> Weights:
+    """The scales of blocks [outputs, blocks, block_size].
+
+    Of 16 integers each counts: as in ONNX Runtime's own quantiser, the value of largest magnitude
+    becomes 0, the end of the longer side, and a scale may be negative. With 256 it is better not to
+    clip at the other end (mean KL 0.0042 against 0.0045). Scales of least squared error were no
+    better in either case.
+    """
+    smallest, largest = values.min(axis=-1), values.max(axis=-1)
+    extreme = np.where(-smallest > largest, smallest, largest)
+    if block_format.bits == 4:
+        scales: Weights = extreme / np.float32(-block_format.zero)
+    else:
+        scales = np.abs(extreme) / np.float32(block_format.zero - 1)
+    return scales
