@@ -1,0 +1,33 @@
+"""POST /api/v1/continue_from_raw_prompt: a raw prompt. Knows its JSON, no HTTP framing."""
+
+from dataclasses import dataclass
+
+from server.api.generation import Generator, stream_events
+from server.api.json_reader import Field, Integer, String, read_object
+from server.config import SamplingParameters
+from server.engine.request import GenerationRequest
+from server.http.exchange import Exchange
+
+MAX_TOKENS = Field("max_tokens", Integer(1, 2**31 - 1))
+RAW_PROMPT = Field("raw_prompt", String())
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueFromRawPrompt:
+    """The route's handler."""
+
+    engine: Generator
+    sampling: SamplingParameters
+    """The server's own; a request cannot choose."""
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        values = read_object(exchange.request.body, (MAX_TOKENS, RAW_PROMPT))
+        request = GenerationRequest(
+            request_id=exchange.request.id,
+            prompt=values[RAW_PROMPT],
+            prompt_field=RAW_PROMPT.name,
+            max_tokens=values[MAX_TOKENS],
+            sampling=self.sampling,
+        )
+        await stream_events(self.engine, request, exchange)

@@ -1,0 +1,39 @@
+"""What every generation route needs: the engine, and the way from its events to the client.
+
+Knows no format of a request and no envelope.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from server.api.envelopes import Envelopes
+from server.engine.events import Event
+from server.engine.request import GenerationRequest
+from server.http.exchange import Exchange
+
+_HEADERS = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cache"))
+
+
+class Generator(Protocol):
+    """The engine, as the routes see it."""
+
+    def generate(
+        self, request: GenerationRequest
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """The events of `request`, the last of which is terminal; leaving the block cancels it.
+
+        Entering raises ClientError where the request cannot be served; it is accepted after that.
+        """
+
+
+async def stream_events(engine: Generator, request: GenerationRequest, exchange: Exchange) -> None:
+    """Generate, and send each event as a line, a chunk and a write of its own."""
+    envelopes = Envelopes(request.request_id)
+    fault = envelopes.error(500, "Internal server error")
+    async with (
+        engine.generate(request) as events,
+        exchange.stream(200, _HEADERS, last_words=fault) as send,
+    ):
+        async for event in events:
+            await send(envelopes.encode(event))

@@ -1,0 +1,10 @@
+"""GET /health: the event loop lives. Knows nothing of the engine, on purpose."""
+
+from server.http.exchange import Exchange
+from server.http.messages import Response
+
+
+async def health(exchange: Exchange) -> None:
+    """Answer exactly `OK`, which Paddler's clients look for."""
+    headers = ((b"Content-Type", b"text/plain; charset=utf-8"),)
+    await exchange.respond(Response(200, b"OK", headers))

@@ -1,0 +1,163 @@
+"""One client's connection: read a request, have it answered, and again.
+
+This is the only module that reads and writes a client's stream, and each read and write of it has a
+deadline: idle, head, body, write. Knows no h11 (`protocol.py` does) and no JSON.
+"""
+
+import logging
+import secrets
+from typing import NoReturn
+
+import trio
+
+from server.http.exchange import Exchange, Handler, answer
+from server.http.limits import Limits
+from server.http.messages import Request, RequestHead
+from server.http.protocol import Protocol
+from server.http.refusal import Refusal
+from server.http.routing import Router
+
+logger = logging.getLogger(__name__)
+
+_HEAD_READ = 4 * 1024
+"""Bytes of one read while a head is awaited: what a head may cost is counted per read."""
+_BODY_READ = 64 * 1024
+_LINGER_SECONDS = 2.0
+_LINGER_READS = 64
+
+
+async def serve_connection(
+    stream: trio.abc.HalfCloseableStream, router: Router, limits: Limits
+) -> None:
+    """Serve one client until it leaves or must; closes `stream`. Raises only cancellation."""
+    try:
+        await Connection(stream, router, limits).serve()
+    except Exception:
+        logger.exception("a connection failed")
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+class Connection:
+    """A client's stream with the state of its HTTP."""
+
+    def __init__(
+        self, stream: trio.abc.HalfCloseableStream, router: Router, limits: Limits
+    ) -> None:
+        self._stream = stream
+        self._router = router
+        self._limits = limits
+        self._protocol = Protocol(limits)
+        self._alive = trio.CancelScope()
+        """Holds all work for the client; cancelled when the client is gone."""
+
+    async def serve(self) -> None:
+        """Answer requests, one after the other, as long as the connection lasts."""
+        with self._alive:
+            while await self._serve_request():
+                pass
+
+    async def _serve_request(self) -> bool:
+        """Answer one request; whether there can be another one."""
+        try:
+            head = await self._read_head()
+            if head is None:
+                return False
+            handler = self._router.find(head)
+            body = await self._read_body(head)
+        except Refusal as refusal:
+            await self._send(self._protocol.refusal(refusal))
+        else:
+            request = Request(secrets.token_urlsafe(16)[:21], head, body)
+            await self._answer_watched(handler, Exchange(request, self._protocol, self._send))
+        if self._protocol.start_next_cycle():
+            return True
+        await self._linger()
+        return False
+
+    async def _read_head(self) -> RequestHead | None:
+        """The next request's head; None when the client has no more. Raises `Refusal`."""
+        if not self._protocol.buffered:
+            with trio.move_on_after(self._limits.idle_seconds) as idle:
+                if not await self._receive(_HEAD_READ):
+                    return None
+            if idle.cancelled_caught:
+                return None
+        with trio.move_on_after(self._limits.head_seconds):
+            while (head := self._protocol.next_head()) is None:
+                if not await self._receive(_HEAD_READ):
+                    return None
+            return head
+        raise Refusal(408, "the head of the request took too long")
+
+    async def _read_body(self, head: RequestHead) -> bytes:
+        """The request's body. Raises `Refusal`."""
+        if head.expects_continue and not self._protocol.request_complete:
+            await self._send(self._protocol.proceed())
+        body = bytearray()
+        with trio.move_on_after(self._limits.body_seconds):
+            while True:
+                body += self._protocol.next_content()
+                if self._protocol.request_complete:
+                    return bytes(body)
+                if not await self._receive(_BODY_READ):
+                    await self._leave("the client left in the middle of a body")
+        raise Refusal(408, "the body of the request took too long")
+
+    async def _answer_watched(self, handler: Handler, exchange: Exchange) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, exchange)
+            await answer(handler, exchange)
+            nursery.cancel_scope.cancel()
+
+    async def _watch(self, exchange: Exchange) -> None:
+        """Notice that the client leaves while it is being answered.
+
+        A client that has closed its sending side counts as gone, as with Paddler. What it sends
+        instead is kept for the next request, up to a few KiB; a client that sends more is not read
+        from, and thus not watched, until it is answered.
+        """
+        while (room := self._limits.read_ahead_bytes - self._protocol.buffered) > 0:
+            if not await self._receive(room):
+                if not exchange.answered:
+                    await self._leave("the client left before it was answered")
+                return
+
+    async def _receive(self, most: int) -> bool:
+        """Take bytes from the client; False when there will be none any more."""
+        try:
+            data = await self._stream.receive_some(most)
+        except trio.BrokenResourceError:
+            return False
+        self._protocol.receive(data)
+        return bool(data)
+
+    async def _send(self, data: bytes) -> None:
+        """Write to the client, at once and whole."""
+        if not data:
+            return
+        try:
+            with trio.fail_after(self._limits.write_seconds):
+                await self._stream.send_all(data)
+        except trio.BrokenResourceError:
+            await self._leave("the client reset the connection")
+        except trio.TooSlowError:
+            await self._leave("the client stopped reading")
+
+    async def _leave(self, reason: str) -> NoReturn:
+        """Give up the connection: cancels whatever is done for it, this call included."""
+        logger.debug("connection dropped: %s", reason)
+        self._alive.cancel()
+        await trio.sleep_forever()
+
+    async def _linger(self) -> None:
+        """Close so that the client sees the last response (RFC 9112, section 9.6).
+
+        Closing while bytes of the client are unread would reset the connection, and a reset can
+        overtake the response.
+        """
+        await self._stream.send_eof()
+        with trio.move_on_after(_LINGER_SECONDS):
+            for _ in range(_LINGER_READS):
+                if not await self._stream.receive_some(_BODY_READ):
+                    return

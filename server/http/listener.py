@@ -1,0 +1,51 @@
+"""TCP listeners and what they accept. Knows connections, but nothing of what is said on them.
+
+    listeners = await open_listeners(Address("127.0.0.1", 8061))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, listeners, router, Limits())
+        print("ready at", *bound_addresses(listeners))
+
+Cancelling `serve` closes the listeners and every connection at once, in the middle of a stream too.
+"""
+
+from collections.abc import Sequence
+
+import trio
+
+from server.config import Address
+from server.errors import StartError
+from server.http.connection import serve_connection
+from server.http.limits import Limits
+from server.http.routing import Router
+
+
+async def open_listeners(address: Address) -> list[trio.SocketListener]:
+    """Listen on `address`; a host name with several addresses gives several listeners.
+
+    With port 0 only the first of them is used, so that there is one port to tell. Raises
+    StartError.
+    """
+    try:
+        listeners = await trio.open_tcp_listeners(address.port, host=address.host)
+    except OSError as error:
+        raise StartError(f"cannot listen on {address}: {error.strerror}") from error
+    if address.port == 0:
+        for listener in listeners[1:]:
+            await listener.aclose()
+        del listeners[1:]
+    return listeners
+
+
+def bound_addresses(listeners: Sequence[trio.SocketListener]) -> list[Address]:
+    """Where the listeners listen, with the ports that the system chose."""
+    names = (listener.socket.getsockname() for listener in listeners)
+    return [Address(host, port) for host, port, *_ in names]
+
+
+async def serve(listeners: Sequence[trio.SocketListener], router: Router, limits: Limits) -> None:
+    """Accept and serve clients until cancelled; closes `listeners`."""
+
+    async def serve_client(stream: trio.SocketStream) -> None:
+        await serve_connection(stream, router, limits)
+
+    await trio.serve_listeners(serve_client, list(listeners))

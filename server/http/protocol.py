@@ -1,0 +1,138 @@
+"""HTTP/1.1 of one connection, sans-IO: the one door to h11.
+
+Bytes in, requests out; responses in, bytes out. What arrives is judged by `head.py` and
+`chunked.py`; h11 gets only what passed, keeps the connection's state (who may send what, when it
+must close) and writes. The bytes of later requests stay in a buffer here, never in h11's. Knows no
+socket and no clock but `Date`.
+"""
+
+from email.utils import formatdate
+from http import HTTPStatus
+from http.client import responses as reasons
+
+import h11
+
+from server.http.chunked import ChunkedReader
+from server.http.head import HeadReader
+from server.http.limits import Limits
+from server.http.messages import Headers, RequestHead, Response, text
+from server.http.refusal import Refusal
+
+
+class Protocol:
+    """The server's side of one connection."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._buffer = bytearray()
+        self._connection = h11.Connection(h11.SERVER)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._head_reader = HeadReader(self._limits)
+        self._chunked: ChunkedReader | None = None
+        self._content_left = 0
+        self._head_followed = False
+        self.request_complete = False
+        """Whether the present request was read to its end."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that arrived and were not yet taken."""
+        return len(self._buffer)
+
+    def receive(self, data: bytes | bytearray) -> None:
+        """Bytes from the client."""
+        self._buffer += data
+
+    def next_head(self) -> RequestHead | None:
+        """The next request's head; None while more bytes are needed. Raises `Refusal`."""
+        head = self._head_reader.read(self._buffer)
+        if head is None:
+            return None
+        if head.content_length is None:
+            self._chunked = ChunkedReader(self._limits)
+        else:
+            self._content_left = head.content_length
+        self._feed(self._head_reader.raw)
+        return head
+
+    def next_content(self) -> bytes:
+        """What has arrived of the body, possibly nothing; look at `request_complete` then.
+
+        Raises `Refusal`.
+        """
+        if self._chunked is None:
+            content = bytes(self._buffer[: self._content_left])
+            del self._buffer[: self._content_left]
+            self._content_left -= len(content)
+            self._feed(content)
+            return content
+        content = self._chunked.read(self._buffer)
+        # h11 gets one canonical chunk, whatever the client's chunks and extensions were.
+        self._feed(b"%x\r\n%b\r\n" % (len(content), content) if content else b"")
+        if self._chunked.complete:
+            self._feed(b"0\r\n\r\n")
+        return content
+
+    def _feed(self, data: bytes) -> None:
+        """Let h11 follow what was read of the request."""
+        if data:
+            self._connection.receive_data(data)
+        try:
+            while (event := self._connection.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+                if isinstance(event, h11.Request):
+                    self._head_followed = True
+                elif isinstance(event, h11.EndOfMessage):
+                    self.request_complete = True
+                    return
+        except h11.RemoteProtocolError as error:  # stricter than we are, somewhere
+            raise Refusal(error.error_status_hint, "malformed request") from error
+
+    def proceed(self) -> bytes:
+        """`100 Continue`."""
+        return self._send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue"))
+
+    def start(self, status: int, headers: Headers) -> bytes:
+        """The head of a response. Without `Content-Length` in `headers` its body is chunked."""
+        fields = [(b"Date", formatdate(usegmt=True).encode("ascii")), *headers]
+        if not self.request_complete:  # what follows on this connection cannot be told apart
+            fields.append((b"Connection", b"close"))
+        reason = reasons.get(status, "")
+        return self._send(h11.Response(status_code=status, headers=fields, reason=reason))
+
+    def chunk(self, data: bytes) -> bytes:
+        """One chunk of a chunked body; nothing in answer to HEAD, and plain bytes for HTTP/1.0."""
+        if self._head_reader.method == "HEAD":
+            return b""
+        return self._send(h11.Data(data=data))
+
+    def end(self) -> bytes:
+        """The end of a response."""
+        return self._send(h11.EndOfMessage())
+
+    def whole(self, response: Response) -> bytes:
+        """A response from its status line to its end."""
+        headers = response.headers
+        if response.status != HTTPStatus.NO_CONTENT:  # RFC 9110, section 8.6
+            headers += ((b"Content-Length", b"%d" % len(response.body)),)
+        return self.start(response.status, headers) + self.chunk(response.body) + self.end()
+
+    def refusal(self, refusal: Refusal) -> bytes:
+        """The answer to a request that reaches no handler."""
+        response = text(refusal.status, refusal.sentence, refusal.headers)
+        if self._head_reader.method == "HEAD" and not self._head_followed:
+            # h11 does not know of the HEAD and would want the body that must not be sent.
+            response = Response(refusal.status, headers=refusal.headers)
+        return self.whole(response)
+
+    def _send(self, event: h11.Event) -> bytes:
+        return self._connection.send(event) or b""
+
+    def start_next_cycle(self) -> bool:
+        """Get ready for the next request; False when the connection must be closed instead."""
+        if not self._connection.our_state is self._connection.their_state is h11.DONE:
+            return False
+        self._connection.start_next_cycle()
+        self._begin()
+        return True

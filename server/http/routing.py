@@ -1,0 +1,75 @@
+"""Which handler answers which request. Knows no h11 and no socket; looks at heads only, so that a
+request is refused before its body is sent.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from server.http.exchange import Exchange, Handler
+from server.http.messages import RequestHead, Response
+from server.http.refusal import Refusal
+
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+"""Methods that the server knows of; another one is 501 wherever it is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`method` on exactly `path` is answered by `handler`; GET answers HEAD too."""
+
+    method: str
+    path: str
+    handler: Handler
+    consumes: bytes | None = None
+    """The one media type that a body may have; None for a route that ignores bodies."""
+
+
+class Router:
+    """All routes of a listener."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._paths: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            self._paths.setdefault(route.path, {})[route.method] = route
+
+    def find(self, head: RequestHead) -> Handler:
+        """The handler for a request. Raises `Refusal` (404, 405, 415, 501)."""
+        if head.method not in _METHODS:
+            raise Refusal(501, "the method is not implemented")
+        if head.path == "*":
+            return _Options("GET, HEAD, OPTIONS, POST")
+        routes = self._paths.get(head.path)
+        if routes is None:
+            raise Refusal(404, "there is nothing at this path")
+        if head.method == "OPTIONS":
+            return _Options(_allowed(routes))
+        route = routes.get("GET" if head.method == "HEAD" else head.method)
+        if route is None:
+            allow = _allowed(routes)
+            raise Refusal(405, f"this path answers to {allow}", ((b"Allow", allow.encode()),))
+        _check_media_type(head, route)
+        return route.handler
+
+
+def _allowed(routes: dict[str, Route]) -> str:
+    heads = ["HEAD"] if "GET" in routes else []
+    return ", ".join(sorted([*routes, *heads, "OPTIONS"]))
+
+
+def _check_media_type(head: RequestHead, route: Route) -> None:
+    """RFC 9110, sections 8.3 and 8.4. No browser sends JSON's type to a foreign origin unasked."""
+    if route.consumes is None:
+        return
+    if head.field(b"content-encoding") is not None:
+        raise Refusal(415, "a body with a content-encoding is not accepted")
+    media_type = (head.field(b"content-type") or b"").partition(b";")[0]
+    if media_type.strip(b" \t").lower() != route.consumes:
+        raise Refusal(415, f"the field content-type must be {route.consumes.decode()}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    allow: str
+
+    async def __call__(self, exchange: Exchange) -> None:
+        await exchange.respond(Response(204, headers=((b"Allow", self.allow.encode()),)))
