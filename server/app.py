@@ -1,7 +1,83 @@
-"""x"""
+"""The composition root: makes each part, hands it to the next, and runs them until a signal.
 
-from server.config import ServerConfig
+Knows every package's front and nothing of its inside.
+"""
+
+import logging
+import signal
+import sys
+
+import trio
+
+from server.api.routes import inference_routes
+from server.config import EngineConfig, ServerConfig
+from server.engine.engine import Engine, EngineLost
+from server.errors import StartError
+from server.greeting import ready_lines, start_lines
+from server.http.limits import Limits
+from server.http.listener import bound_addresses, open_listeners, serve
+from server.model.folder import ModelFolder
+from server.model.session import OnnxDecoder
+from server.model.tokenizer import Tokenizer
+
+LARGEST_DEFAULT_CONTEXT = 4096
+"""Tokens; what a model can do beyond costs memory that few prompts need."""
 
 
 def run(config: ServerConfig) -> None:
-    """y"""
+    """Serves until SIGINT or SIGTERM. Raises `StartError`."""
+    logging.basicConfig(
+        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        trio.run(_run, config)
+    except ExceptionGroup as group:
+        if group.split(EngineLost)[1] is not None:
+            raise
+        sys.exit("skiff: the engine was lost, the log says why")
+
+
+async def _run(config: ServerConfig) -> None:
+    folder = ModelFolder.read(config.model_folder)
+    engine_config = _engine_config(config, folder)
+    # Before the model, which may take long: a port in use is known at once.
+    listeners = await open_listeners(config.inference_address)
+    addresses = bound_addresses(listeners)
+    decoder = _decoder(config, engine_config, folder)
+    engine = Engine(
+        decoder, Tokenizer.read(folder.tokenizer_file), engine_config, folder.eos_token_ids
+    )
+    router = inference_routes(engine, engine_config.sampling)
+    _print(start_lines(folder.path, engine_config, config.threads, decoder.kv_bytes))
+    async with engine.running(), trio.open_nursery() as nursery:
+        nursery.start_soon(serve, listeners, router, Limits())
+        # Left at the first signal, so that a second one ends the process at once.
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            _print(ready_lines(addresses))
+            await anext(signals)
+        nursery.cancel_scope.cancel()
+
+
+def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
+    """What was said, and the folder's word where nothing was. Raises `StartError`."""
+    most = folder.context_length
+    context = config.context or min(most, LARGEST_DEFAULT_CONTEXT)
+    if context > most:
+        raise StartError(f"a context of {context} tokens is more than the model's {most}")
+    sampling = config.sampling.over(folder.sampling)
+    return EngineConfig(config.slots, context, sampling, config.ignore_eos)
+
+
+def _decoder(config: ServerConfig, engine: EngineConfig, folder: ModelFolder) -> OnnxDecoder:
+    """Raises `StartError`."""
+    try:
+        return OnnxDecoder(
+            folder, slots=engine.slots, context=engine.context, threads=config.threads
+        )
+    except (OSError, MemoryError) as error:
+        size = f"{engine.slots} slots of {engine.context} tokens"
+        raise StartError(f"no memory for {size}: {error}") from None
+
+
+def _print(lines: list[str]) -> None:
+    print(*lines, sep="\n", flush=True)

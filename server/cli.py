@@ -5,7 +5,6 @@ Knows every flag and its default; does not know what is done with them.
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,7 +44,7 @@ CONTEXT = Flag(
     "context",
     "TOKENS",
     integer(2, 2**31 - 1),
-    "tokens of prompt and answer together that one sequence can hold",
+    "prompt and answer of one sequence together",
     "the smaller of the model's and 4096",
 )
 THREADS = Flag(
@@ -69,7 +68,7 @@ LOG_LEVEL = Flag(
     "debug, info, warning or error",
     "info",
 )
-SERVING = (ADDRESS, SLOTS, CONTEXT, THREADS, IGNORE_EOS, LOG_LEVEL)
+SERVING: tuple[Flag[object], ...] = (ADDRESS, SLOTS, CONTEXT, THREADS, IGNORE_EOS, LOG_LEVEL)
 
 TEMPERATURE = Flag(
     "temperature", "X", number(0), "0 takes the likeliest token, more is more random", "0, greedy"
@@ -87,13 +86,11 @@ REPETITION_PENALTY = Flag(
 SEED = Flag(
     "seed", "N", integer(0, 2**63 - 1), "same seed and prompt, same tokens", "a fresh one each time"
 )
-SAMPLING = (TEMPERATURE, TOP_K, TOP_P, MIN_P, REPETITION_PENALTY, SEED)
+SAMPLING: tuple[Flag[object], ...] = (TEMPERATURE, TOP_K, TOP_P, MIN_P, REPETITION_PENALTY, SEED)
 
 
 def main() -> None:
     """Runs the command and ends the process."""
-    # Until the server listens for signals, Ctrl-C and SIGTERM end the process where it stands.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         app.run(read(sys.argv[1:], os.environ))
     except StartError as error:
@@ -139,7 +136,8 @@ def parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="skiff",
         description="Serves the language model in MODEL_FOLDER over HTTP.",
-        epilog="Each flag can also be set as the environment variable behind it; the flag wins.",
+        epilog="Each flag can also be set as the environment variable below it; the flag wins.",
+        formatter_class=argparse.RawTextHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -150,8 +148,8 @@ def parser() -> argparse.ArgumentParser:
         flag.add_to(parser)
     sampling = parser.add_argument_group(
         "sampling",
-        "What a request does not say. Behind flag and variable stands the model folder's"
-        " generation_config.json, and behind that the default.",
+        "Where neither flag nor variable says it, the model folder's generation_config.json does,\n"
+        "and then the default.",
     )
     for flag in SAMPLING:
         flag.add_to(sampling)

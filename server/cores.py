@@ -1,9 +1,9 @@
-"""How many cores this process may use. Knows Linux's affinity and cgroups; elsewhere it counts cores.
+"""How many cores this process may use. Knows Linux's affinity and cgroups; elsewhere counts cores.
 
-An operator of the runtime is cut into one piece per thread and ends with the last of them. One thread
-more than there are cores makes every operator wait for a thread that is not running; under a cgroup's
-quota the kernel stops all threads for the rest of a period once they have used it up. So the number of
-threads is the smaller of affinity and quota, and never what `os.cpu_count()` says of a shared machine.
+The runtime cuts an operator into one piece per thread and goes on when the last is done. With one
+thread more than there are cores, every operator waits for a thread that is not running; under a
+cgroup's quota, the kernel stops all threads for the rest of a period once they have used it up. So
+the number of threads is the smaller of affinity and quota, not what a shared machine has.
 """
 
 import os
@@ -25,7 +25,7 @@ def affinity() -> int:
 
 
 def _v2_quotas(root: Path) -> Iterator[float]:
-    """`cpu.max` holds "QUOTA PERIOD" or "max PERIOD"; a group is also held to its parents' quotas."""
+    """`cpu.max` holds "QUOTA PERIOD" or "max PERIOD"; parents bind their children."""
     for group in _groups(root, controller=""):
         words = _read(root / "sys/fs/cgroup" / group / "cpu.max").split()
         if len(words) == 2 and words[0] != "max":

@@ -1,4 +1,4 @@
-"""A flag that is also an environment variable. Knows argparse; does not know what Skiff's flags are.
+"""A flag that is also an environment variable. Knows argparse; does not know Skiff's flags.
 
 Values stay strings until here, so that a bad one is told the same way wherever it came from, with
 the name that the operator wrote.
@@ -41,7 +41,7 @@ class Flag(Generic[T_co]):
         return "SKIFF_" + self.name.upper().replace("-", "_")
 
     def add_to(self, parser: argparse._ActionsContainer) -> None:
-        text = f"{self.help} [{self.variable}, default: {self.default}]".replace("%", "%%")
+        text = f"{self.help}\n[{self.variable}, default: {self.default}]".replace("%", "%%")
         if self.metavar is None:
             parser.add_argument(f"--{self.name}", action="store_const", const="on", help=text)
         else:
@@ -64,7 +64,7 @@ class Flag(Generic[T_co]):
         try:
             return self.parse(text)
         except ValueError as error:
-            raise StartError(f"{source} must be {error}, not {text!r}") from None
+            raise StartError(f"{source} must be {error}, not {text[:80]!r}") from None
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:

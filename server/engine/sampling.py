@@ -20,6 +20,8 @@ _COLUMNS = 1024
 """Groups into which `_largest` parts a row."""
 _BLOCK = 256
 """Neighbouring tokens whose probabilities `_draw_from_all` adds up first."""
+_COLDEST = np.finfo(np.float32).tiny
+"""A temperature below this would be 0 in float32, and 0 / 0 is no weight."""
 _NUCLEUS_GUESSES = (64, 512)
 """Candidates with which a top-p set is tried, before the whole row is sorted."""
 
@@ -127,14 +129,13 @@ def _largest(row: Row, count: int) -> Ids:
 
 def _draw(logits: Row, temperature: float, chance: float) -> int:
     """An index by the inverse distribution function at `chance`, in [0, 1)."""
-    scaled = (logits - logits.max()) / np.float32(temperature)
-    bounds = np.cumsum(np.exp(scaled), dtype=np.float64)
+    bounds = np.cumsum(_weights(logits, temperature), dtype=np.float64)
     return _place(bounds, chance * bounds[-1])
 
 
 def _draw_from_all(row: Row, temperature: float, chance: float) -> int:
     """`_draw` from a whole row: finds the block first, and then the place in it."""
-    weights = np.exp((row - row.max()) / np.float32(temperature))
+    weights = _weights(row, temperature)
     sums = np.add.reduceat(weights, np.arange(0, len(row), _BLOCK))
     bounds = np.cumsum(sums, dtype=np.float64)
     target = chance * bounds[-1]
@@ -144,6 +145,15 @@ def _draw_from_all(row: Row, temperature: float, chance: float) -> int:
     return start + _place(inside, target - bounds[block] + inside[-1])
 
 
+def _weights(logits: Row, temperature: float) -> Row:
+    """Probabilities at `temperature` but for a common factor: the largest is 1."""
+    with np.errstate(over="ignore"):  # to -inf, whose weight is 0, as it should be
+        scaled: Row = (logits - logits.max()) / max(np.float32(temperature), _COLDEST)
+    return np.exp(scaled)
+
+
 def _place(bounds: NDArray[np.float64], target: float) -> int:
-    """The first index whose bound is above `target`; rounding may leave none, and then the last."""
-    return min(int(np.searchsorted(bounds, target, side="right")), len(bounds) - 1)
+    """The first index whose bound is above `target`. Rounding may bring that outside of all bounds;
+    drawn in again, it never falls on an index that has no share of its own."""
+    inside = min(max(target, 0.0), float(np.nextafter(bounds[-1], 0)))
+    return int(np.searchsorted(bounds, inside, side="right"))

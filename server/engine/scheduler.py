@@ -104,9 +104,10 @@ class Scheduler:
                 moves.append(self._move(place, len(self._decoding)))
             calls.append(PromptCall(place.key, place.slot, start, stop, last))
             place.tokens = stop
-            if last:
-                self._decoding.append(place)
-                self._reading = None
+            if not last:
+                return  # one call for each prompt: moves come before all calls, so none between two
+            self._decoding.append(place)
+            self._reading = None
 
     def _admit(self) -> _Place | None:
         """Gives the first in the queue the slot above the others, if one is free."""

@@ -27,8 +27,11 @@ class IncrementalText:
         """The characters that this token completes; "" while one is unfinished."""
         self._window.append(token)
         text = self._decode(self._window)
-        if text == self._context_text:  # a special token: it is no context for what follows
-            self._window.pop()
+        if text == self._context_text:
+            # A special token, which is no context for what follows. Before any text it may also be
+            # a space that the decoder takes from the beginning, and that makes a beginning.
+            if text:
+                self._window.pop()
             return ""
         if text.endswith(UNFINISHED):
             return ""
@@ -39,7 +42,10 @@ class IncrementalText:
         return self._give_out(self._decode(self._window))
 
     def _give_out(self, text: str) -> str:
-        new = text[len(self._context_text) :]
+        if text.startswith(self._context_text):
+            new = text[len(self._context_text) :]
+        else:  # byte fallback: one bad byte makes its whole run bad, with what is already out
+            new = self._decode(self._window[self._context :])
         del self._window[: self._context]
         self._context = len(self._window)
         self._context_text = self._decode(self._window)

@@ -1,0 +1,121 @@
+"""Makes a virtual environment with Skiff in it, or leaves alone one that is current.
+
+Started by `scripts/environment` with a folder's name and a list of extras; standard library only.
+An environment is current when its stamp says what would be written now: the stamp is written last,
+so an interrupted or outdated environment is made anew, and a current one costs no call of pip.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class EnvironmentFailed(Exception):
+    """The environment cannot be made; the message is the line to print."""
+
+
+def main() -> None:
+    # Nothing here needs tidying up, so Ctrl-C may end it where it stands.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    name, extras = sys.argv[1:]
+    folder = ROOT / name
+    try:
+        if not is_current(folder, extras):
+            with only_one(ROOT / f"{name}.lock", f"waiting for another start to make {name}"):
+                if not is_current(folder, extras):
+                    make(folder, extras)
+    except (EnvironmentFailed, OSError) as error:
+        sys.exit(f"cannot make {folder}: {error}")
+
+
+def stamp(folder: Path, extras: str) -> str:
+    """What an environment depends on: this Python, where it lies, and what is to be in it."""
+    sources = [ROOT / "setup.cfg", Path(__file__)]
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources))
+    return "\n".join([sys.version, sys.base_prefix, str(folder), extras, digest.hexdigest()])
+
+
+def is_current(folder: Path, extras: str) -> bool:
+    try:
+        written = (folder / "stamp").read_text()
+    except OSError:
+        return False
+    return written == stamp(folder, extras) and (folder / "bin" / "python").exists()
+
+
+def make(folder: Path, extras: str) -> None:
+    version = ".".join(map(str, sys.version_info[:3]))
+    say(f"Making {folder.name} with Python {version} and skiff-llm[{extras}] ...")
+    (folder / "stamp").unlink(missing_ok=True)
+    log = folder.with_suffix(".log")
+    run([sys.executable, "-m", "venv", "--clear", str(folder)], log)
+    # --no-user: a pip.conf that says `user` would otherwise send everything elsewhere.
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    target = ["--use-pep517", "--editable", f"{ROOT}[{extras}]"]
+    run([*pip, "install", "--no-user", "--progress-bar", "off", *target], log)
+    (folder / "stamp").write_text(stamp(folder, extras))
+    log.unlink()
+
+
+def run(command: list[str], log: Path) -> None:
+    """Shows the program's latest line where there is a terminal; keeps all of them in `log`."""
+    lines = []
+    with (
+        log.open("w") as kept,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as program,
+    ):
+        for line in program.stdout or ():
+            kept.write(line)
+            lines.append(line.strip())
+            show(line)
+    show("")
+    if program.returncode != 0:
+        raise EnvironmentFailed(f"{reason(lines)} (the whole output: {log})")
+
+
+def reason(lines: list[str]) -> str:
+    """The one line of a failed program that tells most."""
+    if any("Retrying (" in line for line in lines):
+        return "PyPI does not answer; is there a network?"
+    errors = [line for line in lines if "rror" in line]
+    return (errors or lines or ["no output"])[-1]
+
+
+def show(line: str) -> None:
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r\033[K{line.strip()[:width]}", end="", file=sys.stderr, flush=True)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def only_one(lock: Path, waiting: str) -> Iterator[None]:
+    """Holds the lock file for the block; the system lets go of it however this process ends."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{waiting} ...")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    main()

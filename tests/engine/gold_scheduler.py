@@ -1,0 +1,70 @@
+"""The scheduler as it must be, without slots: everything is worked out again for each step."""
+
+from dataclasses import dataclass
+
+from server.engine.scheduler import PromptBudget
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A prompt's tokens from `start` to `stop`."""
+
+    key: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class GoldStep:
+    decoded: frozenset[int]
+    reads: tuple[Read, ...]
+
+
+class GoldScheduler:
+    """Same calls as `Scheduler`, but for the order of the decode rows."""
+
+    def __init__(self, slots: int, tile: int) -> None:
+        self._slots = slots
+        self._tile = tile
+        self._prompts: dict[int, int] = {}
+        """Length of each prompt, in order of arrival."""
+        self._reads: list[Read] = []
+
+    def submit(self, key: int, prompt_tokens: int) -> None:
+        self._prompts[key] = prompt_tokens
+
+    def remove(self, key: int) -> None:
+        del self._prompts[key]
+
+    def plan(self, budget: PromptBudget) -> GoldStep:
+        decoded = frozenset(key for key in self._prompts if not self._unread(key))
+        allowed = budget.beside_streams if decoded else budget.alone
+        running, reads = len(decoded), list[Read]()
+        for key in [key for key in self._prompts if key not in decoded]:
+            length = longest_read(self._unread(key), allowed, self._tile)
+            if running == self._slots or not length:
+                break
+            start = self._prompts[key] - self._unread(key)
+            reads.append(Read(key, start, start + length))
+            self._reads.append(reads[-1])
+            allowed -= length
+            running += 1
+            if self._unread(key):  # one prompt at a time
+                break
+        return GoldStep(decoded, tuple(reads))
+
+    def _unread(self, key: int) -> int:
+        read = sum(read.stop - read.start for read in self._reads if read.key == key)
+        return self._prompts[key] - read
+
+
+def longest_read(unread: int, budget: int, tile: int) -> int:
+    """The most of a prompt's unread tokens that may be read, 0 where there is no such number.
+
+    Tokens are read `tile` at a time, and of several tokens none may ever be left alone: not in the
+    last tile, and not as what remains. A prompt of one token is read as it is.
+    """
+    if unread == 1:
+        return min(budget, 1)
+    lengths = [length for length in range(2, min(unread, budget) + 1) if unread - length != 1]
+    return max((length for length in lengths if length % tile != 1), default=0)

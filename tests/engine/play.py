@@ -1,0 +1,92 @@
+"""Runs the engine's core over the fake decoder: visitors come and go at any call."""
+
+from collections import defaultdict
+from collections.abc import Sequence as Ids
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from server.config import SamplingParameters
+from server.engine.core import EngineCore
+from server.engine.events import Event
+from server.engine.sampling import Sampler
+from server.engine.scheduler import PromptBudget
+from server.engine.sequence import Sequence
+from server.engine.text import IncrementalText
+from tests.engine.fake_decoder import FakeDecoder, History
+
+EOS = frozenset({7, 19})
+GREEDY = SamplingParameters()
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A request; its time is counted in the calls that the engine has run."""
+
+    key: int
+    prompt: History
+    max_tokens: int
+    sampling: SamplingParameters = GREEDY
+    eos: frozenset[int] = EOS
+    arrives: int = 0
+    leaves: int | None = None
+
+
+def text_of(tokens: Ids[int]) -> str:
+    """A character for each token."""
+    return "".join(chr(0x4E00 + token) for token in tokens)
+
+
+class Play:
+    """Plays `visitors` to their end; then `events` has all that each was told."""
+
+    def __init__(self, visitors: Ids[Visitor], decoder: FakeDecoder) -> None:
+        self.events: defaultdict[int, list[Event]] = defaultdict(list)
+        self.calls_when_left: dict[int, int] = {}
+        """How many calls there had been when a visitor left early."""
+        self._decoder = decoder
+        self._visitors = visitors
+        self._core = EngineCore(decoder, self._deliver, PromptBudget(alone=24, beside_streams=8))
+        self._time = -1
+
+    def run(self) -> "Play":
+        last = max((visitor.arrives for visitor in self._visitors), default=0)
+        self._listen()
+        while self._core.busy or self._time < last:
+            if self._core.busy:
+                self._core.step(self._listen)
+            else:
+                self._listen()
+        return self
+
+    def _listen(self) -> None:
+        self._time += 1
+        for visitor in self._visitors:
+            if visitor.arrives == self._time:
+                self._core.submit(sequence_of(visitor))
+            if visitor.leaves == self._time:
+                self._core.cancel(visitor.key)
+                self.calls_when_left[visitor.key] = len(self._decoder.calls)
+
+    def _deliver(self, events: list[tuple[int, Event]]) -> None:
+        for key, event in events:
+            assert key not in self.calls_when_left, "told after it left"
+            self.events[key].append(event)
+
+
+def sequence_of(visitor: Visitor) -> Sequence:
+    prompt = np.array(visitor.prompt, np.int64)
+    return Sequence(
+        key=visitor.key,
+        prompt=prompt,
+        max_tokens=visitor.max_tokens,
+        eos_token_ids=visitor.eos,
+        sampler=Sampler(visitor.sampling, prompt),
+        text=IncrementalText(text_of),
+    )
+
+
+def events_alone(visitor: Visitor) -> list[Event]:
+    """What the visitor is told with nobody else there."""
+    alone = replace(visitor, arrives=0, leaves=None)
+    return Play([alone], FakeDecoder(slots=1)).run().events[visitor.key]

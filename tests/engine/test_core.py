@@ -1,0 +1,171 @@
+"""What a request gets does not depend on who else is there, and each gets exactly one end."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from server.config import SamplingParameters
+from server.engine.core import MODEL_FAILED
+from server.engine.events import Event, Finished, FinishReason, Text
+from server.errors import Interrupted
+from tests.engine.fake_decoder import (
+    VOCABULARY,
+    FakeDecoder,
+    History,
+    ModelBroke,
+    greedy_tokens,
+)
+from tests.engine.play import EOS, Play, Visitor, events_alone, text_of
+
+samplings = st.just(SamplingParameters()) | st.builds(
+    SamplingParameters,
+    temperature=st.sampled_from([0.0, 0.7, 2.0]),
+    top_k=st.sampled_from([0, 5]),
+    top_p=st.sampled_from([1.0, 0.8]),
+    repetition_penalty=st.sampled_from([1.0, 1.3]),
+    seed=st.integers(0, 9),
+)
+
+
+@st.composite
+def visitors(draw: st.DrawFn, key: int) -> Visitor:
+    arrives = draw(st.integers(0, 40))
+    return Visitor(
+        key=key,
+        prompt=prompt(key, draw(st.integers(1, 4) | st.integers(1, 70))),
+        max_tokens=draw(st.integers(1, 20)),
+        sampling=draw(samplings),
+        eos=draw(st.sampled_from([EOS, frozenset()])),
+        arrives=arrives,
+        leaves=draw(st.none() | st.integers(arrives, arrives + 20)),
+    )
+
+
+crowds = st.integers(1, 9).flatmap(lambda count: st.tuples(*map(visitors, range(count))))
+slot_counts = st.integers(1, 4)
+
+
+def prompt(key: int, length: int) -> History:
+    """Begins with the key, so that each history tells whose it is."""
+    return (key, *(token % VOCABULARY for token in range(1, length)))
+
+
+def keys_in(histories: tuple[History, ...]) -> set[int]:
+    return {history[0] for history in histories}
+
+
+@settings(max_examples=150)
+@given(crowd=crowds, slots=slot_counts)
+def test_a_request_gets_the_same_alone_and_in_any_mix(
+    crowd: tuple[Visitor, ...], slots: int
+) -> None:
+    decoder = FakeDecoder(slots)
+    play = Play(crowd, decoder).run()
+    for each in crowd:
+        told, alone = play.events[each.key], events_alone(each)
+        if each.key in play.calls_when_left:
+            assert told == alone[: len(told)]
+        else:
+            assert told == alone
+    assert decoder.held == [None] * slots
+
+
+@settings(max_examples=60)
+@given(crowd=crowds, slots=slot_counts)
+def test_who_left_is_in_no_later_call(crowd: tuple[Visitor, ...], slots: int) -> None:
+    decoder = FakeDecoder(slots)
+    for key, calls in Play(crowd, decoder).run().calls_when_left.items():
+        assert all(key not in keys_in(call.histories) for call in decoder.calls[calls:])
+
+
+@settings(max_examples=60)
+@given(crowd=crowds, slots=slot_counts, broken=st.frozensets(st.integers(0, 60), max_size=5))
+def test_a_call_that_fails_ends_only_what_was_in_it(
+    crowd: tuple[Visitor, ...], slots: int, broken: frozenset[int]
+) -> None:
+    decoder = FakeDecoder(slots, on_call=breaks_in(broken))
+    play = Play(crowd, decoder).run()
+    failed = {
+        key
+        for number, call in enumerate(decoder.calls)
+        if number in broken
+        for key in keys_in(call.histories)
+    }
+    assert_only_these_failed(play, crowd, failed)
+    assert decoder.held == [None] * slots
+
+
+@settings(max_examples=60)
+@given(
+    crowd=crowds,
+    slots=slot_counts,
+    nan_rows=st.dictionaries(st.integers(0, 60), st.frozensets(st.just(0)), max_size=5),
+)
+def test_logits_that_are_no_numbers_end_only_their_row(
+    crowd: tuple[Visitor, ...], slots: int, nan_rows: dict[int, frozenset[int]]
+) -> None:
+    """Logits of a prompt that is not yet read whole concern nobody."""
+    decoder = FakeDecoder(slots, nan_rows=nan_rows)
+    play = Play(crowd, decoder).run()
+    lengths = {each.key: len(each.prompt) for each in crowd}
+    failed = set()
+    for number, call in enumerate(decoder.calls):
+        for row in nan_rows.get(number, ()):
+            (key,) = keys_in(call.histories[row : row + 1])
+            failed |= {key} if len(call.histories[row]) >= lengths[key] else set()
+    assert_only_these_failed(play, crowd, failed)
+
+
+def assert_only_these_failed(play: Play, crowd: tuple[Visitor, ...], failed: set[int]) -> None:
+    for each in crowd:
+        told, alone = play.events[each.key], events_alone(each)
+        if each.key in play.calls_when_left:
+            continue
+        if each.key in failed:
+            assert told == [*alone[: len(told) - 1], MODEL_FAILED]
+        else:
+            assert told == alone
+
+
+def breaks_in(calls: frozenset[int]) -> Callable[[int], None]:
+    def on_call(number: int) -> None:
+        if number in calls:
+            raise ModelBroke(number)
+
+    return on_call
+
+
+@given(length=st.integers(1, 70), max_tokens=st.integers(1, 30))
+@example(length=1, max_tokens=1)
+def test_greedy_tokens_are_those_of_the_model_until_an_end(length: int, max_tokens: int) -> None:
+    tokens = greedy_tokens(prompt(0, length), max_tokens, EOS)
+    stopped = tokens[-1] in EOS
+    shown = tokens[:-1] if stopped else tokens
+    reason = FinishReason.STOP if stopped else FinishReason.LENGTH
+    expected: list[Event] = [Text(text_of([token])) for token in shown]
+    told = events_alone(Visitor(0, prompt(0, length), max_tokens))
+    assert told == [*expected, Finished(reason, length, len(tokens))]
+
+
+def test_without_ids_that_end_a_text_it_goes_on_to_the_limit() -> None:
+    assert EOS & set(greedy_tokens(prompt(0, 3), 40))
+    told = events_alone(Visitor(0, prompt(0, 3), 40, eos=frozenset()))
+    assert told[-1] == Finished(FinishReason.LENGTH, prompt_tokens=3, generated_tokens=40)
+
+
+def test_decode_rows_run_as_one_call() -> None:
+    decoder = FakeDecoder(slots=4)
+    crowd = [Visitor(key, prompt(key, 4), 5, eos=frozenset()) for key in range(4)]
+    Play(crowd, decoder).run()
+    rows = [len(call.histories) for call in decoder.calls if call.kind == "decode"]
+    assert rows == [4, 4, 4, 4]
+
+
+def test_an_interrupted_call_ends_the_step_and_nobody_is_told() -> None:
+    decoder = FakeDecoder(on_call=lambda number: decoder.interrupt() if number == 3 else None)
+    play = Play([Visitor(key, prompt(key, 9), 20) for key in range(3)], decoder)
+    with pytest.raises(Interrupted):
+        play.run()
+    assert all(isinstance(event, Text) for told in play.events.values() for event in told)

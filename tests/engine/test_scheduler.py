@@ -1,0 +1,182 @@
+"""The scheduler keeps its promises whatever comes and goes, and plans what the gold one plans."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from server.engine.plan import DecodeCall, PromptCall, SlotMove, StepPlan
+from server.engine.scheduler import PromptBudget, Scheduler, cut
+from tests.engine.gold_scheduler import GoldScheduler, GoldStep, Read, longest_read
+
+budgets = st.builds(PromptBudget, alone=st.integers(4, 70), beside_streams=st.integers(4, 40))
+
+
+class SlotTable:
+    """What lies in each slot, from the plans alone."""
+
+    def __init__(self, slots: int) -> None:
+        self.held: list[int | None] = [None] * slots
+        self.tokens: dict[int, int] = {}
+        """Tokens of each sequence that has a slot."""
+        self.running: set[int] = set()
+        """Sequences that decoded."""
+        self.dead: set[int] = set()
+
+    def apply(self, plan: StepPlan) -> None:
+        self._release(plan.released)
+        for move in plan.moves:
+            self._move(move)
+        for call in plan.calls:
+            if isinstance(call, DecodeCall):
+                assert call.keys == tuple(self.held[: len(call.keys)])
+                self.running |= set(call.keys)
+                for key in call.keys:
+                    self.tokens[key] += 1
+            else:
+                self._read(call)
+        assert not self.dead & set(self.held), "a slot of a removed sequence was kept"
+
+    def _release(self, released: tuple[int, ...]) -> None:
+        """A slot that was given before anything was read into it counts as free here."""
+        assert len(set(released)) == len(released)
+        for slot in released:
+            assert self.held[slot] is None or self.held[slot] in self.dead
+            self.held[slot] = None
+
+    def _move(self, move: SlotMove) -> None:
+        key = self.held[move.source]
+        assert self.held[move.destination] is None
+        assert move.length == (0 if key is None else self.tokens[key])
+        self.held[move.source], self.held[move.destination] = None, key
+
+    def _read(self, call: PromptCall) -> None:
+        assert self.held[call.slot] == (call.key if call.start else None)
+        assert self.tokens.get(call.key, 0) == call.start
+        self.held[call.slot] = call.key
+        self.tokens[call.key] = call.stop
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Sequences come, are planned and go in any order."""
+
+    @initialize(slots=st.integers(1, 5), tile=st.sampled_from([4, 16, 32]))
+    def begin(self, slots: int, tile: int) -> None:
+        self.scheduler = Scheduler(slots, tile)
+        self.gold = GoldScheduler(slots, tile)
+        self.table = SlotTable(slots)
+        self.alive: dict[int, int] = {}
+        self.keys = 0
+
+    @rule(prompt_tokens=st.integers(1, 6) | st.integers(1, 150))
+    def submit(self, prompt_tokens: int) -> None:
+        self.scheduler.submit(self.keys, prompt_tokens)
+        self.gold.submit(self.keys, prompt_tokens)
+        self.alive[self.keys] = prompt_tokens
+        self.keys += 1
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.alive)))
+        self._remove(key)
+
+    @rule(times=st.integers(1, 4), budget=budgets)
+    def step(self, times: int, budget: PromptBudget) -> None:
+        for _ in range(times):
+            busy = self.scheduler.busy
+            plan = self.scheduler.plan(budget)
+            assert busy == (plan != StepPlan())
+            assert calls_of(plan, self.alive) == self.gold.plan(budget)
+            self.table.apply(plan)
+
+    @rule()
+    def drain(self) -> None:
+        """Nobody starves: in each step some prompt comes nearer to its end, and here a sequence
+        ends with its second token."""
+        for _ in range(sum(self.alive.values()) + 2 * len(self.alive)):
+            self.step(times=1, budget=PromptBudget(8, 4))
+            for key in [key for key in self.alive if key in self.table.running]:
+                self._remove(key)
+        self.step(times=1, budget=PromptBudget())
+        assert not self.alive
+        assert not self.scheduler.busy
+        assert self.table.held == [None] * len(self.table.held)
+
+    def _remove(self, key: int) -> None:
+        self.scheduler.remove(key)
+        self.gold.remove(key)
+        del self.alive[key]
+        self.table.dead.add(key)
+
+
+def calls_of(plan: StepPlan, prompts: dict[int, int]) -> GoldStep:
+    """The plan without its slots; decode rows come first, and only a prompt's end is its last."""
+    decodes = [call for call in plan.calls if isinstance(call, DecodeCall)]
+    reads = [call for call in plan.calls if isinstance(call, PromptCall)]
+    assert list(plan.calls) == [*decodes, *reads]
+    assert len(decodes) <= 1
+    assert all(call.last == (call.stop == prompts[call.key]) for call in reads)
+    decoded = frozenset(decodes[0].keys) if decodes else frozenset()
+    return GoldStep(decoded, tuple(Read(call.key, call.start, call.stop) for call in reads))
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=120, stateful_step_count=30)
+
+
+@given(unread=st.integers(1, 200), budget=st.integers(0, 200), tile=st.sampled_from([4, 16, 32]))
+def test_a_cut_is_the_longest_that_leaves_no_token_alone(
+    unread: int, budget: int, tile: int
+) -> None:
+    assert cut(unread, budget, tile) == longest_read(unread, budget, tile)
+
+
+@given(prompt=st.integers(1, 400), budget=st.integers(4, 130), tile=st.sampled_from([4, 16, 32]))
+def test_a_prompt_is_read_to_its_end_and_never_one_token_of_many(
+    prompt: int, budget: int, tile: int
+) -> None:
+    lengths: list[int] = []
+    while sum(lengths) < prompt:
+        lengths.append(cut(prompt - sum(lengths), budget, tile))
+        assert 0 < lengths[-1] <= budget
+    assert sum(lengths) == prompt
+    assert prompt == 1 or all(length % tile != 1 for length in lengths)
+
+
+@pytest.mark.parametrize(
+    ("unread", "budget", "expected"),
+    [
+        (1, 512, 1),  # a prompt that is one token
+        (1, 0, 0),
+        (2, 1, 0),
+        (3, 2, 0),  # neither 2 + 1 nor 1 + 2
+        (3, 3, 3),
+        (4, 3, 2),
+        (5, 4, 3),
+        (33, 33, 31),  # 33 is a tile and a token, and 32 leaves one
+        (34, 33, 32),
+        (129, 512, 127),
+        (513, 512, 511),
+        (514, 512, 512),
+    ],
+)
+def test_cut(unread: int, budget: int, expected: int) -> None:
+    assert cut(unread, budget, tile=32) == expected
+
+
+def test_the_last_row_takes_the_place_of_one_that_ends() -> None:
+    scheduler = Scheduler(slots=3, tile=32)
+    for key in range(3):
+        scheduler.submit(key, prompt_tokens=10)
+    assert [
+        call.slot for call in scheduler.plan(PromptBudget()).calls if isinstance(call, PromptCall)
+    ] == [
+        0,
+        1,
+        2,
+    ]
+    assert scheduler.plan(PromptBudget()).calls == (DecodeCall((0, 1, 2)),)
+    scheduler.remove(0)
+    plan = scheduler.plan(PromptBudget())
+    assert plan == StepPlan((0,), (SlotMove(2, 0, length=11),), (DecodeCall((2, 1)),))

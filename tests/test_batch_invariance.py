@@ -1,0 +1,159 @@
+"""The promise of the engine, on the real default model: a request's greedy tokens are the same to
+the last bit of their logits, alone and in any mix of neighbours."""
+
+import hashlib
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from server.config import SamplingParameters
+from server.cores import usable_cores
+from server.engine.core import EngineCore
+from server.engine.plan import DecodeCall, PromptCall, StepPlan
+from server.engine.sampling import Row, Sampler
+from server.engine.scheduler import PromptBudget, Scheduler
+from server.engine.sequence import Sequence
+from server.engine.text import IncrementalText
+from server.model.folder import ModelFolder
+from server.model.session import OnnxDecoder
+from server.model.tokenizer import Tokenizer
+
+SLOTS = 4
+NEW_TOKENS = 26
+LENGTHS = (
+    *(1, 1, 2, 3, 4, 7, 12, 18, 31, 32, 33, 34, 48, 63),
+    *(65, 96, 97, 127, 128, 129, 160, 193, 257, 321, 413, 513, 700),
+)
+"""Prompts, in tokens; around the sizes of the tiles that attention works in, and of the budgets."""
+BUDGET = PromptBudget(alone=512, beside_streams=32)
+TEXT = Path(__file__).resolve().parent.parent / "LICENSE"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    token: int
+    logits: str
+    """Digest of all logits that it was chosen from."""
+
+
+class WatchedSampler(Sampler):
+    """Greedy; remembers each choice."""
+
+    def __init__(self) -> None:
+        super().__init__(SamplingParameters(), np.array([], np.int64))
+        self.choices: list[Choice] = []
+
+    def choose(self, row: Row) -> int | None:
+        token = super().choose(row)
+        assert token is not None
+        self.choices.append(Choice(token, hashlib.blake2b(row.tobytes()).hexdigest()))
+        return token
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A request; it comes and goes after so many calls into the model."""
+
+    key: int
+    prompt: list[int]
+    arrives: int = 0
+    leaves: int | None = None
+
+
+class Play:
+    """Plays visitors to their end; then `choices` has what each was given, by key."""
+
+    def __init__(self, decoder: OnnxDecoder, visitors: Iterable[Visitor]) -> None:
+        self._coming = sorted(visitors, key=lambda visitor: visitor.arrives)
+        self._leaving = [visitor for visitor in self._coming if visitor.leaves is not None]
+        self._core = EngineCore(decoder, lambda events: None, BUDGET)
+        self._calls = 0
+        self.choices: dict[int, list[Choice]] = {}
+        while self._coming or self._core.busy:
+            self._listen()
+            self._core.step(self._listen)
+
+    def _listen(self) -> None:
+        self._calls += 1
+        while self._coming and (self._coming[0].arrives <= self._calls or not self._core.busy):
+            self._enter(self._coming.pop(0))
+        for visitor in self._leaving:
+            if visitor.leaves == self._calls:
+                self._core.cancel(visitor.key)
+
+    def _enter(self, visitor: Visitor) -> None:
+        sampler = WatchedSampler()
+        self.choices[visitor.key] = sampler.choices
+        self._core.submit(
+            Sequence(
+                key=visitor.key,
+                prompt=np.array(visitor.prompt),
+                max_tokens=NEW_TOKENS,
+                eos_token_ids=frozenset(),
+                sampler=sampler,
+                text=IncrementalText(lambda tokens: ""),
+            )
+        )
+
+
+def visitors(folder: Path) -> list[Visitor]:
+    """Prompts cut out of a text, arriving in random order, every sixth leaving early."""
+    text = Tokenizer.read(folder / "tokenizer.json").encode(TEXT.read_text())
+    chance = random.Random(2)
+    lengths = chance.sample(LENGTHS, len(LENGTHS))
+    arrivals = sorted(chance.randrange(180) for _ in lengths)
+    found = []
+    for key, (length, arrives) in enumerate(zip(lengths, arrivals, strict=True)):
+        start = chance.randrange(len(text) - length)
+        leaves = arrives + chance.randrange(5, 40) if key % 6 == 5 else None
+        found.append(Visitor(key, text[start : start + length], arrives, leaves))
+    return found
+
+
+def test_greedy_tokens_are_bit_identical_alone_and_in_any_mix(
+    int8_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = max(LENGTHS) + NEW_TOKENS
+    folder = ModelFolder.read(int8_folder)
+    decoder = OnnxDecoder(folder, slots=SLOTS, context=context, threads=usable_cores())
+    everyone = visitors(int8_folder)
+    alone = {each.key: Play(decoder, [each]).choices[each.key] for each in map(stays, everyone)}
+    plans = recorded_plans(monkeypatch)
+    together = Play(decoder, everyone).choices
+    for each in everyone:
+        given = together[each.key]
+        assert given == alone[each.key][: len(given)], f"a prompt of {len(each.prompt)} tokens"
+        assert len(given) == NEW_TOKENS or each.leaves is not None
+    assert_everything_occurred(plans)
+
+
+def stays(visitor: Visitor) -> Visitor:
+    return Visitor(visitor.key, visitor.prompt)
+
+
+def recorded_plans(monkeypatch: pytest.MonkeyPatch) -> list[StepPlan]:
+    plans: list[StepPlan] = []
+    plan = Scheduler.plan
+
+    def recording(self: Scheduler, budget: PromptBudget) -> StepPlan:
+        plans.append(plan(self, budget))
+        return plans[-1]
+
+    monkeypatch.setattr(Scheduler, "plan", recording)
+    return plans
+
+
+def assert_everything_occurred(plans: list[StepPlan]) -> None:
+    """The mix was one: batches of all sizes, prompts cut at several sizes, moves of slots."""
+    calls = [call for plan in plans for call in plan.calls]
+    rows = {len(call.keys) for call in calls if isinstance(call, DecodeCall)}
+    assert {2, 3, 4} <= rows
+    parts = [call for call in calls if isinstance(call, PromptCall) and not call.last]
+    assert len({part.stop - part.start for part in parts}) >= 3
+    assert len({part.key for part in parts}) >= 6
+    assert sum(len(plan.moves) for plan in plans) >= 6
+    assert any(call.slot > 0 for call in calls if isinstance(call, PromptCall))

@@ -1,0 +1,149 @@
+"""The command line and the environment, read into a configuration; every mistake is one line."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from server import __version__, cli
+from server.config import Address, SamplingChoice, SamplingParameters
+from server.errors import StartError
+from server.flags import Flag
+
+EVERY_FLAG = [flag for flag in cli.SERVING + cli.SAMPLING if flag.metavar is not None]
+
+
+def refused(*arguments: str, **environment: str) -> str:
+    with pytest.raises(StartError) as caught:
+        cli.read(arguments, environment)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def test_without_flags_the_defaults_hold() -> None:
+    config = cli.read(["model"], {})
+    assert config.model_folder == Path("model")
+    assert config.inference_address == Address("127.0.0.1", 8061)
+    assert (config.slots, config.context, config.ignore_eos) == (4, None, False)
+    assert config.threads >= 1
+    assert config.sampling == SamplingChoice()
+    assert config.log_level == "info"
+
+
+def test_flags_are_read() -> None:
+    line = (
+        "model --inference-address [::1]:0 --slots 8 --context 512 --threads 3 --ignore-eos"
+        " --log-level debug --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.1"
+        " --repetition-penalty 1.1 --seed 7"
+    )
+    config = cli.read(line.split(), {})
+    assert config.inference_address == Address("::1", 0)
+    assert (config.slots, config.context, config.threads) == (8, 512, 3)
+    assert (config.ignore_eos, config.log_level) == (True, "debug")
+    assert config.sampling == SamplingChoice(0.5, 40, 0.9, 0.1, 1.1, 7)
+
+
+@pytest.mark.parametrize("flag", EVERY_FLAG, ids=lambda flag: flag.name)
+def test_the_environment_says_what_a_flag_says(flag: Flag[object]) -> None:
+    special = {
+        "inference-address": "0.0.0.0:80",
+        "log-level": "error",
+        "top-p": "0.5",
+        "min-p": "0.5",
+    }
+    value = special.get(flag.name, "2")
+    by_flag = cli.read(["model", f"--{flag.name}", value], {})
+    by_variable = cli.read(["model"], {flag.variable: value})
+    assert by_flag == by_variable
+    assert by_flag != cli.read(["model"], {}) or flag.name == "threads"
+
+
+def test_a_flag_wins_over_its_variable() -> None:
+    assert cli.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "3"}).slots == 2
+    assert cli.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "rubbish"}).slots == 2
+
+
+def test_an_empty_variable_says_nothing() -> None:
+    assert cli.read(["model"], {"SKIFF_SLOTS": "", "SKIFF_IGNORE_EOS": ""}).slots == 4
+
+
+@pytest.mark.parametrize(("word", "means"), [("1", True), ("true", True), ("0", False)])
+def test_a_switch_is_a_word_in_the_environment(word: str, means: bool) -> None:
+    assert cli.read(["model"], {"SKIFF_IGNORE_EOS": word}).ignore_eos is means
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8061", Address("127.0.0.1", 8061)),
+        ("localhost:0", Address("localhost", 0)),
+        ("[::]:65535", Address("::", 65535)),
+    ],
+)
+def test_an_address_is_read_and_written_alike(text: str, address: Address) -> None:
+    assert cli.address(text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["8061", ":8061", "host:", "host:x", "host:65536", "host:-1", "::1:8061", "[]:1", "[a]:1"],
+)
+def test_a_bad_address_is_refused(text: str) -> None:
+    assert "HOST:PORT" in refused("model", "--inference-address", text)
+
+
+@pytest.mark.parametrize(
+    ("flag", "values"),
+    [
+        ("slots", ["0", "-1", "1025", "four", "4.0", "1e3", "²", "9" * 5000]),
+        ("context", ["0", "1", "-4096"]),
+        ("threads", ["0", "x"]),
+        ("temperature", ["-0.1", "nan", "inf", "warm"]),
+        ("top-k", ["-1", "1.5"]),
+        ("top-p", ["0", "1.01"]),
+        ("min-p", ["-0.1", "2"]),
+        ("repetition-penalty", ["0", "-1"]),
+        ("seed", ["-1", "0.5"]),
+        ("log-level", ["loud"]),
+    ],
+)
+def test_a_bad_value_names_the_flag_or_variable_that_has_it(flag: str, values: list[str]) -> None:
+    variable = "SKIFF_" + flag.upper().replace("-", "_")
+    for value in values:
+        assert refused("model", f"--{flag}={value}").startswith(f"--{flag} must be ")
+        assert refused("model", **{variable: value}).startswith(f"{variable} must be ")
+
+
+@pytest.mark.parametrize("word", ["doctor", "inspect"])
+def test_reserved_words_are_no_folders(word: str) -> None:
+    assert f"./{word}" in refused(word)
+    assert cli.read([f"./{word}"], {}).model_folder == Path(word)
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "--nonsense"], ["a", "--slot", "1"]])
+def test_a_wrong_command_line_is_one_line(arguments: list[str]) -> None:
+    assert "--help" in refused(*arguments)
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.read(["--version"], {})
+    assert capsys.readouterr().out == f"skiff {__version__}\n"
+
+
+def test_help_shows_each_flag_with_its_variable_and_default() -> None:
+    text = re.sub(r"\s+", " ", cli.parser().format_help())
+    for flag in cli.SERVING + cli.SAMPLING:
+        value = f" {flag.metavar}" if flag.metavar else ""
+        shown = f"--{flag.name}{value} {flag.help} [{flag.variable}, default: {flag.default}]"
+        assert shown in text
+
+
+def test_what_was_said_about_sampling_goes_over_what_the_folder_says() -> None:
+    folder = SamplingParameters(temperature=0.6, top_k=50, top_p=0.9)
+    assert SamplingChoice().over(folder) == folder
+    assert SamplingChoice(temperature=0.0, seed=3).over(folder) == SamplingParameters(
+        temperature=0.0, top_k=50, top_p=0.9, seed=3
+    )

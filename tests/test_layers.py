@@ -1,0 +1,131 @@
+"""The import rule of ARCHITECTURE.md: downwards, without a circle or a deferred import."""
+
+import ast
+import graphlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+BASE = {"config", "cores", "errors", "flags", "greeting", "metrics"}
+"""Modules that any other may use."""
+MAY_IMPORT = {
+    "app": {"api", "http", "engine", "model"} | BASE,
+    "api": {"http", "engine", "model"} | BASE,
+    "http": BASE,
+    "engine": {"model"} | BASE,
+    "model": BASE,
+    **dict.fromkeys(BASE, BASE),
+}
+"""A package of the server, or a module beside them, to those that it may import besides itself."""
+COMMAND = {"__main__": {"cli"}, "cli": {"app"} | BASE}
+"""What lies above the composition root."""
+
+DOORS = {
+    "h11": ("server/http/",),
+    "onnxruntime": ("server/model/session.py",),
+    "tokenizers": ("server/model/tokenizer.py",),
+    "trio": ("server/http/", "server/app.py", "server/engine/engine.py"),
+    "json": ("server/api/", "server/model/"),
+}
+"""What only these files of the server may import."""
+ONE_FILE_OF_MODEL_TOOLS = ("onnxruntime", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Import:
+    module: str
+    deferred: bool
+
+
+def module_name(file: Path) -> str:
+    name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+MODULES = {
+    module_name(file): file
+    for package in ("server", "model_tools")
+    for file in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def imports(file: Path) -> list[Import]:
+    """Every module that the file names in an import, wherever it does."""
+    tree = ast.parse(file.read_text())
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    inside = {
+        inner
+        for outer in ast.walk(tree)
+        if isinstance(outer, functions)
+        for inner in ast.walk(outer)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            names = [named(node.module or "", alias.name) for alias in node.names]
+        else:
+            continue
+        found += [Import(name, node in inside) for name in names]
+    return found
+
+
+def named(module: str, name: str) -> str:
+    """`from module import name` names a module of ours or something in one."""
+    return f"{module}.{name}" if f"{module}.{name}" in MODULES else module
+
+
+def layer(module: str) -> str:
+    """server.http.connection -> http"""
+    return module.split(".")[1] if "." in module else ""
+
+
+SERVER = [name for name in MODULES if name.split(".")[0] == "server"]
+MODEL_TOOLS = [name for name in MODULES if name.split(".")[0] == "model_tools"]
+
+
+@pytest.mark.parametrize("module", [name for name in SERVER if layer(name)])
+def test_imports_only_run_down(module: str) -> None:
+    allowed = (MAY_IMPORT | COMMAND)[layer(module)] | {layer(module), ""}
+    for used in imports(MODULES[module]):
+        assert not used.module.startswith("model_tools"), f"{module} imports {used.module}"
+        if used.module.split(".")[0] == "server":
+            assert layer(used.module) in allowed, f"{module} imports {used.module}"
+
+
+def test_there_is_no_circle() -> None:
+    graph = {
+        module: {used.module for used in imports(file) if used.module in MODULES}
+        for module, file in MODULES.items()
+    }
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("module", SERVER)
+def test_no_import_is_deferred(module: str) -> None:
+    found = imports(MODULES[module])
+    assert [used.module for used in found if used.deferred or used.module == "importlib"] == []
+
+
+@pytest.mark.parametrize("vendor", DOORS)
+def test_a_vendor_has_one_door(vendor: str) -> None:
+    for module in SERVER:
+        path = MODULES[module].relative_to(ROOT).as_posix()
+        if not path.startswith(DOORS[vendor]):
+            used = {each.module.split(".")[0] for each in imports(MODULES[module])}
+            assert vendor not in used, path
+
+
+@pytest.mark.parametrize("vendor", ONE_FILE_OF_MODEL_TOOLS)
+def test_model_tools_open_a_door_in_one_file(vendor: str) -> None:
+    users = [
+        module
+        for module in MODEL_TOOLS
+        if vendor in {each.module.split(".")[0] for each in imports(MODULES[module])}
+    ]
+    assert len(users) <= 1, users

