@@ -29,6 +29,7 @@ def main() -> None:
                 flags.folder,
                 weights=flags.weights,
                 block_size=flags.block_size,
+                equalise=flags.equalise,
                 verify=flags.verify,
                 force=flags.force,
                 report=report,
@@ -68,7 +69,14 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         choices=[32, 64, 128],
         default=32,
-        help="integers that share a scale; fewer are nearer to the source (default: 32)",
+        help="integers that share a scale; fewer are nearer to the source, more are faster; "
+        "with 32 no answer depends on its neighbours in a batch (default: 32)",
+    )
+    add(
+        "--equalise",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="even out channels before rounding, which makes it lose half as much (default: yes)",
     )
     add(
         "--verify",

@@ -42,20 +42,23 @@ def model_folder(weights: str = "int8") -> Path:
     """The exported model. `weights` is one of the exporter's. Raises `StartError`."""
     folder = cache() / f"{NAME}-{GGUF_SHA256[:12]}-{weights}-v{FORMAT_VERSION}"
     if not folder.exists():
-        source = gguf_file()
         with alone() as workspace:
             if not folder.exists():
-                export(source, workspace / "folder", weights).rename(folder)
+                export(fetched(workspace), workspace / "folder", weights).rename(folder)
     return folder
 
 
 def gguf_file() -> Path:
     """The model as it was published. Raises `StartError`."""
+    with alone() as workspace:
+        return fetched(workspace)
+
+
+def fetched(workspace: Path) -> Path:
+    """The model as it was published; kept, so that a new format needs no network."""
     file = cache() / f"{NAME}-{GGUF_SHA256[:12]}.gguf"
     if not file.exists():
-        with alone() as workspace:
-            if not file.exists():
-                unpack(download(workspace), workspace / "gguf").rename(file)
+        unpack(download(workspace), workspace / "gguf").rename(file)
     return file
 
 

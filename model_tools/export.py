@@ -7,15 +7,18 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from model_tools.calibration_text import calibration_texts
 from model_tools.data_file import DataFile
 from model_tools.decoder_spec import WeightSource
 from model_tools.documents import write_documents
+from model_tools.equalise import EqualisedSource, equalised
 from model_tools.gguf_source import GgufSource
 from model_tools.graph import build_graph
 from model_tools.graph_writer import GraphWriter
 from model_tools.new_folder import new_folder
-from model_tools.progress import Progress, Report, unseen
+from model_tools.progress import Report, steps, unseen
 from model_tools.recipe import Recipe, WeightType
+from model_tools.tokenizer_json import build_tokenizer
 from model_tools.verify import Verification
 from model_tools.verify import verify as verify_folder
 from server.errors import StartError
@@ -29,22 +32,26 @@ def export(
     *,
     weights: str = "int8",
     block_size: int = 32,
+    equalise: bool = True,
     verify: bool = True,
     force: bool = False,
     report: Report = unseen,
 ) -> Verification | None:
     """Writes a whole model folder, or leaves everything as it was and raises StartError.
 
-    `weights` is one of `WeightType`; `verify` compares the folder with the source before it is put
-    in its place; with `force` an earlier model folder there gives way.
+    `weights` is one of `WeightType`; `equalise` evens out channels where weights become integers;
+    `verify` compares the folder with the source before it is put in its place; with `force` an
+    earlier model folder there gives way.
     """
     recipe = Recipe(WeightType(weights), block_size)
     opened = GgufSource.open(source)
     if folder.resolve() in source.resolve().parents:
         raise StartError(f"{folder} holds the source")
     try:
-        with new_folder(folder, replace=force) as unfinished:
-            write_model(unfinished, opened, recipe, report)
+        with new_folder(folder, mark=MODEL_FILE, replace=force) as unfinished:
+            even = equalise and recipe.weights is not WeightType.FP32
+            weight_source = _equalised(opened, report) if even else opened
+            write_model(unfinished, weight_source, recipe, report)
             write_documents(unfinished, opened, model_file=MODEL_FILE)
             return _verified(unfinished, opened, recipe, report) if verify else None
     except OSError as error:
@@ -55,21 +62,20 @@ def write_model(
     folder: Path, source: WeightSource, recipe: Recipe, report: Report = unseen
 ) -> None:
     """Writes the graph and its weights into an existing folder."""
-    stage, total, done = "writing layers", source.spec.layers, 0
-    report(Progress(stage, done, total))
-
-    def layer_done() -> None:
-        nonlocal done
-        done += 1
-        report(Progress(stage, done, total))
-
+    layer_done = steps(report, "writing layers", source.spec.layers)
     with DataFile(folder / f"{MODEL_FILE}.data") as data:
         model = build_graph(source, recipe, GraphWriter(data), layer_done)
     ir.save(model, folder / MODEL_FILE)
 
 
+def _equalised(source: GgufSource, report: Report) -> EqualisedSource:
+    tokenizer = build_tokenizer(source.metadata.vocabulary)
+    texts = calibration_texts(source.spec, lambda text: tokenizer.encode(text).ids)
+    return equalised(source, texts, steps(report, "measuring channels", source.spec.layers))
+
+
 def _verified(folder: Path, source: WeightSource, recipe: Recipe, report: Report) -> Verification:
-    report(Progress("verifying", 0, 1))
+    verified = steps(report, "verifying", 1)
     verification = verify_folder(folder, source, bits=recipe.weights.bits)
-    report(Progress("verifying", 1, 1))
+    verified()
     return verification

@@ -1,5 +1,4 @@
-"""What a GGUF file says beside its decoder: its vocabulary, its chat templates and the sampling that
-it suggests.
+"""What a GGUF file says beside its decoder: vocabulary, chat templates, suggested sampling.
 
 Keys that describe (name, licence, dataset and the like) and namespaces that no reader of a model
 knows (a quantiser's own) may pass; what would change the model's behaviour is read or refused.

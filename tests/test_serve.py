@@ -71,7 +71,7 @@ def serving(*arguments: str | Path, **environment: str) -> Iterator[Running]:
                 assert line, "ended before it was ready"
                 start.append(line)
             port = int(line.rpartition(":")[2])
-            curl = process.stdout.readline().removeprefix("Try: ").strip()
+            curl = process.stdout.readline().strip()
             yield Running(process, start, port, curl)
         finally:
             process.kill()
@@ -140,10 +140,10 @@ def test_the_start_lines_say_what_holds(tiny: Path) -> None:
     with serving(tiny, *flags, SKIFF_TOP_K="7", SKIFF_TEMPERATURE="0.9") as server:
         said = "".join(server.start)
     assert str(tiny) in said
-    assert "3 slots of 512 tokens" in said
+    assert "slots 3, context 512 tokens" in said
     assert "MiB" in said
-    assert "end-of-text token ignored" in said
-    assert "temperature 0.5, top_k 7, top_p 1" in said
+    assert "ignore-eos on" in said
+    assert "temperature 0.5, top-k 7, top-p 1" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -4,6 +4,7 @@ Knows onnxruntime_genai, an optional dependency.
 """
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import numpy as np
 from model_tools.bench.workload import Prompts
 from server.errors import StartError
 
+# Both runtimes read this when imported; without it they report to their maker what they run.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
     import onnxruntime_genai
 except ModuleNotFoundError:

@@ -58,17 +58,17 @@ class Cursor:
         self._at += 1
         return True
 
-    def require_kind(self, kind: str, place: str) -> None:
-        """The next value begins like `kind`, a value of `_KINDS`."""
+    def require(self, kind: str, place: str, wanted: str) -> None:
+        """The next value begins like `kind`, one of `_KINDS`; `wanted` says what it must be."""
         found = _KINDS.get(self._peek())
         if found is None:
-            raise self._malformed("a value")
+            raise self._malformed(wanted)
         if found != kind:
-            raise ClientError(400, f"{place} must be {kind}, not {found}")
+            raise ClientError(400, f"{place}: must be {wanted}, not {found}")
 
     def string(self, place: str) -> str:
         """A string without lone surrogates, which no UTF-8 could carry on."""
-        self.require_kind("a string", place)
+        self.require("a string", place, "a string")
         try:
             value, self._at = _STRINGS.raw_decode(self._text, self._at)
             value.encode()
@@ -77,12 +77,12 @@ class Cursor:
                 400, f"malformed JSON: bad string at character {error.pos}"
             ) from error
         except UnicodeEncodeError as error:
-            raise ClientError(400, f"{place} holds half of a surrogate pair") from error
+            raise ClientError(400, f"{place}: holds half of a surrogate pair") from error
         return cast("str", value)
 
-    def number(self, place: str) -> re.Match[str]:
-        """A number's integer part, fraction and exponent."""
-        self.require_kind("a number", place)
+    def number(self, place: str, wanted: str) -> re.Match[str]:
+        """A number's integer part, fraction and exponent; `wanted` says what it must be."""
+        self.require("a number", place, wanted)
         match = _NUMBER.match(self._text, self._at)
         if match is None:
             raise self._malformed("a number")
@@ -129,12 +129,12 @@ class Integer:
 
     def read(self, cursor: Cursor, place: str) -> int:
         """See `Shape`."""
-        digits, fraction, exponent = cursor.number(place).groups()
+        digits, fraction, exponent = cursor.number(place, "an integer").groups()
         if fraction or exponent:
-            raise ClientError(400, f"{place} must be an integer, without fraction or exponent")
+            raise ClientError(400, f"{place}: must be an integer, without fraction or exponent")
         # The length comes first: int() of a long text is slow, and refuses more than 4300 digits.
         if len(digits) > _INTEGER_DIGITS or not self.least <= int(digits) <= self.most:
-            raise ClientError(400, f"{place} must be between {self.least} and {self.most}")
+            raise ClientError(400, f"{place}: must be between {self.least} and {self.most}")
         return int(digits)
 
 
@@ -174,14 +174,14 @@ def read_object(body: bytes, fields: Sequence[Field[Any]]) -> Values:
     except UnicodeDecodeError as error:
         raise ClientError(400, f"the body is not UTF-8 at byte {error.start}") from error
     values = Values()
-    cursor.require_kind("an object", "the body")
+    cursor.require("an object", "the body", "a JSON object")
     cursor.take("{")
     if not cursor.comes("}"):
         _read_fields(cursor, {field.name: field for field in fields}, values)
     cursor.end()
     for field in fields:
         if field not in values:
-            raise ClientError(400, f"the field {field.name} is missing")
+            raise ClientError(400, f"{field.name}: is missing")
     return values
 
 
@@ -191,9 +191,9 @@ def _read_fields(cursor: Cursor, fields: dict[str, Field[Any]], values: Values) 
         cursor.take(":")
         field = fields.get(name)
         if field is None:
-            raise ClientError(400, f"unknown field {json.dumps(name[:_SHOWN_NAME])}")
+            raise ClientError(400, f"{json.dumps(name[:_SHOWN_NAME])}: is not a known field")
         if field in values:
-            raise ClientError(400, f"the field {name} is repeated")
+            raise ClientError(400, f"{name}: is given twice")
         values.read(field, cursor)
         if cursor.take(",}") == "}":
             return

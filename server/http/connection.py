@@ -6,6 +6,7 @@ deadline: idle, head, body, write. Knows no h11 (`protocol.py` does) and no JSON
 
 import logging
 import secrets
+from contextlib import suppress
 from typing import NoReturn
 
 import trio
@@ -66,6 +67,7 @@ class Connection:
             handler = self._router.find(head)
             body = await self._read_body(head)
         except Refusal as refusal:
+            logger.debug("refused with %d: %s", refusal.status, refusal.sentence)
             await self._send(self._protocol.refusal(refusal))
         else:
             request = Request(secrets.token_urlsafe(16)[:21], head, body)
@@ -156,8 +158,8 @@ class Connection:
         Closing while bytes of the client are unread would reset the connection, and a reset can
         overtake the response.
         """
-        await self._stream.send_eof()
-        with trio.move_on_after(_LINGER_SECONDS):
+        with suppress(trio.BrokenResourceError), trio.move_on_after(_LINGER_SECONDS):
+            await self._stream.send_eof()
             for _ in range(_LINGER_READS):
                 if not await self._stream.receive_some(_BODY_READ):
                     return

@@ -1,6 +1,6 @@
-"""Lines and field lines (RFC 9112, sections 2.2 and 5), sans-IO: what heads and trailers are made of.
+"""Lines and field lines (RFC 9112, sections 2.2 and 5), sans-IO.
 
-Knows no request line, no body and no h11.
+What heads and trailers are made of. Knows no request line, no body and no h11.
 """
 
 import re
@@ -18,8 +18,8 @@ _FIELD_LINE = re.compile(rb"(%b):([\t\x20-\x7e\x80-\xff]*)\r\n" % TOKEN)
 def take_line(buffer: bytearray, check_length: Callable[[int], None]) -> bytes | None:
     """Take the first line off `buffer`, with its LF; None while it is incomplete.
 
-    `check_length` gets the number of its bytes so far and raises when they are too many: it is asked
-    before anything else, so that a line which is too long is just that, however it arrives.
+    `check_length` gets the number of its bytes so far and raises when they are too many: it is
+    asked before anything else, so that a line which is too long is just that, however it arrives.
     """
     end = buffer.find(b"\n") + 1
     check_length(end or len(buffer))

@@ -29,7 +29,7 @@ _HOST = re.compile(
 _REQUEST_LINE_OVERHEAD = 32
 """Bytes of a request line beside its target; the longest method that is served has seven."""
 _LENGTH_DIGITS = 18
-_SINGLE = (b"host", b"content-length", b"content-type", b"content-encoding")
+_SINGLE = frozenset({b"host", b"content-length", b"content-type", b"content-encoding"})
 
 
 class HeadReader:
@@ -58,7 +58,7 @@ class HeadReader:
         Raises `Refusal` at the first line that breaks a rule.
         """
         while self._request_line is None:
-            # No method begins like this, but a TLS handshake does, and it may have no line end at all.
+            # No method begins like this, but a TLS handshake does, perhaps without any line end.
             if buffer and buffer[0] <= 0x20 and buffer[0] != 0x0D:
                 raise Refusal(400, "malformed request line")
             line = take_line(buffer, self._check_first_length)
@@ -96,10 +96,11 @@ class HeadReader:
 def _judge(line: tuple[bytes, bytes, bytes], headers: Headers, limits: Limits) -> RequestHead:
     """What only the whole head can tell."""
     method, target, version = line
-    for name in _SINGLE:
-        if sum(key == name for key, _ in headers) > 1:
+    fields: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in fields and name in _SINGLE:
             raise Refusal(400, f"the field {name.decode()} is repeated")
-    fields = dict(headers)
+        fields[name] = value
     host = fields.get(b"host")
     if host is None and version == b"1.1":
         raise Refusal(400, "the field host is missing")
@@ -126,8 +127,7 @@ def _split_target(method: bytes, target: bytes, host: bytes | None) -> tuple[str
     if match is None or not (match["authority"] or match["path"]):
         raise Refusal(400, "malformed request target")
     authority = match["authority"]
-    # RFC 9112, section 3.2.2 lets the target win over Host; where they differ somebody is being
-    # fooled.
+    # RFC 9112, section 3.2.2 lets the target win over Host; where they differ, parsers may too.
     if authority is not None and (host is None or authority.lower() != host.lower()):
         raise Refusal(400, "the request target and the field host name different hosts")
     return (match["path"] or b"/").decode("ascii"), (match["query"] or b"").decode("ascii")

@@ -37,7 +37,9 @@ class Router:
         if head.method not in _METHODS:
             raise Refusal(501, "the method is not implemented")
         if head.path == "*":
-            return _Options("GET, HEAD, OPTIONS, POST")
+            return _Options(
+                _allowed({method for routes in self._paths.values() for method in routes})
+            )
         routes = self._paths.get(head.path)
         if routes is None:
             raise Refusal(404, "there is nothing at this path")
@@ -51,9 +53,10 @@ class Router:
         return route.handler
 
 
-def _allowed(routes: dict[str, Route]) -> str:
-    heads = ["HEAD"] if "GET" in routes else []
-    return ", ".join(sorted([*routes, *heads, "OPTIONS"]))
+def _allowed(methods: Iterable[str]) -> str:
+    """A value for `Allow`."""
+    allowed = {*methods, "OPTIONS"}
+    return ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
 
 
 def _check_media_type(head: RequestHead, route: Route) -> None:

@@ -38,7 +38,7 @@ class ModelFolder:
             path=path,
             model_file=path / genai.text("model.decoder.filename", "model.onnx"),
             tokenizer_file=path / "tokenizer.json",
-            context_length=config.integer("max_position_embeddings"),
+            context_length=config.integer("max_position_embeddings", low=1),
             eos_token_ids=generation.token_ids("eos_token_id") or config.token_ids("eos_token_id"),
             sampling=_sampling(generation),
         )
@@ -50,14 +50,14 @@ class ModelFolder:
 
 def _sampling(generation: "_Document") -> SamplingParameters:
     """`generation_config.json` in the meaning of `transformers`: no sampling unless `do_sample`."""
-    penalty = generation.number("repetition_penalty", 1.0)
+    penalty = generation.number("repetition_penalty", 1.0, low=1e-6)
     if not generation.flag("do_sample"):
         return SamplingParameters(repetition_penalty=penalty)
     return SamplingParameters(
         temperature=generation.number("temperature", 1.0),
-        top_k=int(generation.number("top_k", 0)),
-        top_p=generation.number("top_p", 1.0),
-        min_p=generation.number("min_p", 0.0),
+        top_k=generation.integer("top_k", default=0, low=0),
+        top_p=generation.number("top_p", 1.0, high=1),
+        min_p=generation.number("min_p", 0.0, high=1),
         repetition_penalty=penalty,
     )
 
@@ -99,18 +99,21 @@ class _Document:
             raise self._wrong(name, "a string")
         return value
 
-    def integer(self, name: str) -> int:
+    def integer(self, name: str, *, low: int, default: int | None = None) -> int:
         value = self.find(name)
-        if type(value) is not int or value < 1:
-            raise self._wrong(name, "a positive integer")
+        if value is None and default is not None:
+            return default
+        if type(value) is not int or value < low:
+            raise self._wrong(name, f"an integer of at least {low}")
         return value
 
-    def number(self, name: str, default: float) -> float:
+    def number(self, name: str, default: float, *, low: float = 0, high: float = 1e6) -> float:
         value = self.find(name)
         if value is None:
             return default
-        if type(value) not in (int, float):
-            raise self._wrong(name, "a number")
+        # Python reads NaN and Infinity in JSON; neither is between two numbers.
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise self._wrong(name, f"a number from {low:g} to {high:g}")
         return float(value)
 
     def flag(self, name: str) -> bool:

@@ -51,6 +51,7 @@ class OnnxDecoder:
         self._logits = np.empty((slots, 1, self.vocabulary_size), np.float32)
         self._positions = np.arange(context, dtype=np.int64)
         self._mask = np.ones(slots * context, np.int64)
+        self._try_out(folder)
 
     @property
     def kv_bytes(self) -> int:
@@ -114,6 +115,14 @@ class OnnxDecoder:
         every: Logits = binding.get_outputs()[len(self._memory.buffers)].numpy()
         return every[0, -logits_to_keep:]
 
+    def _try_out(self, folder: ModelFolder) -> None:
+        """One call, so that what else is wrong with a graph is told now and not to every client."""
+        try:
+            self.prefill(0, 0, np.zeros(1, np.int64))
+        except Exception as error:  # the runtime's own exceptions have no common base
+            raise StartError(f"{folder.model_file}: a first call failed: {_line(error)}") from None
+        self.release(0)
+
     def _call(self, binding: "onnxruntime.IOBinding") -> None:
         try:
             self._session.run_with_iobinding(binding, self._run_options)
@@ -145,14 +154,20 @@ def _open(folder: ModelFolder, threads: int) -> "onnxruntime.InferenceSession":
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # shapes vary, and a pattern is kept for each
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # what goes wrong comes as an exception, and is told once
     try:
         return onnxruntime.InferenceSession(
             folder.model_file, options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # the runtime's own exceptions have no common base
-        reason = str(error).splitlines()[0]
-        raise StartError(f"{folder.model_file}: ONNX Runtime cannot load it: {reason}") from None
+        raise StartError(
+            f"{folder.model_file}: ONNX Runtime cannot load it: {_line(error)}"
+        ) from None
+
+
+def _line(error: Exception) -> str:
+    """The first line of a message; that of the runtime may have several."""
+    return str(error).partition("\n")[0]
 
 
 def _fed_inputs(
@@ -174,19 +189,21 @@ def _kv_shapes(session: "onnxruntime.InferenceSession", folder: ModelFolder) -> 
     for node in session.get_inputs():
         if not node.name.startswith("past_key_values."):
             continue
-        _, heads, _, head_dim = node.shape
+        _, heads, _, head_dim = node.shape if len(node.shape) == 4 else [None] * 4
         if node.type not in _DTYPES or not isinstance(heads, int) or not isinstance(head_dim, int):
             raise StartError(f"{folder.model_file}: {node.name} is {node.type} {node.shape}")
         present = node.name.replace("past_key_values.", "present.", 1)
         shapes.append(KvShape(node.name, present, heads, head_dim, _DTYPES[node.type]))
+    if not shapes:
+        raise StartError(f"{folder.model_file}: has no inputs `past_key_values.*`")
     return shapes
 
 
 def _tile(shapes: list[KvShape]) -> int:
     """Tokens that every query tile of the CPU's flash attention is a multiple of.
 
-    Its tile is twice the head dimension, or what the L2 cache holds of it: a multiple of 32 on every
-    machine that is known.
+    Its tile is twice the head dimension, or what the L2 cache holds of it: a multiple of 32 on
+    every machine that is known.
     """
     return math.gcd(32, *(2 * shape.head_dim for shape in shapes))
 
@@ -194,6 +211,8 @@ def _tile(shapes: list[KvShape]) -> int:
 def _logits_width(session: "onnxruntime.InferenceSession", folder: ModelFolder) -> int:
     """The size of the vocabulary, as the graph has it."""
     for node in session.get_outputs():
-        if node.name == "logits" and node.type == "tensor(float)" and type(node.shape[-1]) is int:
-            return int(node.shape[-1])
+        if node.name == "logits" and node.type == "tensor(float)" and len(node.shape) == 3:
+            width = node.shape[2]
+            if isinstance(width, int):
+                return width
     raise StartError(f"{folder.model_file}: has no float32 output `logits` of known width")

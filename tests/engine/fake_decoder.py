@@ -15,7 +15,7 @@ from server.errors import Interrupted
 VOCABULARY = 32
 
 History = tuple[int, ...]
-OnCall = Callable[[int], None]
+OnCall = Callable[[int], object]
 
 
 class Misused(BaseException):
@@ -72,7 +72,7 @@ class FakeDecoder:
         self.calls: list[Call] = []
         self.moves = 0
         self.interrupted = threading.Event()
-        self._on_call = on_call
+        self.on_call = on_call
         self._nan_rows = nan_rows or {}
         self._returned: Logits = np.empty((0, VOCABULARY), np.float32)
 
@@ -110,7 +110,7 @@ class FakeDecoder:
         histories = self._write(slots, tokens)
         number = len(self.calls)
         self.calls.append(Call(kind, histories))
-        self._on_call(number)
+        self.on_call(number)
         if self.interrupted.is_set():
             raise Interrupted
         self._returned = np.stack([logits_after(history) for history in histories])

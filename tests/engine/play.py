@@ -44,6 +44,7 @@ class Play:
         self.events: defaultdict[int, list[Event]] = defaultdict(list)
         self.calls_when_left: dict[int, int] = {}
         """How many calls there had been when a visitor left early."""
+        self.calls_when_listening: list[int] = []
         self._decoder = decoder
         self._visitors = visitors
         self._core = EngineCore(decoder, self._deliver, PromptBudget(alone=24, beside_streams=8))
@@ -61,6 +62,7 @@ class Play:
 
     def _listen(self) -> None:
         self._time += 1
+        self.calls_when_listening.append(len(self._decoder.calls))
         for visitor in self._visitors:
             if visitor.arrives == self._time:
                 self._core.submit(sequence_of(visitor))

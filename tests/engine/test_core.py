@@ -163,6 +163,13 @@ def test_decode_rows_run_as_one_call() -> None:
     assert rows == [4, 4, 4, 4]
 
 
+def test_it_listens_after_each_call() -> None:
+    decoder = FakeDecoder()
+    play = Play([Visitor(key, prompt(key, 20), 5, eos=frozenset()) for key in range(6)], decoder)
+    play.run()
+    assert play.calls_when_listening == [0, *range(1, len(decoder.calls) + 1)]
+
+
 def test_an_interrupted_call_ends_the_step_and_nobody_is_told() -> None:
     decoder = FakeDecoder(on_call=lambda number: decoder.interrupt() if number == 3 else None)
     play = Play([Visitor(key, prompt(key, 9), 20) for key in range(3)], decoder)

@@ -78,8 +78,8 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
-        key = data.draw(st.sampled_from(sorted(self.alive)))
-        self._remove(key)
+        for key in data.draw(st.sets(st.sampled_from(sorted(self.alive)), min_size=1)):
+            self._remove(key)
 
     @rule(times=st.integers(1, 4), budget=budgets)
     def step(self, times: int, budget: PromptBudget) -> None:
@@ -122,7 +122,7 @@ def calls_of(plan: StepPlan, prompts: dict[int, int]) -> GoldStep:
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=120, stateful_step_count=30)
+TestAnyOrder.settings = settings(max_examples=200, stateful_step_count=30)
 
 
 @given(unread=st.integers(1, 200), budget=st.integers(0, 200), tile=st.sampled_from([4, 16, 32]))

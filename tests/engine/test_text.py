@@ -83,6 +83,17 @@ def test_bytes_that_never_became_a_character_are_one_replacement(missing: int) -
     assert IncrementalText(decode).flush() == ""
 
 
+def test_a_token_costs_the_same_however_long_the_text_is() -> None:
+    lengths: list[int] = []
+
+    def decode(tokens: Sequence[int]) -> str:
+        lengths.append(len(tokens))
+        return byte_level([b"a", "🙂".encode()[:2], "🙂".encode()[2:]], tokens)
+
+    stream(decode, [0, 1, 2, 99] * 50)
+    assert max(lengths) <= 6
+
+
 pieces = st.sampled_from([SPECIAL, " ", "  ", " a", "a", "🙂", "", "\n"]) | texts
 
 

@@ -87,10 +87,11 @@ def test_a_verified_folder_says_so(gguf: Path, place: Path, weights: str, block_
     assert "verification.json" in names(place / "model")
 
 
-def test_progress_counts_the_layers_and_then_verifies(gguf: Path, place: Path) -> None:
+def test_progress_counts_the_layers(gguf: Path, place: Path) -> None:
     seen: list[Progress] = []
     export(gguf, place / "model", report=seen.append)
     assert seen == [
+        *(Progress("measuring channels", done, 2) for done in range(3)),
         *(Progress("writing layers", done, 2) for done in range(3)),
         *(Progress("verifying", done, 1) for done in range(2)),
     ]
@@ -166,7 +167,11 @@ def test_the_command_writes_a_folder_and_says_how_good_it_is(gguf: Path, place: 
     outcome = run(gguf, place / "model")
     assert outcome.returncode == 0
     assert outcome.stdout.count("mean KL") == 2
-    assert outcome.stderr.splitlines() == ["writing layers ...", "verifying ..."]
+    assert outcome.stderr.splitlines() == [
+        "measuring channels ...",
+        "writing layers ...",
+        "verifying ...",
+    ]
     assert names(place) == {"model"}
 
 

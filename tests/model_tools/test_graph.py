@@ -182,7 +182,7 @@ def test_operators_read_the_blocks_as_they_are_meant(
 
 @pytest.mark.parametrize("head_dim", [8, 24, 40])
 def test_a_head_that_the_operator_does_not_rotate_is_refused(tmp_path: Path, head_dim: int) -> None:
-    with pytest.raises(StartError, match=f"heads of {head_dim}"):
+    with pytest.raises(StartError, match=f"of a head, not {head_dim}"):
         write_model(tmp_path, tiny(tmp_path, TinyLlama(head_dim=head_dim)), FP32)
 
 

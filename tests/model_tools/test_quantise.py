@@ -59,6 +59,12 @@ def test_zeros_stay_zeros(block_format: BlockFormat) -> None:
 
 
 @BY_FORMAT
+def test_a_block_too_small_for_a_scale_becomes_zeros(block_format: BlockFormat) -> None:
+    found = restored(np.full((2, 96), 1e-42, np.float32), block_format)
+    np.testing.assert_allclose(found, 0, atol=1e-42)
+
+
+@BY_FORMAT
 def test_padding_stands_for_zeros(block_format: BlockFormat) -> None:
     quantised = quantise(matrix(4, 130), block_format)
     padded = quantised.scales.shape[1] * block_format.block_size

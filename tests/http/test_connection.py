@@ -1,0 +1,211 @@
+"""One connection's life in memory: keeping alive, deadlines, leaving, bounded memory."""
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from server.http.connection import serve_connection
+from server.http.exchange import Exchange, Handler
+from server.http.limits import Limits
+from server.http.messages import Response
+from server.http.routing import Route, Router
+from tests.http.conversation import ECHO, ScriptedClient, converse
+from tests.http.framing_cases import head, post, sized
+
+LINGER = 2.0
+"""Seconds that a client has to close after the server did."""
+
+
+class SlowClient(ScriptedClient):
+    """Sends a packet every second."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.sleep(1)
+        return await super().receive_some(max_bytes)
+
+
+class Unreading(ScriptedClient):
+    """Takes one write and then nothing more."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.writes:
+            await trio.sleep_forever()
+        await super().send_all(data)
+
+
+class Broken(ScriptedClient):
+    """Resets the connection instead of taking anything."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        raise trio.BrokenResourceError
+
+
+def seconds(client: ScriptedClient, router: Router = ECHO) -> float:
+    """How long the connection lived, on the virtual clock."""
+
+    async def measure() -> float:
+        start = trio.current_time()
+        await serve_connection(client, router, Limits())
+        return trio.current_time() - start
+
+    return trio.run(measure, clock=MockClock(autojump_threshold=0))
+
+
+def routed(handler: Handler) -> Router:
+    return Router([Route("GET", "/", handler)])
+
+
+def each_byte(data: bytes) -> Sequence[bytes]:
+    return [bytes([byte]) for byte in data]
+
+
+def test_ten_thousand_requests_fit_one_connection() -> None:
+    [client] = converse([head()] * 10_000)
+    assert client.statuses == [200] * 10_000
+
+
+def test_an_idle_connection_is_closed_without_a_word() -> None:
+    client = ScriptedClient([])
+    assert seconds(client) == Limits().idle_seconds
+    assert client.writes == []
+
+
+def test_idleness_counts_from_the_last_answer() -> None:
+    client = SlowClient([head(), head()])
+    assert seconds(client) == 2 + Limits().idle_seconds
+    assert client.statuses == [200, 200]
+
+
+def test_a_head_has_its_time_whatever_arrives() -> None:
+    client = SlowClient(each_byte(head(b"A: " + b"b" * 99)))
+    assert seconds(client) == 1 + Limits().head_seconds + LINGER
+    assert client.statuses == [408]
+
+
+def test_a_body_has_its_time_whatever_arrives() -> None:
+    client = SlowClient([sized(b"99", b""), *each_byte(b"a" * 99)])
+    assert seconds(client) == 1 + Limits().body_seconds + LINGER
+    assert client.statuses == [408]
+
+
+def test_an_answer_has_all_the_time_it_needs() -> None:
+    async def slow(exchange: Exchange) -> None:
+        await trio.sleep(3600)
+        await exchange.respond(Response(200))
+
+    client = ScriptedClient([head()])
+    assert seconds(client, routed(slow)) == 3600 + Limits().idle_seconds
+    assert client.statuses == [200]
+
+
+def test_a_client_that_does_not_read_is_dropped() -> None:
+    ended = []
+
+    async def endless(exchange: Exchange) -> None:
+        try:
+            async with exchange.stream(200, ()) as send:
+                while True:
+                    await send(b"more\n")
+        finally:
+            ended.append(trio.current_time())
+
+    client = Unreading([head()])
+    assert seconds(client, routed(endless)) == Limits().write_seconds
+    assert len(ended) == 1
+
+
+@pytest.mark.parametrize("data", [head()[:-1], sized(b"9", b"half"), b""], ids=str)
+def test_who_leaves_in_the_middle_gets_no_answer(data: bytes) -> None:
+    [client] = converse([data], leaves=True)
+    assert client.writes == []
+
+
+def test_leaving_cancels_the_handler() -> None:
+    heard = []
+
+    async def wait(exchange: Exchange) -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            heard.append("cancelled")
+            raise
+
+    [client] = converse([head()], router=routed(wait), leaves=True)
+    assert heard == ["cancelled"]
+    assert client.writes == []
+
+
+def test_who_leaves_is_not_answered_what_was_pipelined() -> None:
+    calls = []
+
+    async def wait(exchange: Exchange) -> None:
+        calls.append(exchange.request.id)
+        await trio.sleep_forever()
+
+    converse([head() * 3], router=routed(wait), leaves=True)
+    assert len(calls) == 1
+
+
+def test_leaving_is_noticed_at_a_write_too() -> None:
+    ended = []
+
+    async def endless(exchange: Exchange) -> None:
+        try:
+            async with exchange.stream(200, ()) as send:
+                while True:
+                    await send(b"more\n")
+        finally:
+            ended.append("ended")
+
+    assert seconds(Broken([head()]), routed(endless)) == 0
+    assert ended == ["ended"]
+
+
+def test_an_answered_request_bounds_what_is_read_ahead() -> None:
+    async def slow(exchange: Exchange) -> None:
+        await trio.sleep(1)
+        taken.append(sent - client.unread)
+        await exchange.respond(Response(200))
+
+    taken: list[int] = []
+    requests = 1_000
+    client = ScriptedClient([head()] * requests)
+    sent = client.unread
+    seconds(client, routed(slow))
+    assert client.statuses == [200] * requests
+    ahead = [total - len(head()) * (at + 1) for at, total in enumerate(taken)]
+    assert max(ahead) <= Limits().read_ahead_bytes + len(head())
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    order = [f"/?{number}".encode() for number in range(50)]
+    [client] = converse([b"".join(head(first=b"GET %b HTTP/1.1" % path) for path in order)])
+    bodies = [write.rpartition(b"\r\n\r\n")[2] for write in client.writes]
+    assert bodies == [b"GET / %b " % path[2:] for path in order]
+
+
+def test_a_whole_answer_is_one_write() -> None:
+    [client] = converse([post()])
+    assert len(client.writes) == 1
+
+
+def test_every_answer_has_a_date() -> None:
+    [client] = converse([head() + head(first=b"GET /no HTTP/1.1") + b"\0"])
+    assert [b"\r\nDate: " in write for write in client.writes] == [True] * 3
+
+
+def test_a_refused_head_request_has_no_body() -> None:
+    malformed = head(b"A : b", first=b"HEAD / HTTP/1.1")
+    wrong_path = head(first=b"HEAD /no HTTP/1.1")
+    for client in converse([malformed], [wrong_path]):
+        assert client.writes[0].endswith(b"\r\n\r\n")
+
+
+def test_one_byte_chunks_are_refused_before_they_cost_much() -> None:
+    coding = b"Transfer-Encoding: chunked"
+    [client] = converse([post(coding) + b"1\r\nx\r\n" * 1_000_000])
+    assert client.statuses == [413]
+    assert client.unread > 0

@@ -1,0 +1,167 @@
+"""The same server on real sockets: what memory cannot show."""
+
+import contextlib
+import re
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from server.config import Address
+from server.errors import StartError
+from server.http.exchange import Exchange, Handler
+from server.http.limits import Limits
+from server.http.listener import bound_addresses, open_listeners, serve
+from server.http.routing import Route, Router
+from tests.http.conversation import echo
+from tests.http.framing_cases import head, sized
+
+ANY_PORT = Address("127.0.0.1", 0)
+SECONDS = 10.0
+"""Longer than anything takes on a busy machine; a test that hangs ends here."""
+
+
+class Endless:
+    """A handler that streams until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.started = trio.Event()
+        self.cancelled = trio.Event()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        try:
+            async with exchange.stream(200, ()) as send:
+                await send(b"first\n")
+                self.started.set()
+                await trio.sleep_forever()
+        finally:
+            self.cancelled.set()
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[Address]:
+    """A server whose `/` is `handler`; leaving the block stops it."""
+    router = Router([Route("GET", "/", handler), Route("GET", "/echo", echo)])
+    listeners = await open_listeners(ANY_PORT)
+    [address] = bound_addresses(listeners)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, listeners, router, Limits())
+        yield address
+        nursery.cancel_scope.cancel()
+
+
+async def connect(address: Address) -> trio.SocketStream:
+    return await trio.open_tcp_stream(address.host, address.port)
+
+
+async def read_until(stream: trio.SocketStream, end: bytes) -> bytes:
+    data = b""
+    while end not in data:
+        received = await stream.receive_some()
+        assert received, data
+        data += received
+    return data
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        with trio.fail_after(SECONDS):
+            await test()
+
+    trio.run(bounded)
+
+
+def test_requests_are_answered() -> None:
+    async def test() -> None:
+        async with serving(echo) as address, await connect(address) as stream:
+            for _ in range(3):
+                await stream.send_all(head())
+                assert (await read_until(stream, b"GET /  ")).startswith(b"HTTP/1.1 200 OK\r\n")
+
+    run(test)
+
+
+async def half_close(stream: trio.SocketStream) -> None:
+    await stream.send_eof()
+
+
+async def reset(stream: trio.SocketStream) -> None:
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await stream.aclose()
+
+
+async def close(stream: trio.SocketStream) -> None:
+    await stream.aclose()
+
+
+@pytest.mark.parametrize("leave", [half_close, reset, close])
+def test_leaving_cancels_the_handler(leave: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
+    async def test() -> None:
+        endless = Endless()
+        async with serving(endless) as address:
+            async with await connect(address) as stream:
+                await stream.send_all(head())
+                await read_until(stream, b"first\n")
+                await leave(stream)
+                await endless.cancelled.wait()
+            async with await connect(address) as other:
+                await other.send_all(head(first=b"GET /echo HTTP/1.1"))
+                await read_until(other, b"GET /echo")
+
+    run(test)
+
+
+def test_stopping_cuts_streams_without_a_last_chunk() -> None:
+    async def test() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            async with serving(Endless()) as address:
+                stream = await stack.enter_async_context(await connect(address))
+                await stream.send_all(head())
+                said = await read_until(stream, b"first\n\r\n")
+            assert said.endswith(b"\r\n6\r\nfirst\n\r\n")
+            assert await stream.receive_some() == b""
+            with pytest.raises(OSError, match="connect"):
+                await connect(address)
+
+    run(test)
+
+
+def test_a_refusal_arrives_although_more_was_sent() -> None:
+    async def test() -> None:
+        async with serving(echo) as address, await connect(address) as stream:
+            await stream.send_all(sized(b"99999999", b"a" * 1_000_000))
+            assert (await read_until(stream, b"too long\n")).startswith(b"HTTP/1.1 413 ")
+
+    run(test)
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    async def test() -> None:
+        [listener] = await open_listeners(ANY_PORT)
+        [address] = bound_addresses([listener])
+        async with listener:
+            with pytest.raises(StartError, match=re.escape(f"cannot listen on {address}: ")):
+                await open_listeners(address)
+
+    run(test)
+
+
+def test_an_unknown_host_is_one_line() -> None:
+    async def test() -> None:
+        with pytest.raises(StartError, match=r"cannot listen on nowhere\.invalid:80: "):
+            await open_listeners(Address("nowhere.invalid", 80))
+
+    run(test)
+
+
+def test_any_port_is_one_port() -> None:
+    async def test() -> None:
+        listeners = await open_listeners(Address("localhost", 0))
+        [address] = bound_addresses(listeners)
+        assert address.port != 0
+        await listeners[0].aclose()
+
+    run(test)

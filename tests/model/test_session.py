@@ -1,0 +1,186 @@
+"""A real graph gives the same logits however its calls are cut, batched and placed."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.engine.decoder import Decoder, Logits, Tokens
+from server.engine.scheduler import cut
+from server.errors import Interrupted
+from server.model.folder import ModelFolder
+from server.model.session import OnnxDecoder
+from tests.model.tiny_folder import (
+    CONTEXT,
+    tiny_folder,
+    with_position_ids,
+    with_required_logits_to_keep,
+    without_logits_to_keep,
+)
+
+TEXT: Tokens = np.random.default_rng(0).integers(0, 270, CONTEXT)
+SLOTS = 4
+
+
+def opened(folder: Path) -> OnnxDecoder:
+    return OnnxDecoder(ModelFolder.read(folder), slots=SLOTS, context=CONTEXT, threads=1)
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def decoder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> OnnxDecoder:
+    return opened(tiny_folder(tmp_path_factory.mktemp("session") / request.param, request.param))
+
+
+def copied(logits: Logits) -> Logits:
+    """The next call may overwrite what it gave."""
+    return logits.copy()
+
+
+def read(decoder: OnnxDecoder, slot: int, tokens: Tokens, lengths: list[int]) -> Logits:
+    """Reads tokens in calls of these lengths; the logits of all of them."""
+    rows, past = [], 0
+    for length in lengths:
+        chunk = tokens[past : past + length]
+        rows.append(copied(decoder.prefill(slot, past, chunk, logits_to_keep=0)))
+        past += length
+    return np.concatenate(rows)
+
+
+def continued(decoder: OnnxDecoder, prompts: list[Tokens], steps: int) -> list[list[Logits]]:
+    """Greedy steps of prompts side by side: each one's rows of logits."""
+    rows = [[copied(decoder.prefill(i, 0, prompt))[0]] for i, prompt in enumerate(prompts)]
+    for step in range(steps):
+        newest = np.array([row[-1].argmax() for row in rows])
+        pasts = np.array([len(prompt) + step for prompt in prompts])
+        for row, logits in zip(rows, copied(decoder.decode(newest, pasts)), strict=True):
+            row.append(logits)
+    return rows
+
+
+@st.composite
+def cuts(draw: st.DrawFn, tile: int) -> list[int]:
+    """A prompt's length and its calls, as the scheduler cuts them."""
+    left, lengths = draw(st.integers(1, CONTEXT)), []
+    while left:
+        lengths.append(cut(left, draw(st.integers(4, CONTEXT)), tile))
+        left -= lengths[-1]
+    return lengths
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_prompt_in_chunks_is_the_whole_one(decoder: OnnxDecoder, data: st.DataObject) -> None:
+    lengths, other = data.draw(cuts(decoder.tile)), data.draw(cuts(decoder.tile))
+    end = min(sum(lengths), sum(other))
+    first, second = read(decoder, 0, TEXT, lengths), read(decoder, 1, TEXT, other)
+    if 1 not in (lengths[0], other[0]):  # a prompt of one token is another computation
+        np.testing.assert_array_equal(first[:end], second[:end])
+
+
+@settings(max_examples=25)
+@given(lengths=st.lists(st.integers(1, 100), min_size=2, max_size=SLOTS))
+def test_a_decode_row_is_the_same_alone_and_in_a_batch(
+    decoder: OnnxDecoder, lengths: list[int]
+) -> None:
+    prompts = [TEXT[start : start + length] for start, length in enumerate(lengths)]
+    together = continued(decoder, prompts, steps=6)
+    for prompt, rows in zip(prompts, together, strict=True):
+        [alone] = continued(decoder, [prompt], steps=6)
+        np.testing.assert_array_equal(rows, alone)
+
+
+def test_a_sequence_goes_on_in_another_slot(decoder: OnnxDecoder) -> None:
+    [expected] = continued(decoder, [TEXT[:40]], steps=1)
+    decoder.prefill(3, 0, TEXT[:40])
+    decoder.release(0)
+    decoder.move(3, 0, 40)
+    logits = decoder.decode(np.array([expected[0].argmax()]), np.array([40]))
+    np.testing.assert_array_equal(logits[0], expected[1])
+
+
+def test_a_slot_that_was_released_holds_nothing_of_before(decoder: OnnxDecoder) -> None:
+    expected = read(decoder, 2, TEXT[:50], [50])
+    for slot in range(SLOTS):
+        decoder.prefill(slot, 0, TEXT[::-1].copy())
+        decoder.release(slot)
+    np.testing.assert_array_equal(read(decoder, 2, TEXT[:50], [50]), expected)
+
+
+def test_logits_of_the_last_few_tokens_in_any_order_of_calls(decoder: OnnxDecoder) -> None:
+    every = read(decoder, 1, TEXT[:30], [30])
+    assert every.shape == (30, decoder.vocabulary_size)
+    for keep in (1, 0, 3, 1, 30, 0, 1):
+        logits = decoder.prefill(1, 0, TEXT[:30], logits_to_keep=keep)
+        np.testing.assert_array_equal(logits, every[-keep:])
+
+
+def test_a_slot_can_be_filled_to_its_last_token(decoder: OnnxDecoder) -> None:
+    decoder.prefill(0, 0, TEXT[: CONTEXT - 1])
+    logits = decoder.decode(TEXT[-1:], np.array([CONTEXT - 1]))
+    assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(
+    "change", [without_logits_to_keep, with_required_logits_to_keep, with_position_ids]
+)
+def test_a_graph_is_driven_by_what_it_declares(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    folder = tiny_folder(tmp_path / "tiny", "fp32")
+    prompts = [TEXT[:33], TEXT[5:9], TEXT[:1]]
+    expected = continued(opened(folder), prompts, steps=5)
+    change(folder)
+    other = opened(folder)
+    np.testing.assert_array_equal(continued(other, prompts, steps=5), expected)
+    chunks = read(other, 0, TEXT, [32, 30, 66])
+    np.testing.assert_array_equal(chunks, read(other, 1, TEXT, [128]))
+    np.testing.assert_array_equal(other.prefill(1, 0, TEXT, logits_to_keep=3), chunks[-3:])
+
+
+def test_the_memory_that_full_slots_take(decoder: OnnxDecoder) -> None:
+    layers, heads, head_dim, float32 = 2, 2, 16, 4
+    assert decoder.kv_bytes == 2 * layers * SLOTS * heads * CONTEXT * head_dim * float32
+
+
+def test_the_decoder_is_what_the_engine_needs(decoder: OnnxDecoder) -> None:
+    needed: Decoder = decoder
+    assert (needed.slots, needed.context) == (SLOTS, CONTEXT)
+    assert needed.tile >= 4
+
+
+def test_an_interruption_ends_every_later_call(tmp_path: Path) -> None:
+    decoder = opened(tiny_folder(tmp_path / "tiny", "fp32"))
+    decoder.prefill(0, 0, TEXT)
+    decoder.interrupt()
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            decoder.prefill(0, 0, TEXT)
+        with pytest.raises(Interrupted):
+            decoder.decode(TEXT[:1], np.array([5]))
+
+
+def test_an_interruption_ends_the_call_under_way(tmp_path: Path) -> None:
+    """Wherever it is: the thread reads without end."""
+    decoder = opened(tiny_folder(tmp_path / "tiny", "int8"))
+    begun, ended = threading.Event(), threading.Event()
+
+    def read_on() -> None:
+        try:
+            while True:
+                decoder.prefill(0, 0, TEXT)
+                begun.set()
+        except Interrupted:
+            ended.set()
+
+    thread = threading.Thread(target=read_on, daemon=True)
+    thread.start()
+    assert begun.wait(timeout=10)
+    decoder.interrupt()
+    thread.join(timeout=10)
+    assert ended.is_set()

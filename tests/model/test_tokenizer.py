@@ -1,0 +1,102 @@
+"""Prompts become ids as the folder's own file says, and ids text without special tokens."""
+
+from pathlib import Path
+
+import pytest
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers, processors
+
+from server.errors import StartError
+from server.model.tokenizer import Tokenizer
+
+MERGES = [("Ġ", "a"), ("a", "b"), ("Ã", "©")]
+BEGIN, END = "<|begin|>", "<|end|>"
+
+
+def byte_level() -> tokenizers.Tokenizer:
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, MERGES)]
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE({token: number for number, token in enumerate(tokens)}, MERGES)
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([BEGIN, END])
+    return tokenizer
+
+
+def read(tokenizer: tokenizers.Tokenizer, folder: Path) -> Tokenizer:
+    """Through the file, as a server reads it."""
+    file = folder / "tokenizer.json"
+    tokenizer.save(str(file))
+    return Tokenizer.read(file)
+
+
+BYTE_LEVEL = Tokenizer(byte_level())
+
+
+@given(text=st.text(st.characters(codec="utf-8"), max_size=20))
+def test_text_comes_back(text: str) -> None:
+    assert BYTE_LEVEL.decode(BYTE_LEVEL.encode(text)) == text
+
+
+@given(text=st.text(st.sampled_from(" abé🙂") | st.characters(codec="utf-8"), max_size=20))
+def test_no_token_stands_for_more_bytes_than_the_longest(text: str) -> None:
+    """A prompt of more bytes than the context has room for needs no encoding to be refused."""
+    tokens = BYTE_LEVEL.encode(text)
+    assert len(text.encode()) <= len(tokens) * BYTE_LEVEL.longest_token_bytes
+
+
+def test_special_tokens_in_a_text_are_read_as_such_and_give_none(tmp_path: Path) -> None:
+    inner = byte_level()
+    tokenizer = read(inner, tmp_path)
+    tokens = tokenizer.encode(f"a{END}b{BEGIN}")
+    assert tokens[1::2] == [inner.token_to_id(END), inner.token_to_id(BEGIN)]
+    assert tokenizer.decode(tokens) == "ab"
+
+
+def test_a_beginning_of_text_is_the_files_own_business(tmp_path: Path) -> None:
+    inner = byte_level()
+    assert read(inner, tmp_path).encode("") == []
+    begin = inner.token_to_id(BEGIN)
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"{BEGIN} $A", special_tokens=[(BEGIN, begin)]
+    )
+    assert read(inner, tmp_path).encode("") == [begin]
+    assert read(inner, tmp_path).encode("a")[0] == begin
+
+
+def test_a_prompt_is_neither_cut_nor_filled_up(tmp_path: Path) -> None:
+    inner = byte_level()
+    inner.enable_truncation(4)
+    inner.enable_padding(length=8)
+    tokenizer = read(inner, tmp_path)
+    assert len(tokenizer.encode("bcdefghijk")) == 10
+    assert len(tokenizer.encode("b")) == 1
+
+
+def test_bytes_that_make_no_character_are_a_replacement() -> None:
+    tokens = BYTE_LEVEL.encode("🙂")
+    assert len(tokens) == 4
+    assert BYTE_LEVEL.decode(tokens[:3]) == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_an_id_that_no_token_has_gives_no_text() -> None:
+    """A graph's vocabulary may be padded beyond the tokenizer's."""
+    assert BYTE_LEVEL.decode([*BYTE_LEVEL.encode("a"), 40_000]) == "a"
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"model": {"type": "none"}}', "\0\n\n"])
+def test_a_file_that_is_no_tokenizer_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "tokenizer.json"
+    file.write_text(content)
+    with pytest.raises(StartError) as raised:
+        Tokenizer.read(file)
+    assert str(raised.value).startswith(f"{file}: not a tokenizer: ")
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"tokenizer\.json"):
+        Tokenizer.read(tmp_path / "tokenizer.json")
