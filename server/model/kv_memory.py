@@ -4,6 +4,7 @@ Knows pages and arrays; does not know what runs on them.
 """
 
 import mmap
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +63,7 @@ class KvBuffer:
 class KvMemory:
     """The buffers of all layers. Slots are numbered from 0."""
 
-    def __init__(self, shapes: list[KvShape], *, slots: int, capacity: int) -> None:
+    def __init__(self, shapes: Iterable[KvShape], *, slots: int, capacity: int) -> None:
         self.buffers = [KvBuffer(shape, slots, capacity) for shape in shapes]
         self.capacity = capacity
 

@@ -1,0 +1,112 @@
+"""What a graph declares: the names and shapes by which it is driven, checked once.
+
+Knows the graph interface of the model folder; takes a session's node descriptions, not a runtime.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from server.errors import StartError
+from server.model.kv_memory import KvShape
+
+_DTYPES: dict[str, np.dtype[np.floating]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+}
+_DRIVEN = {"input_ids", "attention_mask", "position_ids", "num_logits_to_keep"}
+
+
+class Node(Protocol):
+    """An input or output, as ONNX Runtime describes it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def shape(self) -> list[int | str | None]: ...
+
+
+class Session(Protocol):
+    """The part of an ONNX Runtime session that describes its graph."""
+
+    def get_inputs(self) -> Sequence[Node]: ...
+
+    def get_overridable_initializers(self) -> Sequence[Node]: ...
+
+    def get_outputs(self) -> Sequence[Node]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInterface:
+    """How to call a graph."""
+
+    kv: tuple[KvShape, ...]
+    """The past/present pairs, in the graph's order."""
+    fed: frozenset[str]
+    """The inputs besides keys and values."""
+    vocabulary_size: int
+    """The width of `logits`."""
+
+    @classmethod
+    def of(cls, session: Session, graph: str) -> "GraphInterface":
+        """Raises `StartError`, which names `graph`, for one that cannot be driven."""
+        try:
+            kv = _kv_shapes(session)
+            return cls(kv, _fed_inputs(session, kv), _logits_width(session))
+        except ValueError as error:
+            raise StartError(f"{graph}: {error}") from None
+
+    @property
+    def keeps_last(self) -> bool:
+        """Whether a prompt's call can be told to give the last tokens' logits only."""
+        return "num_logits_to_keep" in self.fed
+
+    @property
+    def tile(self) -> int:
+        """Tokens that every query tile of the CPU's flash attention is a multiple of.
+
+        Its tile is twice the head dimension, or what the L2 cache holds of it: a multiple of 32 on
+        every machine that is known.
+        """
+        return math.gcd(32, *(2 * shape.head_dim for shape in self.kv))
+
+
+def _kv_shapes(session: Session) -> tuple[KvShape, ...]:
+    shapes = []
+    for node in session.get_inputs():
+        if not node.name.startswith("past_key_values."):
+            continue
+        _, heads, _, head_dim = node.shape if len(node.shape) == 4 else [None] * 4
+        if node.type not in _DTYPES or not isinstance(heads, int) or not isinstance(head_dim, int):
+            raise ValueError(f"{node.name} is {node.type} {node.shape}")
+        present = node.name.replace("past_key_values.", "present.", 1)
+        shapes.append(KvShape(node.name, present, heads, head_dim, _DTYPES[node.type]))
+    if not shapes:
+        raise ValueError("has no inputs `past_key_values.*`")
+    return tuple(shapes)
+
+
+def _fed_inputs(session: Session, kv: tuple[KvShape, ...]) -> frozenset[str]:
+    required = {node.name for node in session.get_inputs()} - {shape.past for shape in kv}
+    if unknown := required - _DRIVEN:
+        raise ValueError(f"input `{min(unknown)}` is unknown")
+    if "input_ids" not in required:
+        raise ValueError("has no input `input_ids`")
+    optional = {node.name for node in session.get_overridable_initializers()}
+    return frozenset(required | (optional & _DRIVEN))
+
+
+def _logits_width(session: Session) -> int:
+    for node in session.get_outputs():
+        if node.name == "logits" and node.type == "tensor(float)" and len(node.shape) == 3:
+            width = node.shape[2]
+            if isinstance(width, int):
+                return width
+    raise ValueError("has no float32 output `logits` of known width")
