@@ -3,10 +3,10 @@ status 400.
 
 The text is read along the declared fields and nothing else, so that hostile input ends at its first
 wrong character: an unknown field is refused without looking at its value, a value of the wrong type
-without parsing it, and nesting goes only as deep as the declaration does. `json.loads` with hooks
-was the alternative: it accepts NaN, 1e999 and lone surrogates, builds any depth and any number of
-objects first, and takes 2 MiB of brackets for what it is only after a tenth of a second on the
-event loop.
+without parsing it, and nesting goes only as deep as the declaration does. The alternative was
+`json.loads` with hooks: it accepts NaN, 1e999, lone surrogates and repeated keys, and builds
+whatever was sent before anyone can refuse it, which for 2 MiB of `[]` holds the event loop for 0.2
+s.
 """
 
 import json

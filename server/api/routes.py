@@ -11,7 +11,7 @@ def inference_routes(engine: Generator, sampling: SamplingParameters) -> Router:
     """Every route, with `sampling` for requests that do not choose their own."""
     return Router(
         [
-            Route("GET", "/health", health),
+            Route("GET", "/health", health, immediate=True),
             Route(
                 "POST",
                 "/api/v1/continue_from_raw_prompt",

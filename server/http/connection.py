@@ -11,20 +11,21 @@ from typing import NoReturn
 
 import trio
 
-from server.http.exchange import Exchange, Handler, answer
+from server.http.exchange import Exchange, answer
 from server.http.limits import Limits
 from server.http.messages import Request, RequestHead
 from server.http.protocol import Protocol
 from server.http.refusal import Refusal
-from server.http.routing import Router
+from server.http.routing import Route, Router
 
 logger = logging.getLogger(__name__)
 
 _HEAD_READ = 4 * 1024
 """Bytes of one read while a head is awaited: what a head may cost is counted per read."""
-_BODY_READ = 64 * 1024
+_BODY_READ = 16 * 1024
+"""Of a body of tiny chunks, this takes some milliseconds of the event loop."""
 _LINGER_SECONDS = 2.0
-_LINGER_READS = 64
+_LINGER_READS = 256
 
 
 async def serve_connection(
@@ -64,14 +65,14 @@ class Connection:
             head = await self._read_head()
             if head is None:
                 return False
-            handler = self._router.find(head)
+            route = self._router.find(head)
             body = await self._read_body(head)
         except Refusal as refusal:
             logger.debug("refused with %d: %s", refusal.status, refusal.sentence)
             await self._send(self._protocol.refusal(refusal))
         else:
             request = Request(secrets.token_urlsafe(16)[:21], head, body)
-            await self._answer_watched(handler, Exchange(request, self._protocol, self._send))
+            await self._answer(route, Exchange(request, self._protocol, self._send))
         if self._protocol.start_next_cycle():
             return True
         await self._linger()
@@ -79,22 +80,30 @@ class Connection:
 
     async def _read_head(self) -> RequestHead | None:
         """The next request's head; None when the client has no more. Raises `Refusal`."""
-        if not self._protocol.buffered:
-            with trio.move_on_after(self._limits.idle_seconds) as idle:
-                if not await self._receive(_HEAD_READ):
-                    return None
-            if idle.cancelled_caught:
-                return None
-        with trio.move_on_after(self._limits.head_seconds):
-            while (head := self._protocol.next_head()) is None:
-                if not await self._receive(_HEAD_READ):
-                    return None
+        if not self._protocol.buffered and not await self._wait_for_request():
+            return None
+        # Most heads come in one packet, and a deadline that is not set costs nothing.
+        head = self._protocol.next_head()
+        if head is not None:
             return head
+        with trio.move_on_after(self._limits.head_seconds):
+            while await self._receive(_HEAD_READ):
+                head = self._protocol.next_head()
+                if head is not None:
+                    return head
+            return None
         raise Refusal(408, "the head of the request took too long")
+
+    async def _wait_for_request(self) -> bool:
+        with trio.move_on_after(self._limits.idle_seconds):
+            return await self._receive(_HEAD_READ)
+        return False
 
     async def _read_body(self, head: RequestHead) -> bytes:
         """The request's body. Raises `Refusal`."""
-        if head.expects_continue and not self._protocol.request_complete:
+        if self._protocol.request_complete:
+            return b""
+        if head.expects_continue:
             await self._send(self._protocol.proceed())
         body = bytearray()
         with trio.move_on_after(self._limits.body_seconds):
@@ -106,10 +115,13 @@ class Connection:
                     await self._leave("the client left in the middle of a body")
         raise Refusal(408, "the body of the request took too long")
 
-    async def _answer_watched(self, handler: Handler, exchange: Exchange) -> None:
+    async def _answer(self, route: Route, exchange: Exchange) -> None:
+        if route.immediate:
+            await answer(route.handler, exchange)
+            return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, exchange)
-            await answer(handler, exchange)
+            await answer(route.handler, exchange)
             nursery.cancel_scope.cancel()
 
     async def _watch(self, exchange: Exchange) -> None:

@@ -31,5 +31,3 @@ class Limits:
     """From the end of the head to the end of the body; 408 after it."""
     write_seconds: float = 30.0
     """One write to a client that does not read; the connection is dropped after it."""
-    connections: int = 512
-    """Beyond, one that waits for a request makes room, or the new one gets 503."""

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from server.engine.events import Event
+from server.engine.events import Event, Failed, Finished
 from server.engine.request import GenerationRequest
 from server.errors import ClientError
 
@@ -55,5 +55,5 @@ class Events(AsyncIterator[Event]):
             raise StopAsyncIteration
         if isinstance(event, Exception):
             raise event
-        self.over = not hasattr(event, "text")
+        self.over = isinstance(event, Finished | Failed)
         return event

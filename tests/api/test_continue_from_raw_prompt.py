@@ -19,6 +19,8 @@ from tests.http.framing_cases import head
 SAMPLING = SamplingParameters(temperature=0.7, seed=1)
 DONE = Finished(FinishReason.LENGTH, 5, 2)
 VALID = b'{"max_tokens": 40, "raw_prompt": "The capital of France is"}'
+SECONDS = 10.0
+"""Longer than anything takes on a busy machine; a test that hangs ends here."""
 JSON = b"Content-Type: application/json"
 
 
@@ -164,5 +166,8 @@ def test_a_real_socket_carries_it_too() -> None:
             nursery.cancel_scope.cancel()
         return said
 
-    with_deadline = trio.run(stream_and_leave)
-    assert with_deadline.startswith(b"HTTP/1.1 200 OK\r\n")
+    async def bounded() -> bytes:
+        with trio.fail_after(SECONDS):
+            return await stream_and_leave()
+
+    assert trio.run(bounded).startswith(b"HTTP/1.1 200 OK\r\n")
