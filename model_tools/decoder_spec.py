@@ -1,4 +1,4 @@
-"""What a decoder-only model is, in numbers: the value that sources produce and graphs are built from.
+"""What a decoder-only model is, in numbers: what sources produce and graphs are built from.
 
 Knows numpy only.
 """
@@ -54,8 +54,11 @@ class DecoderSpec:
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """One layer, float32; a matrix is [outputs, inputs]. q and k rows are in the source's own order:
-    rotary pair j of a head is rows 2j and 2j + 1 (interleaved, as GGUF stores Llama)."""
+    """One layer, float32; a matrix is [outputs, inputs].
+
+    q and k rows are in the source's own order: rotary pair j of a head is rows 2j and 2j + 1
+    (interleaved, as GGUF stores Llama).
+    """
 
     attention_norm: Weights
     q: Weights

@@ -102,7 +102,7 @@ def _read_by_decoding(
         decoder.prefill(slot, 0, passage[:OPENING])
     for past in range(OPENING, len(passages[0]) - 1):
         running = [passage for passage in passages if past < len(passage) - 1]
-        tokens = np.array([passage[past] for passage in running])
-        logits = decoder.decode(tokens, np.full(len(running), past))
+        tokens = [int(passage[past]) for passage in running]
+        logits = decoder.decode(tokens, [past] * len(running))
         reference = np.stack([rows[past] for rows, _ in zip(expected, running, strict=False)])
         yield measure(reference, logits, np.array([passage[past + 1] for passage in running]))

@@ -14,8 +14,8 @@ def greedy(decoder: OnnxDecoder, prompts: Sequence[list[int]], new_tokens: int) 
         for slot, prompt in enumerate(prompts)
     ]
     for step in range(new_tokens - 1):
-        newest = np.array([tokens[-1] for tokens in generated])
-        pasts = np.array([len(prompt) + step for prompt in prompts])
+        newest = [tokens[-1] for tokens in generated]
+        pasts = [len(prompt) + step for prompt in prompts]
         for tokens, row in zip(generated, decoder.decode(newest, pasts), strict=True):
             tokens.append(int(row.argmax()))
     return generated

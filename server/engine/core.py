@@ -61,13 +61,13 @@ class EngineCore:
     def _run(self, call: Call, sequences: list[Sequence]) -> None:
         try:
             logits = forward(self._decoder, call, sequences)
+            tokens = sample(logits, [sequence.sampler for sequence in sequences])
         except Interrupted:
             raise
         except Exception:
             log.exception("a call into the model failed: %s", call)
             self._commit([(sequence, None) for sequence in sequences])
             return
-        tokens = sample(logits, [sequence.sampler for sequence in sequences])
         self._commit(list(zip(sequences, tokens, strict=False)))
 
     def _alive(self, call: Call) -> list[Sequence]:

@@ -28,8 +28,8 @@ class Decoder(Protocol):
     def prefill(self, slot: int, past: int, tokens: Tokens) -> Logits:
         """Reads `tokens` [n] after the slot's first `past` ones; the last one's logits [1, V]."""
 
-    def decode(self, tokens: Tokens, pasts: Tokens) -> Logits:
-        """One token for each of the slots 0 to n - 1, after `pasts` [n] others; logits [n, V]."""
+    def decode(self, tokens: list[int], pasts: list[int]) -> Logits:
+        """One token for each of the slots 0 to n - 1, after `pasts` others; logits [n, V]."""
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Takes the first `length` tokens of a slot to a free one, and frees the source."""

@@ -1,7 +1,5 @@
 """Runs one planned call on the decoder."""
 
-import numpy as np
-
 from server.engine.decoder import Decoder, Logits
 from server.engine.plan import Call, DecodeCall, StepPlan
 from server.engine.sequence import Sequence
@@ -21,9 +19,8 @@ def forward(decoder: Decoder, call: Call, sequences: list[Sequence]) -> Logits:
     `sequences` are the call's, in its order; a prompt that is not yet read whole gets no row.
     """
     if isinstance(call, DecodeCall):
-        tokens = np.array([sequence.generated[-1] for sequence in sequences], np.int64)
-        pasts = np.array([sequence.past for sequence in sequences], np.int64)
-        return decoder.decode(tokens, pasts)
+        newest = [sequence.generated[-1] for sequence in sequences]
+        return decoder.decode(newest, [sequence.past for sequence in sequences])
     tokens = sequences[0].prompt[call.start : call.stop]
     logits = decoder.prefill(call.slot, call.start, tokens)
     return logits if call.last else logits[:0]

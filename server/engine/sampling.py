@@ -8,6 +8,8 @@ Python would take longer than the model: whole rows are only ever read by single
 and what is sorted are the few candidates that can still be drawn.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,7 +45,7 @@ class Sampler:
         if self._parameters.repetition_penalty != 1:
             self._penalise(row)
         best = int(row.argmax())  # a NaN counts as the largest
-        if not np.isfinite(row[best]):
+        if not math.isfinite(row[best]):
             return None
         token = best if self._parameters.temperature == 0 else self._draw(row)
         if self._parameters.repetition_penalty != 1 and token not in self._seen:

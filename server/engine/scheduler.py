@@ -68,7 +68,7 @@ class Scheduler:
         """The next step. What it holds counts as done: a call that fails ends in `remove`."""
         released = tuple(self._released)
         self._released.clear()
-        moves = self._close_gaps()
+        moves = self._close_gaps() if released else []
         calls: list[Call] = []
         if self._decoding:
             calls.append(DecodeCall(tuple(place.key for place in self._decoding)))

@@ -16,6 +16,7 @@ class Tokenizer:
         inner.no_truncation()
         inner.no_padding()
         self._inner = inner
+        self._pieces: dict[int, str] = {}
         self.longest_token_bytes = max(
             (len(token.encode()) for token in inner.get_vocab()), default=1
         )
@@ -36,4 +37,12 @@ class Tokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of tokens, special ones left out; U+FFFD where bytes make no character."""
-        return self._inner.decode(tokens, skip_special_tokens=True)
+        if len(tokens) > 1:
+            return self._inner.decode(tokens, skip_special_tokens=True)
+        # Streaming asks for the text of each token alone, too: two thirds of its time if not kept.
+        return "".join(map(self._piece, tokens))
+
+    def _piece(self, token: int) -> str:
+        if token not in self._pieces:
+            self._pieces[token] = self._inner.decode([token], skip_special_tokens=True)
+        return self._pieces[token]

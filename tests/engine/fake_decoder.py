@@ -82,9 +82,8 @@ class FakeDecoder:
             raise Misused(f"{len(tokens)} tokens after {past} leave a tile of one")
         return self._run("prefill", [slot], [past], [[int(token) for token in tokens]])
 
-    def decode(self, tokens: Tokens, pasts: Tokens) -> Logits:
-        rows = [[int(token)] for token in tokens]
-        return self._run("decode", list(range(len(rows))), [int(past) for past in pasts], rows)
+    def decode(self, tokens: list[int], pasts: list[int]) -> Logits:
+        return self._run("decode", list(range(len(tokens))), pasts, [[token] for token in tokens])
 
     def move(self, source: int, destination: int, length: int) -> None:
         if self.held[destination] is not None:

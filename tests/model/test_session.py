@@ -56,8 +56,8 @@ def continued(decoder: OnnxDecoder, prompts: list[Tokens], steps: int) -> list[l
     """Greedy steps of prompts side by side: each one's rows of logits."""
     rows = [[copied(decoder.prefill(i, 0, prompt))[0]] for i, prompt in enumerate(prompts)]
     for step in range(steps):
-        newest = np.array([row[-1].argmax() for row in rows])
-        pasts = np.array([len(prompt) + step for prompt in prompts])
+        newest = [int(row[-1].argmax()) for row in rows]
+        pasts = [len(prompt) + step for prompt in prompts]
         for row, logits in zip(rows, copied(decoder.decode(newest, pasts)), strict=True):
             row.append(logits)
     return rows
@@ -100,7 +100,7 @@ def test_a_sequence_goes_on_in_another_slot(decoder: OnnxDecoder) -> None:
     decoder.prefill(3, 0, TEXT[:40])
     decoder.release(0)
     decoder.move(3, 0, 40)
-    logits = decoder.decode(np.array([expected[0].argmax()]), np.array([40]))
+    logits = decoder.decode([int(expected[0].argmax())], [40])
     np.testing.assert_array_equal(logits[0], expected[1])
 
 
@@ -122,7 +122,7 @@ def test_logits_of_the_last_few_tokens_in_any_order_of_calls(decoder: OnnxDecode
 
 def test_a_slot_can_be_filled_to_its_last_token(decoder: OnnxDecoder) -> None:
     decoder.prefill(0, 0, TEXT[: CONTEXT - 1])
-    logits = decoder.decode(TEXT[-1:], np.array([CONTEXT - 1]))
+    logits = decoder.decode([int(TEXT[-1])], [CONTEXT - 1])
     assert np.isfinite(logits).all()
 
 
@@ -162,7 +162,7 @@ def test_an_interruption_ends_every_later_call(tmp_path: Path) -> None:
         with pytest.raises(Interrupted):
             decoder.prefill(0, 0, TEXT)
         with pytest.raises(Interrupted):
-            decoder.decode(TEXT[:1], np.array([5]))
+            decoder.decode([int(TEXT[0])], [5])
 
 
 def test_an_interruption_ends_the_call_under_way(tmp_path: Path) -> None:
