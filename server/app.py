@@ -3,6 +3,7 @@
 Knows every package's front and nothing of its inside.
 """
 
+import gc
 import logging
 import signal
 import sys
@@ -49,6 +50,7 @@ async def _run(config: ServerConfig) -> None:
     )
     router = inference_routes(engine, engine_config.sampling)
     _print(start_lines(folder.path, engine_config, config.threads, decoder.kv_bytes))
+    gc.freeze()  # a collection in mid-stream would walk all that was imported, for a step's time
     async with engine.running(), trio.open_nursery() as nursery:
         nursery.start_soon(serve, listeners, router, Limits())
         # Left at the first signal, so that a second one ends the process at once.

@@ -25,6 +25,9 @@ from server.engine.text import IncrementalText
 from server.engine.thread import EngineThread
 from server.errors import ClientError
 
+_LONGEST_STOP = 0.7
+"""Seconds; the process is to end within one."""
+
 ENGINE_LOST = Failed(500, "The engine was lost")
 
 
@@ -71,7 +74,8 @@ class Engine:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The engine's life. Raises `EngineLost` inside the block if its thread ends by itself."""
+        """The engine's life. If its thread ends by itself, the block is cancelled, and an
+        `EngineLost` comes out of it in an exception group."""
         self._trio = trio.lowlevel.current_trio_token()
         self._thread.start()
         try:
@@ -82,8 +86,9 @@ class Engine:
         finally:
             self._thread.stop()
             self._decoder.interrupt()
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._thread.join)
+            # The call under way ends between two operators; one that never ends is left behind.
+            with trio.move_on_after(_LONGEST_STOP, shield=True):
+                await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
 
     @asynccontextmanager
     async def generate(self, request: GenerationRequest) -> AsyncIterator[AsyncIterator[Event]]:
