@@ -15,7 +15,6 @@ from server.config import EngineConfig, ServerConfig
 from server.engine.engine import Engine, EngineLost
 from server.errors import StartError
 from server.greeting import ready_lines, start_lines
-from server.http.limits import Limits
 from server.http.listener import bound_addresses, open_listeners, serve
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
@@ -28,7 +27,8 @@ LARGEST_DEFAULT_CONTEXT = 4096
 def run(config: ServerConfig) -> None:
     """Serves until SIGINT or SIGTERM. Raises `StartError`."""
     logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=config.serving.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     try:
         trio.run(_run, config)
@@ -42,17 +42,17 @@ async def _run(config: ServerConfig) -> None:
     folder = ModelFolder.read(config.model_folder)
     engine_config = _engine_config(config, folder)
     # Before the model, which may take long: a port in use is known at once.
-    listeners = await open_listeners(config.inference_address)
+    listeners = await open_listeners(config.serving.inference_address)
     addresses = bound_addresses(listeners)
     decoder = _decoder(config, engine_config, folder)
     engine = Engine(
         decoder, Tokenizer.read(folder.tokenizer_file), engine_config, folder.eos_token_ids
     )
     router = inference_routes(engine, engine_config.sampling)
-    _print(start_lines(folder.path, engine_config, config.threads, decoder.kv_bytes))
+    _print(start_lines(folder.path, engine_config, config.engine.threads, decoder.kv_bytes))
     gc.freeze()  # a collection in mid-stream would walk all that was imported, for a step's time
     async with engine.running(), trio.open_nursery() as nursery:
-        nursery.start_soon(serve, listeners, router, Limits())
+        nursery.start_soon(serve, listeners, router, config.limits)
         # Left at the first signal, so that a second one ends the process at once.
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             _print(ready_lines(addresses))
@@ -63,18 +63,18 @@ async def _run(config: ServerConfig) -> None:
 def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
     """What was said, and the folder's word where nothing was. Raises `StartError`."""
     most = folder.context_length
-    context = config.context or min(most, LARGEST_DEFAULT_CONTEXT)
+    context = config.engine.context or min(most, LARGEST_DEFAULT_CONTEXT)
     if context > most:
         raise StartError(f"a context of {context} tokens is more than the model's {most}")
     sampling = config.sampling.over(folder.sampling)
-    return EngineConfig(config.slots, context, sampling, config.ignore_eos)
+    return EngineConfig(config.engine.slots, context, sampling, config.engine.ignore_eos)
 
 
 def _decoder(config: ServerConfig, engine: EngineConfig, folder: ModelFolder) -> OnnxDecoder:
     """Raises `StartError`."""
     try:
         return OnnxDecoder(
-            folder, slots=engine.slots, context=engine.context, threads=config.threads
+            folder, slots=engine.slots, context=engine.context, threads=config.engine.threads
         )
     except (OSError, MemoryError) as error:
         size = f"{engine.slots} slots of {engine.context} tokens"

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from server import __version__, cli
-from server.config import Address, SamplingChoice, SamplingParameters
+from server.config import Address, EngineChoice, Limits, SamplingChoice, SamplingParameters, Serving
 from server.errors import StartError
-from server.flags import Flag
+from server.options.flag import Flag
+from server.options.values import address, size, size_text
 
-EVERY_FLAG = [flag for flag in cli.SERVING + cli.SAMPLING if flag.metavar is not None]
+EVERY_FLAG = [flag for group in cli.GROUPS for flag in group.flags.values()]
 
 
 def refused(*arguments: str, **environment: str) -> str:
@@ -24,23 +25,25 @@ def refused(*arguments: str, **environment: str) -> str:
 def test_without_flags_the_defaults_hold() -> None:
     config = cli.read(["model"], {})
     assert config.model_folder == Path("model")
-    assert config.inference_address == Address("127.0.0.1", 8061)
-    assert (config.slots, config.context, config.ignore_eos) == (4, None, False)
-    assert config.threads >= 1
+    assert config.serving.inference_address == Address("127.0.0.1", 8061)
+    assert config.serving.log_level == "info"
+    engine = config.engine
+    assert (engine.slots, engine.context, engine.ignore_eos) == (4, None, False)
+    assert engine.threads >= 1
+    assert config.limits == Limits()
     assert config.sampling == SamplingChoice()
-    assert config.log_level == "info"
 
 
 def test_flags_are_read() -> None:
     line = (
         "model --inference-address [::1]:0 --slots 8 --context 512 --threads 3 --ignore-eos"
         " --log-level debug --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.1"
-        " --repetition-penalty 1.1 --seed 7"
+        " --repetition-penalty 1.1 --seed 7 --max-body-size 1MiB --idle-timeout 2.5"
     )
     config = cli.read(line.split(), {})
-    assert config.inference_address == Address("::1", 0)
-    assert (config.slots, config.context, config.threads) == (8, 512, 3)
-    assert (config.ignore_eos, config.log_level) == (True, "debug")
+    assert config.serving == Serving(Address("::1", 0), "debug")
+    assert config.engine == EngineChoice(8, 512, 3, ignore_eos=True)
+    assert config.limits == Limits(body_bytes=2**20, idle_seconds=2.5)
     assert config.sampling == SamplingChoice(0.5, 40, 0.9, 0.1, 1.1, 7)
 
 
@@ -51,39 +54,50 @@ def test_the_environment_says_what_a_flag_says(flag: Flag[object]) -> None:
         "log-level": "error",
         "top-p": "0.5",
         "min-p": "0.5",
+        "ignore-eos": "on",
+        "max-target-size": "1KiB",
+        "max-header-size": "1KiB",
     }
     value = special.get(flag.name, "2")
-    by_flag = cli.read(["model", f"--{flag.name}", value], {})
+    by_flag = cli.read(["model", f"--{flag.name}", *([value] if flag.metavar else [])], {})
     by_variable = cli.read(["model"], {flag.variable: value})
     assert by_flag == by_variable
     assert by_flag != cli.read(["model"], {}) or flag.name == "threads"
 
 
 def test_a_flag_wins_over_its_variable() -> None:
-    assert cli.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "3"}).slots == 2
-    assert cli.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "rubbish"}).slots == 2
+    assert cli.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "3"}).engine.slots == 2
+    assert cli.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "rubbish"}).engine.slots == 2
 
 
 def test_an_empty_variable_says_nothing() -> None:
-    assert cli.read(["model"], {"SKIFF_SLOTS": "", "SKIFF_IGNORE_EOS": ""}).slots == 4
+    assert cli.read(["model"], {"SKIFF_SLOTS": "", "SKIFF_IGNORE_EOS": ""}).engine.slots == 4
 
 
 @pytest.mark.parametrize(("word", "means"), [("1", True), ("true", True), ("0", False)])
 def test_a_switch_is_a_word_in_the_environment(word: str, means: bool) -> None:
-    assert cli.read(["model"], {"SKIFF_IGNORE_EOS": word}).ignore_eos is means
+    assert cli.read(["model"], {"SKIFF_IGNORE_EOS": word}).engine.ignore_eos is means
 
 
 @pytest.mark.parametrize(
-    ("text", "address"),
+    ("text", "means"),
     [
         ("127.0.0.1:8061", Address("127.0.0.1", 8061)),
         ("localhost:0", Address("localhost", 0)),
         ("[::]:65535", Address("::", 65535)),
     ],
 )
-def test_an_address_is_read_and_written_alike(text: str, address: Address) -> None:
-    assert cli.address(text) == address
-    assert str(address) == text
+def test_an_address_is_read_and_written_alike(text: str, means: Address) -> None:
+    assert address(text) == means
+    assert str(means) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "means"), [("1", 1), ("300", 300), ("16KiB", 2**14), ("2MiB", 2**21)]
+)
+def test_a_size_is_read_and_written_alike(text: str, means: int) -> None:
+    assert size(1, 2**30)(text) == means
+    assert size_text(means) == text
 
 
 @pytest.mark.parametrize(
@@ -107,6 +121,9 @@ def test_a_bad_address_is_refused(text: str) -> None:
         ("repetition-penalty", ["0", "-1"]),
         ("seed", ["-1", "0.5"]),
         ("log-level", ["loud"]),
+        ("max-body-size", ["0", "1KB", "1.5MiB", "-1", "2GiB", "9" * 5000, "²"]),
+        ("max-header-fields", ["0", "many"]),
+        ("head-timeout", ["0", "-1", "inf", "86401", "10s"]),
     ],
 )
 def test_a_bad_value_names_the_flag_or_variable_that_has_it(flag: str, values: list[str]) -> None:
@@ -135,7 +152,7 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_shows_each_flag_with_its_variable_and_default() -> None:
     text = re.sub(r"\s+", " ", cli.parser().format_help())
-    for flag in cli.SERVING + cli.SAMPLING:
+    for flag in EVERY_FLAG:
         value = f" {flag.metavar}" if flag.metavar else ""
         shown = f"--{flag.name}{value} {flag.help} [{flag.variable}, default: {flag.default}]"
         assert shown in text

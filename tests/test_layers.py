@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"config", "cores", "errors", "flags", "greeting", "metrics"}
+BASE = {"config", "cores", "errors", "greeting", "metrics"}
 """Modules that any other may use."""
 MAY_IMPORT = {
     "app": {"api", "http", "engine", "model"} | BASE,
@@ -17,10 +17,11 @@ MAY_IMPORT = {
     "http": BASE,
     "engine": {"model"} | BASE,
     "model": BASE,
+    "options": BASE,
     **dict.fromkeys(BASE, BASE),
 }
 """A package of the server, or a module beside them, to those that it may import besides itself."""
-COMMAND = {"__main__": {"cli"}, "cli": {"app"} | BASE}
+COMMAND = {"__main__": {"cli"}, "cli": {"app", "options"} | BASE}
 """What lies above the composition root."""
 
 DOORS = {

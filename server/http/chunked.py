@@ -7,8 +7,8 @@ of one byte. So chunks are read here, and h11 gets what they held. Knows no h11,
 import re
 from enum import Enum
 
+from server.config import Limits
 from server.http.fields import TOKEN, FieldSection, take_line
-from server.http.limits import Limits
 from server.http.refusal import Refusal
 
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'

@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import trio
 
+from server.config import Limits
 from server.http.exchange import Exchange, answer
-from server.http.limits import Limits
 from server.http.messages import Request, RequestHead
 from server.http.protocol import Protocol
 from server.http.refusal import Refusal

@@ -6,7 +6,7 @@ What heads and trailers are made of. Knows no request line, no body and no h11.
 import re
 from collections.abc import Callable
 
-from server.http.limits import Limits
+from server.config import Limits
 from server.http.messages import Headers
 from server.http.refusal import Refusal
 

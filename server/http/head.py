@@ -8,8 +8,8 @@ the same answer however they were cut into packets. Knows no h11, no socket and 
 
 import re
 
+from server.config import Limits
 from server.http.fields import TOKEN, FieldSection, take_line
-from server.http.limits import Limits
 from server.http.messages import Headers, RequestHead
 from server.http.refusal import Refusal
 

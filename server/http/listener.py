@@ -12,10 +12,9 @@ from collections.abc import Sequence
 
 import trio
 
-from server.config import Address
+from server.config import Address, Limits
 from server.errors import StartError
 from server.http.connection import serve_connection
-from server.http.limits import Limits
 from server.http.routing import Router
 
 

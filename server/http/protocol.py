@@ -12,9 +12,9 @@ from http.client import responses as reasons
 
 import h11
 
+from server.config import Limits
 from server.http.chunked import ChunkedReader
 from server.http.head import HeadReader
-from server.http.limits import Limits
 from server.http.messages import Headers, RequestHead, Response, text
 from server.http.refusal import Refusal
 

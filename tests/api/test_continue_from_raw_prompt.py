@@ -7,10 +7,9 @@ import pytest
 import trio
 
 from server.api.routes import inference_routes
-from server.config import Address, SamplingParameters
+from server.config import Address, Limits, SamplingParameters
 from server.engine.events import Event, Failed, Finished, FinishReason, Text
 from server.errors import ClientError
-from server.http.limits import Limits
 from server.http.listener import bound_addresses, open_listeners, serve
 from tests.api.fake_engine import FakeEngine
 from tests.http.conversation import ScriptedClient, converse

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import trio
 from trio.testing import MockClock
 
+from server.config import Limits
 from server.http.connection import serve_connection
 from server.http.exchange import Exchange
-from server.http.limits import Limits
 from server.http.messages import Response
 from server.http.routing import Route, Router
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from server.http.limits import Limits
+from server.config import Limits
 
 LIMITS = Limits(target_bytes=64, header_bytes=256, header_fields=6, body_bytes=40, body_chunks=5)
 """Small enough to cut each case at each point."""

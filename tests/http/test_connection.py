@@ -6,14 +6,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from server.config import Limits
 from server.http.connection import serve_connection
 from server.http.exchange import Exchange, Handler
-from server.http.limits import Limits
 from server.http.messages import Response
 from server.http.routing import Route, Router
 from tests.http.conversation import ECHO, ScriptedClient, converse
 from tests.http.framing_cases import head, post, sized
 
+TIMES = pytest.mark.parametrize(
+    "limits",
+    [Limits(), Limits(head_seconds=3, body_seconds=5.5, idle_seconds=2.5, write_seconds=7)],
+    ids=["defaults", "others"],
+)
 LINGER = 2.0
 """Seconds that a client has to close after the server did."""
 
@@ -43,12 +48,12 @@ class Broken(ScriptedClient):
         raise trio.BrokenResourceError
 
 
-def seconds(client: ScriptedClient, router: Router = ECHO) -> float:
+def seconds(client: ScriptedClient, router: Router = ECHO, limits: Limits | None = None) -> float:
     """How long the connection lived, on the virtual clock."""
 
     async def measure() -> float:
         start = trio.current_time()
-        await serve_connection(client, router, Limits())
+        await serve_connection(client, router, limits or Limits())
         return trio.current_time() - start
 
     return trio.run(measure, clock=MockClock(autojump_threshold=0))
@@ -67,27 +72,31 @@ def test_ten_thousand_requests_fit_one_connection() -> None:
     assert client.statuses == [200] * 10_000
 
 
-def test_an_idle_connection_is_closed_without_a_word() -> None:
+@TIMES
+def test_an_idle_connection_is_closed_without_a_word(limits: Limits) -> None:
     client = ScriptedClient([])
-    assert seconds(client) == Limits().idle_seconds
+    assert seconds(client, limits=limits) == limits.idle_seconds
     assert client.writes == []
 
 
-def test_idleness_counts_from_the_last_answer() -> None:
+@TIMES
+def test_idleness_counts_from_the_last_answer(limits: Limits) -> None:
     client = SlowClient([head(), head()])
-    assert seconds(client) == 2 + Limits().idle_seconds
+    assert seconds(client, limits=limits) == 2 + limits.idle_seconds
     assert client.statuses == [200, 200]
 
 
-def test_a_head_has_its_time_whatever_arrives() -> None:
+@TIMES
+def test_a_head_has_its_time_whatever_arrives(limits: Limits) -> None:
     client = SlowClient(each_byte(head(b"A: " + b"b" * 99)))
-    assert seconds(client) == 1 + Limits().head_seconds + LINGER
+    assert seconds(client, limits=limits) == 1 + limits.head_seconds + LINGER
     assert client.statuses == [408]
 
 
-def test_a_body_has_its_time_whatever_arrives() -> None:
+@TIMES
+def test_a_body_has_its_time_whatever_arrives(limits: Limits) -> None:
     client = SlowClient([sized(b"99", b""), *each_byte(b"a" * 99)])
-    assert seconds(client) == 1 + Limits().body_seconds + LINGER
+    assert seconds(client, limits=limits) == 1 + limits.body_seconds + LINGER
     assert client.statuses == [408]
 
 
@@ -101,7 +110,8 @@ def test_an_answer_has_all_the_time_it_needs() -> None:
     assert client.statuses == [200]
 
 
-def test_a_client_that_does_not_read_is_dropped() -> None:
+@TIMES
+def test_a_client_that_does_not_read_is_dropped(limits: Limits) -> None:
     ended = []
 
     async def endless(exchange: Exchange) -> None:
@@ -113,7 +123,7 @@ def test_a_client_that_does_not_read_is_dropped() -> None:
             ended.append(trio.current_time())
 
     client = Unreading([head()])
-    assert seconds(client, routed(endless)) == Limits().write_seconds
+    assert seconds(client, routed(endless), limits) == limits.write_seconds
     assert len(ended) == 1
 
 

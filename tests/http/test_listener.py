@@ -10,10 +10,9 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from server.config import Address
+from server.config import Address, Limits
 from server.errors import StartError
 from server.http.exchange import Exchange, Handler
-from server.http.limits import Limits
 from server.http.listener import bound_addresses, open_listeners, serve
 from server.http.routing import Route, Router
 from tests.http.conversation import echo

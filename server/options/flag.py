@@ -1,0 +1,84 @@
+"""A flag that is also an environment variable. Knows argparse; does not know Skiff's flags.
+
+Values stay strings until here, so that a bad one is told the same way wherever it came from, with
+the name that the operator wrote.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from server.errors import StartError
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the operator said: the command line, and behind it the environment."""
+
+    flags: argparse.Namespace
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag(Generic[T_co]):
+    """`--name VALUE`, or `SKIFF_NAME=VALUE`."""
+
+    name: str
+    metavar: str | None
+    """None for a switch, which takes no value on the command line."""
+    parse: Callable[[str], T_co]
+    """Raises ValueError with what the value must be."""
+    help: str
+    default: str
+    """What holds where nothing was said; shown, and parsed unless there is `otherwise`."""
+    otherwise: Callable[[], T_co] | None = None
+    """Finds what holds where nothing was said, if `default` only describes it."""
+
+    @property
+    def variable(self) -> str:
+        return "SKIFF_" + self.name.upper().replace("-", "_")
+
+    def add_to(self, parser: argparse._ActionsContainer) -> None:
+        text = f"{self.help}\n[{self.variable}, default: {self.default}]".replace("%", "%%")
+        if self.metavar is None:
+            parser.add_argument(f"--{self.name}", action="store_const", const="on", help=text)
+        else:
+            parser.add_argument(f"--{self.name}", metavar=self.metavar, help=text)
+
+    def value(self, told: Told) -> T_co:
+        """The value that holds; an empty variable says nothing. Raises `StartError`."""
+        flag: str | None = getattr(told.flags, self.name.replace("-", "_"))
+        if flag is not None:
+            return self._parsed(f"--{self.name}", flag)
+        if variable := told.environment.get(self.variable):
+            return self._parsed(self.variable, variable)
+        return self.otherwise() if self.otherwise else self.parse(self.default)
+
+    def _parsed(self, source: str, text: str) -> T_co:
+        try:
+            return self.parse(text)
+        except ValueError as error:
+            raise StartError(f"{source} must be {error}, not {text[:80]!r}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Generic[T_co]):
+    """Flags that together make one value of the configuration, under one title of --help."""
+
+    title: str
+    description: str
+    make: Callable[..., T_co]
+    flags: Mapping[str, Flag[object]]
+    """By the argument of `make` that each one gives."""
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        group = parser.add_argument_group(self.title, self.description)
+        for flag in self.flags.values():
+            flag.add_to(group)
+
+    def read(self, told: Told) -> T_co:
+        """What holds. Raises `StartError`."""
+        return self.make(**{name: flag.value(told) for name, flag in self.flags.items()})

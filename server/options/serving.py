@@ -1,0 +1,27 @@
+"""The flags about the process: where it listens and what it says."""
+
+from server.config import Serving
+from server.options.flag import Flag, Group
+from server.options.values import address, choice
+
+SERVING = Group(
+    "serving",
+    "Where the server is, and what it says.",
+    Serving,
+    {
+        "inference_address": Flag(
+            "inference-address",
+            "HOST:PORT",
+            address,
+            "where to listen; port 0 takes a free one",
+            "127.0.0.1:8061",
+        ),
+        "log_level": Flag(
+            "log-level",
+            "LEVEL",
+            choice("debug", "info", "warning", "error"),
+            "debug, info, warning or error",
+            "info",
+        ),
+    },
+)
