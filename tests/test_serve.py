@@ -13,8 +13,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import schemathesis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode
 
 from model_tools.export import export
 from tests.model_tools.tiny_gguf import TinyLlama
@@ -117,6 +122,28 @@ def test_a_prompt_is_continued_line_by_line(tiny: Path) -> None:
     assert all(list(token) == ["Token"] for token in tokens)
     assert done == "Done"
     assert len({line["request_id"] for line in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "typical"), [(GenerationMode.POSITIVE, 200), (GenerationMode.NEGATIVE, 400)]
+)
+def test_nothing_that_the_document_tells_of_makes_a_fault(
+    tiny: Path, mode: GenerationMode, typical: int
+) -> None:
+    statuses = set()
+    with serving(tiny, "--context", "32") as server:
+        document = schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")
+        operations = [document[path][method] for path in document for method in document[path]]
+
+        @settings(max_examples=60, deadline=None)
+        @given(st.one_of([operation.as_strategy(mode) for operation in operations]))
+        def ask(case: Case[Any]) -> None:
+            statuses.add(case.call(timeout=SECONDS).status_code)
+
+        ask()
+        assert server.end(signal.SIGTERM) == (0, "")
+    assert typical in statuses
+    assert max(statuses) < 500
 
 
 def test_the_curl_line_works_as_it_stands(tiny: Path) -> None:

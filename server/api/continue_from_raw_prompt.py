@@ -8,8 +8,13 @@ from server.config import SamplingParameters
 from server.engine.request import GenerationRequest
 from server.http.exchange import Exchange
 
-MAX_TOKENS = Field("max_tokens", Integer(1, 2**31 - 1))
-RAW_PROMPT = Field("raw_prompt", String())
+MAX_TOKENS = Field(
+    "max_tokens", Integer(1, 2**31 - 1), "New tokens at most; a full context ends the answer too."
+)
+RAW_PROMPT = Field(
+    "raw_prompt", String(), "The text to go on with, special tokens included; no chat template."
+)
+FIELDS = (MAX_TOKENS, RAW_PROMPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,7 @@ class ContinueFromRawPrompt:
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request."""
-        values = read_object(exchange.request.body, (MAX_TOKENS, RAW_PROMPT))
+        values = read_object(exchange.request.body, FIELDS)
         request = GenerationRequest(
             request_id=exchange.request.id,
             prompt=values[RAW_PROMPT],

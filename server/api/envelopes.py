@@ -6,7 +6,22 @@ The lines are compact and ASCII only: Paddler's own Python client splits its lin
 
 from json.encoder import encode_basestring_ascii
 
+from server.api.json_schema import Schema, exact_object
 from server.engine.events import Event, Failed, Text
+
+_TEXT: Schema = {"type": "string"}
+_CODE: Schema = {"type": "integer", "minimum": 500, "maximum": 599}
+_GENERATED: Schema = {"oneOf": [exact_object({"Token": _TEXT}), {"const": "Done"}]}
+_FAULT = exact_object({"code": _CODE, "description": _TEXT})
+_RESPONSE = {"request_id": _TEXT, "response": exact_object({"GeneratedToken": _GENERATED})}
+_ERROR = {"request_id": _TEXT, "error": _FAULT}
+LINE: Schema = {
+    "oneOf": [
+        exact_object({"Response": exact_object(_RESPONSE)}),
+        exact_object({"Error": exact_object(_ERROR)}),
+    ]
+}
+"""Every line of a stream; the last one, and no other, is `Done` or an `Error`."""
 
 
 class Envelopes:

@@ -7,11 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from server.api.envelopes import Envelopes
+from server.api.envelopes import LINE, Envelopes
+from server.api.operation import Answer
 from server.engine.events import Event
 from server.engine.request import GenerationRequest
 from server.http.exchange import Exchange
 
+STREAM = Answer(
+    "application/json",
+    LINE,
+    "One JSON value in each line, one line for each token. The last one is `Done` or an `Error`.",
+)
 _HEADERS = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cache"))
 
 

@@ -1,7 +1,10 @@
 """GET /health: the event loop lives. Knows nothing of the engine, on purpose."""
 
+from server.api.operation import Answer
 from server.http.exchange import Exchange
 from server.http.messages import Response
+
+OK = Answer("text/plain", {"const": "OK"}, "It lives.")
 
 
 async def health(exchange: Exchange) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, cast
 
+from server.api.json_schema import Schema, exact_object
 from server.errors import ClientError
 
 T = TypeVar("T")
@@ -106,6 +107,10 @@ class Cursor:
 class Shape(Protocol[T_co]):
     """A type of JSON value with its range."""
 
+    @property
+    def schema(self) -> Schema:
+        """The values that `read` takes."""
+
     def read(self, cursor: Cursor, place: str) -> T_co:
         """The value at `cursor`. `place` names it in the ClientError(400) that a wrong one
         raises."""
@@ -114,6 +119,11 @@ class Shape(Protocol[T_co]):
 @dataclass(frozen=True, slots=True)
 class String:
     """Any string."""
+
+    @property
+    def schema(self) -> Schema:
+        """See `Shape`."""
+        return {"type": "string"}
 
     def read(self, cursor: Cursor, place: str) -> str:
         """See `Shape`."""
@@ -126,6 +136,11 @@ class Integer:
 
     least: int
     most: int
+
+    @property
+    def schema(self) -> Schema:
+        """See `Shape`."""
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
     def read(self, cursor: Cursor, place: str) -> int:
         """See `Shape`."""
@@ -144,6 +159,8 @@ class Field(Generic[T]):
 
     name: str
     shape: Shape[T]
+    about: str
+    """What it means, for who reads the API's description."""
 
 
 class Values:
@@ -161,6 +178,13 @@ class Values:
     def read(self, field: Field[Any], cursor: Cursor) -> None:
         """Read the value of `field` at `cursor`."""
         self._values[field.name] = field.shape.read(cursor, field.name)
+
+
+def object_schema(fields: Sequence[Field[Any]]) -> Schema:
+    """The objects that `read_object` takes."""
+    return exact_object(
+        {field.name: {**field.shape.schema, "description": field.about} for field in fields}
+    )
 
 
 def read_object(body: bytes, fields: Sequence[Field[Any]]) -> Values:

@@ -1,22 +1,39 @@
 """The table of routes of the inference listener."""
 
-from server.api.continue_from_raw_prompt import ContinueFromRawPrompt
-from server.api.generation import Generator
-from server.api.health import health
+from server.api.continue_from_raw_prompt import FIELDS, ContinueFromRawPrompt
+from server.api.generation import STREAM, Generator
+from server.api.health import OK, health
+from server.api.openapi import OpenApi
+from server.api.operation import Operation
 from server.config import SamplingParameters
 from server.http.routing import Route, Router
 
 
-def inference_routes(engine: Generator, sampling: SamplingParameters) -> Router:
-    """Every route, with `sampling` for requests that do not choose their own."""
-    return Router(
-        [
+def inference_operations(engine: Generator, sampling: SamplingParameters) -> list[Operation]:
+    """Every route that the document describes, with `sampling` for requests that do not choose
+    their own."""
+    return [
+        Operation(
             Route("GET", "/health", health, immediate=True),
+            "Whether the server's event loop lives.",
+            OK,
+        ),
+        Operation(
             Route(
                 "POST",
                 "/api/v1/continue_from_raw_prompt",
                 ContinueFromRawPrompt(engine, sampling),
                 consumes=b"application/json",
             ),
-        ]
-    )
+            "Continue a text.",
+            STREAM,
+            FIELDS,
+        ),
+    ]
+
+
+def inference_routes(engine: Generator, sampling: SamplingParameters) -> Router:
+    """Every route, the document itself included."""
+    operations = inference_operations(engine, sampling)
+    document = Route("GET", "/openapi.json", OpenApi.of(operations), immediate=True)
+    return Router([*(operation.route for operation in operations), document])

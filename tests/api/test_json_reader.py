@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from server.api.json_reader import Field, Integer, String, read_object
 from server.errors import ClientError
 
-COUNT = Field("count", Integer(-5, 2**31 - 1))
-NAME = Field("name", String())
+COUNT = Field("count", Integer(-5, 2**31 - 1), "How many.")
+NAME = Field("name", String(), "Whose.")
 FIELDS = (COUNT, NAME)
 
 

@@ -1,0 +1,16 @@
+"""What is said of JSON values to who reads the API's description. Knows no format."""
+
+from collections.abc import Mapping
+
+Schema = Mapping[str, object]
+"""JSON Schema, 2020-12."""
+
+
+def exact_object(properties: Mapping[str, Schema]) -> Schema:
+    """An object with all of these fields, and no other."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
