@@ -111,6 +111,8 @@ class Limits:
     """From the end of the head to the end of the body; 408 after it."""
     write_seconds: float = 30.0
     """One write to a client that does not read; the connection is dropped after it."""
+    connections: int = 512
+    """Who has waited longest without a request makes room for one more, 503 if nobody waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import trio
 from server.config import Limits
 from server.http.exchange import Exchange, answer
 from server.http.messages import Request, RequestHead
+from server.http.places import Places
 from server.http.protocol import Protocol
 from server.http.refusal import Refusal
 from server.http.routing import Route, Router
@@ -26,14 +27,16 @@ _BODY_READ = 16 * 1024
 """Of a body of tiny chunks, this takes some milliseconds of the event loop."""
 _LINGER_SECONDS = 2.0
 _LINGER_READS = 256
+_ALL_BUSY = "every connection of this server is busy"
+_RETRY_AFTER = ((b"Retry-After", b"1"),)
 
 
 async def serve_connection(
-    stream: trio.abc.HalfCloseableStream, router: Router, limits: Limits
+    stream: trio.abc.HalfCloseableStream, router: Router, limits: Limits, places: Places
 ) -> None:
     """Serve one client until it leaves or must; closes `stream`. Raises only cancellation."""
     try:
-        await Connection(stream, router, limits).serve()
+        await Connection(stream, router, limits, places).serve()
     except Exception:
         logger.exception("a connection failed")
     finally:
@@ -44,20 +47,32 @@ class Connection:
     """A client's stream with the state of its HTTP."""
 
     def __init__(
-        self, stream: trio.abc.HalfCloseableStream, router: Router, limits: Limits
+        self,
+        stream: trio.abc.HalfCloseableStream,
+        router: Router,
+        limits: Limits,
+        places: Places,
     ) -> None:
         self._stream = stream
         self._router = router
         self._limits = limits
+        self._places = places
         self._protocol = Protocol(limits)
         self._alive = trio.CancelScope()
-        """Holds all work for the client; cancelled when the client is gone."""
+        """Holds all work for the client; cancelled when the client is gone, or must go."""
 
     async def serve(self) -> None:
         """Answer requests, one after the other, as long as the connection lasts."""
         with self._alive:
-            while await self._serve_request():
-                pass
+            try:
+                if self._places.enter(self._alive):
+                    while await self._serve_request():
+                        pass
+                else:
+                    await self._refuse(Refusal(503, _ALL_BUSY, _RETRY_AFTER))
+                    await self._linger()
+            finally:
+                self._places.leave(self._alive)
 
     async def _serve_request(self) -> bool:
         """Answer one request; whether there can be another one."""
@@ -68,15 +83,20 @@ class Connection:
             route = self._router.find(head)
             body = await self._read_body(head)
         except Refusal as refusal:
-            logger.debug("refused with %d: %s", refusal.status, refusal.sentence)
-            await self._send(self._protocol.refusal(refusal))
+            await self._refuse(refusal)
         else:
+            self._places.carries(self._alive)
             request = Request(secrets.token_urlsafe(16)[:21], head, body)
             await self._answer(route, Exchange(request, self._protocol, self._send))
+            self._places.waits(self._alive)
         if self._protocol.start_next_cycle():
             return True
         await self._linger()
         return False
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        logger.debug("refused with %d: %s", refusal.status, refusal.sentence)
+        await self._send(self._protocol.refusal(refusal))
 
     async def _read_head(self) -> RequestHead | None:
         """The next request's head; None when the client has no more. Raises `Refusal`."""

@@ -15,6 +15,7 @@ import trio
 from server.config import Address, Limits
 from server.errors import StartError
 from server.http.connection import serve_connection
+from server.http.places import Places
 from server.http.routing import Router
 
 
@@ -43,8 +44,9 @@ def bound_addresses(listeners: Sequence[trio.SocketListener]) -> list[Address]:
 
 async def serve(listeners: Sequence[trio.SocketListener], router: Router, limits: Limits) -> None:
     """Accept and serve clients until cancelled; closes `listeners`."""
+    places = Places(limits.connections)
 
     async def serve_client(stream: trio.SocketStream) -> None:
-        await serve_connection(stream, router, limits)
+        await serve_connection(stream, router, limits, places)
 
     await trio.serve_listeners(serve_client, list(listeners))

@@ -52,5 +52,10 @@ LIMITS = Group(
         "write_seconds": _seconds(
             "write-timeout", "for one write to a client that does not read", _DEFAULT.write_seconds
         ),
+        "connections": _count(
+            "max-connections",
+            "clients at once; who waits longest makes room for one more, 503 if nobody waits",
+            _DEFAULT.connections,
+        ),
     },
 )

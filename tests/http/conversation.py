@@ -11,6 +11,7 @@ from server.config import Limits
 from server.http.connection import serve_connection
 from server.http.exchange import Exchange
 from server.http.messages import Response
+from server.http.places import Places
 from server.http.routing import Route, Router
 
 
@@ -87,7 +88,7 @@ def converse(
 
     async def serve_all() -> None:
         for client in clients:
-            await serve_connection(client, router, limits or Limits())
+            await serve_connection(client, router, limits or Limits(), Places(1))
 
     trio.run(serve_all, clock=MockClock(autojump_threshold=0))
     assert all(client.closed for client in clients)

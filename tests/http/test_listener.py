@@ -41,13 +41,13 @@ class Endless:
 
 
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[Address]:
+async def serving(handler: Handler, limits: Limits | None = None) -> AsyncIterator[Address]:
     """A server whose `/` is `handler`; leaving the block stops it."""
     router = Router([Route("GET", "/", handler), Route("GET", "/echo", echo)])
     listeners = await open_listeners(ANY_PORT)
     [address] = bound_addresses(listeners)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve, listeners, router, Limits())
+        nursery.start_soon(serve, listeners, router, limits or Limits())
         yield address
         nursery.cancel_scope.cancel()
 
@@ -133,6 +133,24 @@ def test_a_refusal_arrives_although_more_was_sent() -> None:
         async with serving(echo) as address, await connect(address) as stream:
             await stream.send_all(sized(b"99999999", b"a" * 1_000_000))
             assert (await read_until(stream, b"too long\n")).startswith(b"HTTP/1.1 413 ")
+
+    run(test)
+
+
+def test_one_client_too_many_ends_the_one_that_says_nothing() -> None:
+    async def test() -> None:
+        endless = Endless()
+        async with (
+            serving(endless, Limits(connections=1)) as address,
+            await connect(address) as silent,
+            await connect(address) as busy,
+        ):
+            assert await silent.receive_some() == b""
+            await busy.send_all(head())
+            await endless.started.wait()
+            async with await connect(address) as refused:
+                await read_until(refused, b"busy\n")
+            assert not endless.cancelled.is_set()
 
     run(test)
 

@@ -1,0 +1,152 @@
+"""More clients than may be connected: who is closed, who is refused, who stays."""
+
+from collections.abc import Awaitable, Callable
+from enum import Enum
+
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from server.config import Limits
+from server.http.connection import serve_connection
+from server.http.exchange import Exchange
+from server.http.messages import Response
+from server.http.places import Places
+from server.http.routing import Route, Router
+from tests.http.conversation import ScriptedClient
+from tests.http.framing_cases import head
+
+BUSY = head(first=b"GET /busy HTTP/1.1")
+
+
+async def busy(exchange: Exchange) -> None:
+    await trio.sleep(60)
+    await exchange.respond(Response(200))
+
+
+async def quick(exchange: Exchange) -> None:
+    await exchange.respond(Response(200))
+
+
+class Step(Enum):
+    ENTERS = "enters"
+    CARRIES = "carries"
+    WAITS = "waits"
+    LEAVES = "leaves"
+
+
+class Server:
+    """Clients of one server with few places, one second after the other."""
+
+    def __init__(self, nursery: trio.Nursery, most: int) -> None:
+        self._nursery = nursery
+        self._places = Places(most)
+        self._router = Router([Route("GET", "/", quick), Route("GET", "/busy", busy)])
+
+    async def connect(self, *packets: bytes) -> ScriptedClient:
+        client = ScriptedClient(packets)
+        limits = Limits(idle_seconds=1000, head_seconds=1000)
+        self._nursery.start_soon(serve_connection, client, self._router, limits, self._places)
+        await trio.sleep(1)
+        return client
+
+
+def play(most: int, scene: Callable[[Server], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await scene(Server(nursery, most))
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_who_waited_longest_makes_room() -> None:
+    async def scene(server: Server) -> None:
+        silent = await server.connect()
+        slow = await server.connect(b"GET / HT")
+        idle = await server.connect(head())
+        newest = await server.connect(BUSY)
+        assert [client.closed for client in (silent, slow, idle, newest)] == [True, *[False] * 3]
+        await server.connect(BUSY)
+        await server.connect(BUSY)
+        assert [client.closed for client in (slow, idle, newest)] == [True, True, False]
+        assert silent.writes == slow.writes == []
+
+    play(3, scene)
+
+
+def test_waiting_counts_from_the_last_answer() -> None:
+    async def scene(server: Server) -> None:
+        early = await server.connect(BUSY)
+        late = await server.connect(head())
+        await trio.sleep(60)
+        await server.connect()
+        assert (early.closed, late.closed) == (False, True)
+
+    play(2, scene)
+
+
+def test_who_comes_when_all_are_busy_is_told_when_to_come_again() -> None:
+    async def scene(server: Server) -> None:
+        workers = [await server.connect(BUSY) for _ in range(2)]
+        refused = await server.connect(head())
+        assert refused.statuses == [503]
+        assert b"\r\nRetry-After: 1\r\n" in refused.transcript
+        assert b"\r\nConnection: close\r\n" in refused.transcript
+        await trio.sleep(60)
+        assert [worker.statuses for worker in workers] == [[200]] * 2
+        assert refused.closed
+        assert (await server.connect(head())).statuses == [200]
+
+    play(2, scene)
+
+
+def test_the_refused_are_bounded_too() -> None:
+    async def scene(server: Server) -> None:
+        await server.connect(BUSY)
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(server.connect, head())
+            await trio.sleep(0.5)
+            statistics = trio.lowlevel.current_statistics()
+            assert statistics.tasks_living < 150
+
+    play(1, scene)
+
+
+@given(st.integers(1, 4), st.lists(st.tuples(st.sampled_from(Step), st.integers(0, 9))))
+def test_who_ends_is_who_began_to_wait_first(most: int, steps: list[tuple[Step, int]]) -> None:
+    """Against a plain list of who waits and who carries a request."""
+
+    async def main() -> None:
+        places = Places(most)
+        scopes = [trio.CancelScope() for _ in range(10)]
+        waiting: list[int] = []
+        carrying: list[int] = []
+        ended: set[int] = set()
+        for step, who in steps:
+            if step is Step.ENTERS and who not in [*waiting, *carrying, *ended]:
+                room = len(carrying) < most
+                assert places.enter(scopes[who]) is room
+                if room and len(waiting + carrying) == most:
+                    ended.add(waiting.pop(0))
+                if room:
+                    waiting.append(who)
+            elif step is Step.CARRIES:
+                places.carries(scopes[who])
+                if who in waiting:
+                    waiting.remove(who)
+                    carrying.append(who)
+            elif step is Step.WAITS:
+                places.waits(scopes[who])
+                if who in carrying:
+                    carrying.remove(who)
+                    waiting.append(who)
+            elif step is Step.LEAVES:
+                places.leave(scopes[who])
+                waiting = [other for other in waiting if other != who]
+                carrying = [other for other in carrying if other != who]
+            assert ended == {at for at, scope in enumerate(scopes) if scope.cancel_called}
+
+    trio.run(main)
