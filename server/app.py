@@ -67,7 +67,9 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
     if context > most:
         raise StartError(f"a context of {context} tokens is more than the model's {most}")
     sampling = config.sampling.over(folder.sampling)
-    return EngineConfig(config.engine.slots, context, sampling, config.engine.ignore_eos)
+    return EngineConfig(
+        config.engine.slots, context, sampling, config.engine.ignore_eos, config.patience
+    )
 
 
 def _decoder(config: ServerConfig, engine: EngineConfig, folder: ModelFolder) -> OnnxDecoder:

@@ -52,6 +52,18 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Patience:
+    """How long, in seconds, and how many requests wait for the engine."""
+
+    buffered_requests: int = 30
+    """Requests that wait for a slot; 503 in band beyond."""
+    buffered_seconds: float = 10.0
+    """Without a slot; 504 in band after it."""
+    progress_seconds: float = 30.0
+    """From the start of the prompt, a piece of it or a token to the next; 504 in band after it."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """What the engine is built with."""
 
@@ -62,6 +74,7 @@ class EngineConfig:
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
     ignore_eos: bool = False
     """Generate to the limit whatever the model says; for benchmarks."""
+    patience: Patience = field(default_factory=Patience)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +136,5 @@ class ServerConfig:
     serving: Serving
     engine: EngineChoice
     limits: Limits
+    patience: Patience
     sampling: SamplingChoice

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from server import __version__, cli
-from server.config import Address, EngineChoice, Limits, SamplingChoice, SamplingParameters, Serving
+from server.config import (
+    Address,
+    EngineChoice,
+    Limits,
+    Patience,
+    SamplingChoice,
+    SamplingParameters,
+    Serving,
+)
 from server.errors import StartError
 from server.options.flag import Flag
 from server.options.values import address, size, size_text
@@ -31,6 +39,7 @@ def test_without_flags_the_defaults_hold() -> None:
     assert (engine.slots, engine.context, engine.ignore_eos) == (4, None, False)
     assert engine.threads >= 1
     assert config.limits == Limits()
+    assert config.patience == Patience()
     assert config.sampling == SamplingChoice()
 
 

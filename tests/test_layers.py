@@ -28,7 +28,7 @@ DOORS = {
     "h11": ("server/http/",),
     "onnxruntime": ("server/model/session.py",),
     "tokenizers": ("server/model/tokenizer.py",),
-    "trio": ("server/http/", "server/app.py", "server/engine/engine.py"),
+    "trio": ("server/http/", "server/app.py", "server/engine/engine.py", "server/engine/stream.py"),
     "json": ("server/api/", "server/model/"),
 }
 """What only these files of the server may import."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from model_tools.bench.workload import Prompts
 from server.config import SamplingParameters
 from server.engine.core import EngineCore
-from server.engine.events import Event, Failed, Finished
+from server.engine.events import Failed, Finished, News
 from server.engine.sampling import Sampler
 from server.engine.scheduler import PromptBudget
 from server.engine.sequence import Sequence
@@ -66,7 +66,7 @@ class SkiffRunner:
             self._core.step(_nothing_came)
         return seconds
 
-    def _deliver(self, events: list[tuple[int, Event]]) -> None:
+    def _deliver(self, events: list[tuple[int, News]]) -> None:
         for _, event in events:
             match event:
                 case Failed():

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 
 from server.engine.decoder import Decoder
-from server.engine.events import Event, Failed
+from server.engine.events import Failed, News, Reading
 from server.engine.forward import arrange, forward
-from server.engine.plan import Call, DecodeCall
+from server.engine.plan import Call, DecodeCall, PromptCall
 from server.engine.sampling import sample
 from server.engine.scheduler import PromptBudget, Scheduler
 from server.engine.sequence import Sequence
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 MODEL_FAILED = Failed(500, "The model failed on this request")
 
-Deliver = Callable[[list[tuple[int, Event]]], None]
-"""Takes the events of one call, each with its sequence's key."""
+Deliver = Callable[[list[tuple[int, News]]], None]
+"""Takes the news of one call, each with its sequence's key."""
 
 
 class EngineCore:
@@ -59,6 +59,9 @@ class EngineCore:
                 listen()
 
     def _run(self, call: Call, sequences: list[Sequence]) -> None:
+        if isinstance(call, PromptCall) and not sequences[0].begun:
+            sequences[0].begun = True
+            self._deliver([(call.key, Reading(call.start))])
         try:
             logits = forward(self._decoder, call, sequences)
             tokens = sample(logits, [sequence.sampler for sequence in sequences])
@@ -68,6 +71,8 @@ class EngineCore:
             log.exception("a call into the model failed: %s", call)
             self._commit([(sequence, None) for sequence in sequences])
             return
+        if isinstance(call, PromptCall) and not call.last:
+            self._deliver([(call.key, Reading(call.stop))])
         self._commit(list(zip(sequences, tokens, strict=False)))
 
     def _alive(self, call: Call) -> list[Sequence]:
@@ -78,7 +83,7 @@ class EngineCore:
 
     def _commit(self, chosen: list[tuple[Sequence, int | None]]) -> None:
         """Gives each sequence its token, or its end where there is none, and tells of it."""
-        events: list[tuple[int, Event]] = []
+        events: list[tuple[int, News]] = []
         for sequence, token in chosen:
             caused = [MODEL_FAILED] if token is None else sequence.accept(token)
             events += [(sequence.key, event) for event in caused]

@@ -5,41 +5,28 @@ Knows text, tokens and threads; does not know HTTP, JSON or the model's runtime.
 
 import itertools
 from collections.abc import AsyncIterator
-from collections.abc import Sequence as Ids
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Protocol
 
-import numpy as np
 import trio
 
 from server.config import EngineConfig
+from server.engine.admission import Admission, Standing
 from server.engine.core import EngineCore
 from server.engine.decoder import Decoder, Tokens
-from server.engine.events import Event, Failed, Finished
+from server.engine.events import Event, Failed, Finished, News
+from server.engine.prompt import PromptEncoder, Tokenizer
 from server.engine.request import GenerationRequest
 from server.engine.sampling import Sampler
 from server.engine.scheduler import PromptBudget
 from server.engine.sequence import Sequence
+from server.engine.stream import OVERFLOW, Stream
 from server.engine.text import IncrementalText
 from server.engine.thread import EngineThread
-from server.errors import ClientError
 
 _LONGEST_STOP = 0.7
 """Seconds; the process is to end within one."""
 
 ENGINE_LOST = Failed(500, "The engine was lost")
-
-
-class Tokenizer(Protocol):
-    """What the engine needs of `server.model.tokenizer`."""
-
-    @property
-    def longest_token_bytes(self) -> int: ...
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def decode(self, tokens: Ids[int]) -> str: ...
 
 
 class EngineLost(Exception):
@@ -65,9 +52,12 @@ class Engine:
         self._tokenizer = tokenizer
         self._config = config
         self._eos_token_ids = frozenset() if config.ignore_eos else eos_token_ids
+        self._prompts = PromptEncoder(tokenizer, config.context)
         self._one_encoding = trio.CapacityLimiter(1)
         self._keys = itertools.count()
-        self._streams: dict[int, trio.MemorySendChannel[Event]] = {}
+        self._admission = Admission(config.slots, config.patience.buffered_requests)
+        self._streams: dict[int, Stream] = {}
+        """Those that are not at their end."""
         self._lost = trio.Event()
         core = EngineCore(decoder, self._deliver, PromptBudget())
         self._thread = EngineThread(core, self._tell_lost)
@@ -80,6 +70,7 @@ class Engine:
         self._thread.start()
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 nursery.start_soon(self._watch)
                 yield
                 nursery.cancel_scope.cancel()
@@ -95,45 +86,54 @@ class Engine:
         """Events of one request: any number of `Text`, then exactly one terminal event.
 
         Leaving the block cancels what still runs. Entering raises `ClientError` (400) for a prompt
-        that has no tokens or does not fit the context.
+        that has no tokens or does not fit the context; a request that finds no room to wait in is
+        told so in its only event, whatever its prompt.
         """
-        prompt = await self._encode(request)
-        sequence = self._sequence(request, prompt)
-        # Room for all that the request can cause: delivering never waits for a slow client.
-        send, receive = trio.open_memory_channel[Event](sequence.max_tokens + 2)
-        self._streams[sequence.key] = send
-        self._thread.submit(sequence)
+        stream = Stream(next(self._keys), self._config.context)
         try:
-            yield receive
+            if self._enter(stream):
+                await self._submit(stream, request)
+            yield stream.events
         finally:
-            if self._streams.pop(sequence.key, None):
-                self._thread.cancel(sequence.key)
+            if self._leave(stream):
+                self._thread.cancel(stream.key)
 
-    async def _encode(self, request: GenerationRequest) -> Tokens:
-        """Tokens of the prompt, made off the event loop, one prompt at a time."""
-        context, field = self._config.context, request.prompt_field
-        size = len(request.prompt.encode())
-        if size > context * self._tokenizer.longest_token_bytes:
-            raise ClientError(
-                400, f"{field}: {size} bytes are more than the context of {context} tokens can hold"
-            )
-        encode = partial(self._tokenizer.encode, request.prompt)
-        tokens = await trio.to_thread.run_sync(
-            encode, limiter=self._one_encoding, abandon_on_cancel=True
-        )
-        if not tokens:
-            raise ClientError(400, f"{field}: has no tokens")
-        if len(tokens) >= context:
-            raise ClientError(
-                400,
-                f"{field}: {len(tokens)} tokens are too many: with a context of {context} tokens"
-                f" a prompt has at most {context - 1}",
-            )
-        return np.array(tokens, np.int64)
+    def _enter(self, stream: Stream) -> bool:
+        """Whether there is a slot for the request, or room to wait for one."""
+        standing = self._admission.enter(stream.key)
+        if standing is Standing.REFUSED:
+            stream.hear(OVERFLOW)
+            return False
+        if standing is Standing.ADMITTED:
+            stream.admit()
+        self._streams[stream.key] = stream
+        self._nursery.start_soon(self._watch_patience, stream)
+        return True
 
-    def _sequence(self, request: GenerationRequest, prompt: Tokens) -> Sequence:
+    def _leave(self, stream: Stream) -> bool:
+        """The stream is at its end, and what it held is the next one's; whether that is new."""
+        if self._streams.pop(stream.key, None) is None:
+            return False
+        stream.end()
+        admitted = self._admission.leave(stream.key)
+        if admitted is not None:
+            self._streams[admitted].admit()
+        return True
+
+    async def _submit(self, stream: Stream, request: GenerationRequest) -> None:
+        """Hands the request to the engine's thread, unless the stream ends before."""
+        self._prompts.check_size(request)
+        with stream.encoding:
+            # Off the event loop, one prompt at a time.
+            prompt = await trio.to_thread.run_sync(
+                self._prompts.encode, request, limiter=self._one_encoding, abandon_on_cancel=True
+            )
+            if stream.key in self._streams:
+                self._thread.submit(self._sequence(stream.key, request, prompt))
+
+    def _sequence(self, key: int, request: GenerationRequest, prompt: Tokens) -> Sequence:
         return Sequence(
-            key=next(self._keys),
+            key=key,
             prompt=prompt,
             max_tokens=min(request.max_tokens, self._config.context - len(prompt)),
             eos_token_ids=self._eos_token_ids,
@@ -141,17 +141,25 @@ class Engine:
             text=IncrementalText(self._tokenizer.decode),
         )
 
-    def _deliver(self, events: list[tuple[int, Event]]) -> None:
-        """In the engine's thread: hands the events over in one wake-up of the network's."""
-        self._trio.run_sync_soon(self._receive, events)
+    async def _watch_patience(self, stream: Stream) -> None:
+        with stream.waiting:
+            self._fail(stream, await stream.late(self._config.patience))
 
-    def _receive(self, events: list[tuple[int, Event]]) -> None:
-        for key, event in events:
+    def _fail(self, stream: Stream, failed: Failed) -> None:
+        stream.hear(failed)
+        self._leave(stream)
+        self._thread.cancel(stream.key)
+
+    def _deliver(self, news: list[tuple[int, News]]) -> None:
+        """In the engine's thread: hands the news over in one wake-up of the network's."""
+        self._trio.run_sync_soon(self._receive, news)
+
+    def _receive(self, news: list[tuple[int, News]]) -> None:
+        for key, each in news:
             if stream := self._streams.get(key):
-                stream.send_nowait(event)
-                if isinstance(event, Finished | Failed):
-                    del self._streams[key]
-                    stream.close()
+                stream.hear(each)
+                if isinstance(each, Finished | Failed):
+                    self._leave(stream)
 
     def _tell_lost(self) -> None:
         """In the engine's thread, as its last act."""

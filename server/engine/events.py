@@ -1,4 +1,7 @@
-"""What the engine tells a client: any number of `Text`, then exactly one terminal event."""
+"""What the engine tells a client: any number of `Text`, then exactly one terminal event.
+
+And what it tells of a request that is nothing to its client: how far its prompt is read.
+"""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -39,4 +42,12 @@ class Failed:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Progress before the first token: so many tokens of the prompt are read, none at its start."""
+
+    tokens: int
+
+
 Event = Text | Finished | Failed
+News = Event | Reading

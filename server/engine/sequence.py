@@ -25,6 +25,8 @@ class Sequence:
     sampler: Sampler
     text: IncrementalText
     generated: list[int] = field(default_factory=list)
+    begun: bool = False
+    """Whether reading the prompt has begun."""
     ended: bool = False
 
     @property

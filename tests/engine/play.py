@@ -8,7 +8,7 @@ import numpy as np
 
 from server.config import SamplingParameters
 from server.engine.core import EngineCore
-from server.engine.events import Event
+from server.engine.events import Event, News, Reading
 from server.engine.sampling import Sampler
 from server.engine.scheduler import PromptBudget
 from server.engine.sequence import Sequence
@@ -42,6 +42,8 @@ class Play:
 
     def __init__(self, visitors: Ids[Visitor], decoder: FakeDecoder) -> None:
         self.events: defaultdict[int, list[Event]] = defaultdict(list)
+        self.readings: defaultdict[int, list[int]] = defaultdict(list)
+        """How far each prompt was read when there was news of it."""
         self.calls_when_left: dict[int, int] = {}
         """How many calls there had been when a visitor left early."""
         self.calls_when_listening: list[int] = []
@@ -70,10 +72,13 @@ class Play:
                 self._core.cancel(visitor.key)
                 self.calls_when_left[visitor.key] = len(self._decoder.calls)
 
-    def _deliver(self, events: list[tuple[int, Event]]) -> None:
-        for key, event in events:
+    def _deliver(self, news: list[tuple[int, News]]) -> None:
+        for key, each in news:
             assert key not in self.calls_when_left, "told after it left"
-            self.events[key].append(event)
+            if isinstance(each, Reading):
+                self.readings[key].append(each.tokens)
+            else:
+                self.events[key].append(each)
 
 
 def sequence_of(visitor: Visitor) -> Sequence:

@@ -170,6 +170,17 @@ def test_it_listens_after_each_call() -> None:
     assert play.calls_when_listening == [0, *range(1, len(decoder.calls) + 1)]
 
 
+def test_the_start_of_a_prompt_and_each_piece_of_it_are_news() -> None:
+    decoder = FakeDecoder()
+    crowd = [Visitor(key, prompt(key, 60), 3, eos=frozenset()) for key in range(2)]
+    readings = Play(crowd, decoder).run().readings
+    pieces = [call.histories[0] for call in decoder.calls if call.kind == "prefill"]
+    for key, told in readings.items():
+        read = [len(history) for history in pieces if history[0] == key]
+        assert told == [0, *read[:-1]]
+        assert len(read) > 1
+
+
 def test_an_interrupted_call_ends_the_step_and_nobody_is_told() -> None:
     decoder = FakeDecoder(on_call=lambda number: decoder.interrupt() if number == 3 else None)
     play = Play([Visitor(key, prompt(key, 9), 20) for key in range(3)], decoder)

@@ -1,79 +1,19 @@
 """The engine as the network has it: a real thread, a real event loop, a fake model."""
 
 import threading
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial, wraps
+from functools import partial
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from server.config import EngineConfig, SamplingParameters
 from server.engine.engine import ENGINE_LOST, Engine, EngineLost
 from server.engine.events import Event, Finished, FinishReason, Text
-from server.engine.request import GenerationRequest
 from server.errors import ClientError
-from tests.engine.fake_decoder import FakeDecoder, Misused, greedy_tokens
-from tests.engine.play import EOS, text_of
+from tests.engine.clients import FakeTokenizer, asks, engine_of, expected, in_trio, told
+from tests.engine.fake_decoder import FakeDecoder, Misused
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
-@dataclass
-class FakeTokenizer:
-    """A token for each letter, a to z and then some. `on_encode` may wait or act."""
-
-    on_encode: Callable[[], object] = lambda: None
-    longest_token_bytes: int = 3
-    encoded: list[str] = field(default_factory=list)
-
-    def encode(self, text: str) -> list[int]:
-        self.encoded.append(text)
-        self.on_encode()
-        return [ord(letter) - ord("a") for letter in text]
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        return text_of(tokens)
-
-
-def in_trio(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Runs an async test; one that hangs fails."""
-
-    @wraps(test)
-    def run() -> None:
-        async def main() -> None:
-            with trio.fail_after(20):
-                await test()
-
-        trio.run(main)
-
-    return run
-
-
-def engine_of(
-    decoder: FakeDecoder, tokenizer: FakeTokenizer | None = None, *, ignore_eos: bool = False
-) -> Engine:
-    config = EngineConfig(decoder.slots, decoder.context, ignore_eos=ignore_eos)
-    return Engine(decoder, tokenizer or FakeTokenizer(), config, EOS)
-
-
-def asks(prompt: str, max_tokens: int = 1000) -> GenerationRequest:
-    return GenerationRequest("id", prompt, "raw_prompt", max_tokens, SamplingParameters())
-
-
-def expected(prompt: str, count: int, eos: frozenset[int] = EOS) -> list[Event]:
-    """What the client of a greedy request is told."""
-    tokens = greedy_tokens(tuple(ord(letter) - ord("a") for letter in prompt), count, eos)
-    stopped = tokens[-1] in eos
-    texts = [Text(text_of([token])) for token in (tokens[:-1] if stopped else tokens)]
-    reason = FinishReason.STOP if stopped else FinishReason.LENGTH
-    return [*texts, Finished(reason, len(prompt), len(tokens))]
-
-
-async def told(engine: Engine, request: GenerationRequest) -> list[Event]:
-    async with engine.generate(request) as events:
-        return [event async for event in events]
 
 
 @in_trio

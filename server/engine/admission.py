@@ -1,0 +1,47 @@
+"""Who has a slot and who waits for one, in order of arrival. Pure: no clock, no tokens.
+
+It counts requests, not sequences: whether there is room is known before a prompt becomes tokens.
+The scheduler gives out the slots themselves, in the same order.
+"""
+
+from enum import Enum
+
+
+class Standing(Enum):
+    """What a request finds when it arrives."""
+
+    ADMITTED = "there is a slot for it"
+    BUFFERED = "it waits for a slot"
+    REFUSED = "there is no room to wait in"
+
+
+class Admission:
+    """Requests by their keys, from arrival until their slot is free again."""
+
+    def __init__(self, slots: int, buffered_requests: int) -> None:
+        self._slots = slots
+        self._room = buffered_requests
+        self._admitted: set[int] = set()
+        self._buffered: dict[int, None] = {}
+        """In order of arrival."""
+
+    def enter(self, key: int) -> Standing:
+        """A request arrives; one that is refused is not kept."""
+        if len(self._admitted) < self._slots:
+            self._admitted.add(key)
+            return Standing.ADMITTED
+        if len(self._buffered) < self._room:
+            self._buffered[key] = None
+            return Standing.BUFFERED
+        return Standing.REFUSED
+
+    def leave(self, key: int) -> int | None:
+        """A request ends, wherever it is; the one that is admitted in its place, if any."""
+        self._buffered.pop(key, None)
+        self._admitted.discard(key)
+        if not self._buffered or len(self._admitted) == self._slots:
+            return None
+        first = next(iter(self._buffered))
+        del self._buffered[first]
+        self._admitted.add(first)
+        return first

@@ -1,0 +1,36 @@
+"""The flags about waiting for the engine: how long, and how many requests at once."""
+
+from server.config import Patience
+from server.options.flag import Flag, Group
+from server.options.values import integer, number
+
+_DEFAULT = Patience()
+
+
+def _seconds(name: str, text: str, default: float) -> Flag[float]:
+    day = 24 * 60 * 60
+    return Flag(name, "SECONDS", number(0, day, above_low=True), text, f"{default:g}")
+
+
+PATIENCE = Group(
+    "patience",
+    "How long requests wait for the engine; what comes after it is a stream's last line.",
+    Patience,
+    {
+        "buffered_requests": Flag(
+            "buffered-requests",
+            "N",
+            integer(0, 2**20),
+            "requests that wait for a slot; Error 503 beyond",
+            str(_DEFAULT.buffered_requests),
+        ),
+        "buffered_seconds": _seconds(
+            "buffered-timeout", "for a slot; Error 504 after it", _DEFAULT.buffered_seconds
+        ),
+        "progress_seconds": _seconds(
+            "progress-timeout",
+            "from one token, or piece of the prompt, to the next; Error 504 after it",
+            _DEFAULT.progress_seconds,
+        ),
+    },
+)

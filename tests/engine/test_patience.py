@@ -1,0 +1,234 @@
+"""More requests than there are slots, and requests that wait too long; on the virtual clock."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from server.config import Patience
+from server.engine.engine import Engine
+from server.engine.events import Event, Text
+from server.engine.stream import NO_PROGRESS, NO_SLOT, OVERFLOW
+from server.errors import ClientError
+from tests.engine.clients import FakeTokenizer, asks, engine_of, expected, on_clock, told
+from tests.engine.fake_decoder import FakeDecoder
+
+PATIENCE = Patience(buffered_requests=3)
+NO_EOS: frozenset[int] = frozenset()
+
+
+class Held:
+    """Lets calls, or encodings, begin and holds each until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = trio.Event()
+        self._goes_on = threading.Event()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def __call__(self, number: int = 0) -> None:
+        self._token.run_sync_soon(self.begun.set)
+        assert self._goes_on.wait(timeout=10)
+
+    def let_go(self) -> None:
+        self._goes_on.set()
+
+
+def passing(clock: MockClock, seconds: float) -> Callable[[int], None]:
+    """Each call takes so long."""
+    token = trio.lowlevel.current_trio_token()
+    return lambda number: trio.from_thread.run_sync(clock.jump, seconds, trio_token=token)
+
+
+async def collect(engine: Engine, prompt: str, given: dict[str, list[Event]]) -> None:
+    given[prompt] = await told(engine, asks(prompt, max_tokens=5))
+
+
+@on_clock
+async def test_what_finds_no_room_is_told_at_once_and_not_even_encoded(clock: MockClock) -> None:
+    held = Held()
+    tokenizer = FakeTokenizer()
+    decoder = FakeDecoder(slots=2, on_call=held)
+    engine = engine_of(decoder, tokenizer, ignore_eos=True, patience=PATIENCE)
+    given: dict[str, list[Event]] = {}
+    async with engine.running(), trio.open_nursery() as nursery:
+        for prompt in "abcde":
+            nursery.start_soon(collect, engine, prompt, given)
+            await wait_all_tasks_blocked()
+        await held.begun.wait()
+        assert [await told(engine, asks(prompt)) for prompt in "fgh"] == [[OVERFLOW]] * 3
+        held.let_go()
+    assert tokenizer.encoded == list("abcde")
+    assert given == {prompt: expected(prompt, 5, NO_EOS) for prompt in "abcde"}
+
+
+@on_clock
+async def test_room_is_counted_before_prompts_are_tokens(clock: MockClock) -> None:
+    held = Held()
+    tokenizer = FakeTokenizer(on_encode=held)
+    engine = engine_of(FakeDecoder(slots=1), tokenizer, patience=Patience(buffered_requests=1))
+    given: dict[str, list[Event]] = {}
+    async with engine.running(), trio.open_nursery() as nursery:
+        for prompt in "ab":
+            nursery.start_soon(collect, engine, prompt, given)
+        await held.begun.wait()
+        await wait_all_tasks_blocked()
+        assert await told(engine, asks("")) == [OVERFLOW]
+        held.let_go()
+    assert sorted(given) == ["a", "b"]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_who_ends_makes_room(leaves: bool) -> None:
+    @on_clock
+    async def test(clock: MockClock) -> None:
+        held = Held()
+        decoder = FakeDecoder(slots=1, on_call=held)
+        engine = engine_of(decoder, ignore_eos=True, patience=Patience(buffered_requests=0))
+        async with engine.running():
+            async with engine.generate(asks("a", max_tokens=3)) as events:
+                await held.begun.wait()
+                assert await told(engine, asks("b")) == [OVERFLOW]
+                if not leaves:
+                    held.let_go()
+                    assert [event async for event in events] == expected("a", 3, NO_EOS)
+            held.let_go()
+            assert await told(engine, asks("b", max_tokens=3)) == expected("b", 3, NO_EOS)
+
+    test()
+
+
+@on_clock
+async def test_a_prompt_that_is_refused_makes_room(clock: MockClock) -> None:
+    engine = engine_of(FakeDecoder(slots=1), patience=Patience(buffered_requests=0))
+    async with engine.running():
+        for _ in range(3):
+            with pytest.raises(ClientError):
+                await told(engine, asks(""))
+        assert await told(engine, asks("a")) == expected("a", 1000)
+
+
+@on_clock
+async def test_waiting_for_a_slot_has_its_time(clock: MockClock) -> None:
+    held = Held()
+    decoder = FakeDecoder(slots=1, on_call=held)
+    engine = engine_of(decoder, ignore_eos=True)
+    given: dict[str, list[Event]] = {}
+    async with engine.running(), trio.open_nursery() as nursery:
+        nursery.start_soon(collect, engine, "a", given)
+        await held.begun.wait()
+        nursery.start_soon(collect, engine, "b", given)
+        await wait_all_tasks_blocked()
+        clock.jump(PATIENCE.buffered_seconds - 0.01)
+        await wait_all_tasks_blocked()
+        assert given == {}
+        clock.jump(0.01)
+        await wait_all_tasks_blocked()
+        assert given == {"b": [NO_SLOT]}
+        held.let_go()
+    assert given["a"] == expected("a", 5, NO_EOS)
+    assert {history[0] for call in decoder.calls for history in call.histories} == {0}
+
+
+@on_clock
+async def test_a_slot_in_time_is_time_enough(clock: MockClock) -> None:
+    held = Held()
+    engine = engine_of(FakeDecoder(slots=1, on_call=held), ignore_eos=True)
+    given: dict[str, list[Event]] = {}
+    async with engine.running(), trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as first:
+                first.start_soon(collect, engine, "a", given)
+                await held.begun.wait()
+                nursery.start_soon(collect, engine, "b", given)
+                await wait_all_tasks_blocked()
+                scope.cancel()
+        # The call for "a" goes on, and with it the wait for what is already said to be free.
+        clock.jump(3600)
+        await wait_all_tasks_blocked()
+        held.let_go()
+    assert given == {"b": expected("b", 5, NO_EOS)}
+
+
+@on_clock
+async def test_a_prompt_that_is_still_encoded_waits_no_longer_than_others(clock: MockClock) -> None:
+    held = Held()
+    engine = engine_of(FakeDecoder(slots=1), FakeTokenizer(on_encode=held))
+    given: dict[str, list[Event]] = {}
+    async with engine.running(), trio.open_nursery() as nursery:
+        for prompt in "ab":
+            nursery.start_soon(collect, engine, prompt, given)
+            await wait_all_tasks_blocked()
+        clock.jump(PATIENCE.buffered_seconds)
+        await wait_all_tasks_blocked()
+        assert given == {"b": [NO_SLOT]}
+        held.let_go()
+
+
+@on_clock
+async def test_a_request_without_progress_ends_and_frees_its_slot(clock: MockClock) -> None:
+    held = Held()
+    decoder = FakeDecoder(slots=1, on_call=held)
+    engine = engine_of(decoder, ignore_eos=True)
+    given: dict[str, list[Event]] = {}
+    async with engine.running(), trio.open_nursery() as nursery:
+        nursery.start_soon(collect, engine, "a", given)
+        await held.begun.wait()
+        await wait_all_tasks_blocked()
+        clock.jump(PATIENCE.progress_seconds - 0.01)
+        await wait_all_tasks_blocked()
+        assert given == {}
+        clock.jump(0.01)
+        await wait_all_tasks_blocked()
+        assert given == {"a": [NO_PROGRESS]}
+        held.let_go()
+        assert await told(engine, asks("b", max_tokens=5)) == expected("b", 5, NO_EOS)
+    assert len(decoder.calls) == 1 + 5
+
+
+@on_clock
+async def test_every_token_is_progress(clock: MockClock) -> None:
+    calls = passing(clock, PATIENCE.progress_seconds - 1)
+    engine = engine_of(FakeDecoder(on_call=calls), ignore_eos=True)
+    async with engine.running():
+        assert await told(engine, asks("a", max_tokens=9)) == expected("a", 9, NO_EOS)
+
+
+@on_clock
+async def test_every_piece_of_a_prompt_is_progress_and_waiting_for_ones_turn_is_free(
+    clock: MockClock,
+) -> None:
+    """A piece of a prompt, a token of those that decode, and the next piece are three calls."""
+    calls = passing(clock, PATIENCE.progress_seconds / 3 - 1)
+    decoder = FakeDecoder(slots=3, context=4096, on_call=calls)
+    engine = engine_of(decoder, ignore_eos=True)
+    given: dict[str, list[Event]] = {}
+    prompts = [letter * 2000 for letter in "abc"]
+    async with engine.running(), trio.open_nursery() as nursery:
+        for prompt in prompts:
+            nursery.start_soon(collect, engine, prompt, given)
+    assert given == {prompt: expected(prompt, 5, NO_EOS) for prompt in prompts}
+
+
+@on_clock
+async def test_a_stream_says_what_there_was_before_it_says_that_it_timed_out(
+    clock: MockClock,
+) -> None:
+    third_call, goes_on = trio.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def stops(number: int) -> None:
+        if number == 2:
+            token.run_sync_soon(third_call.set)
+            assert goes_on.wait(timeout=10)
+
+    engine = engine_of(FakeDecoder(on_call=stops), ignore_eos=True)
+    async with engine.running(), engine.generate(asks("a")) as events:
+        await third_call.wait()
+        clock.jump(PATIENCE.progress_seconds)
+        *texts, last = [event async for event in events]
+        goes_on.set()
+    assert last == NO_PROGRESS
+    assert len(texts) == 2
+    assert all(isinstance(text, Text) for text in texts)
