@@ -10,7 +10,8 @@ from server.config import Limits
 from server.http.messages import Headers
 from server.http.refusal import Refusal
 
-TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+TOKEN_CHARACTER = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+TOKEN = TOKEN_CHARACTER + rb"+"
 """RFC 9110, section 5.6.2."""
 _FIELD_LINE = re.compile(rb"(%b):([\t\x20-\x7e\x80-\xff]*)\r\n" % TOKEN)
 

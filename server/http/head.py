@@ -9,7 +9,7 @@ the same answer however they were cut into packets. Knows no h11, no socket and 
 import re
 
 from server.config import Limits
-from server.http.fields import TOKEN, FieldSection, take_line
+from server.http.fields import TOKEN, TOKEN_CHARACTER, FieldSection, take_line
 from server.http.messages import Headers, RequestHead
 from server.http.refusal import Refusal
 
@@ -26,7 +26,8 @@ _TARGET = re.compile(
 _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
 )
-_REQUEST_LINE_OVERHEAD = 32
+_LONG_METHOD = re.compile(rb"%b{33}" % TOKEN_CHARACTER)
+_REQUEST_LINE_OVERHEAD = 64
 """Bytes of a request line beside its target; the longest method that is served has seven."""
 _LENGTH_DIGITS = 18
 _SINGLE = frozenset({b"host", b"content-length", b"content-type", b"content-encoding"})
@@ -61,6 +62,8 @@ class HeadReader:
             # No method begins like this, but a TLS handshake does, perhaps without any line end.
             if buffer and buffer[0] <= 0x20 and buffer[0] != 0x0D:
                 raise Refusal(400, "malformed request line")
+            if _LONG_METHOD.match(buffer):
+                raise Refusal(501, "the method is not implemented")
             line = take_line(buffer, self._check_first_length)
             if line is None:
                 return None
@@ -127,10 +130,17 @@ def _split_target(method: bytes, target: bytes, host: bytes | None) -> tuple[str
     if match is None or not (match["authority"] or match["path"]):
         raise Refusal(400, "malformed request target")
     authority = match["authority"]
-    # RFC 9112, section 3.2.2 lets the target win over Host; where they differ, parsers may too.
-    if authority is not None and (host is None or authority.lower() != host.lower()):
-        raise Refusal(400, "the request target and the field host name different hosts")
+    if authority is not None:
+        _check_authority(authority, host)
     return (match["path"] or b"/").decode("ascii"), (match["query"] or b"").decode("ascii")
+
+
+def _check_authority(authority: bytes, host: bytes | None) -> None:
+    """RFC 9112, section 3.2.2 lets the target win over Host; where they differ, parsers may too."""
+    if host is None and not _HOST.fullmatch(authority):  # HTTP/1.0 does without Host
+        raise Refusal(400, "malformed request target")
+    if host is not None and authority.lower() != host.lower():
+        raise Refusal(400, "the request target and the field host name different hosts")
 
 
 def _content_length(

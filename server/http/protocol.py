@@ -113,17 +113,16 @@ class Protocol:
 
     def whole(self, response: Response) -> bytes:
         """A response from its status line to its end."""
-        headers = response.headers
-        if response.status != HTTPStatus.NO_CONTENT:  # RFC 9110, section 8.6
-            headers += ((b"Content-Length", b"%d" % len(response.body)),)
-        return self.start(response.status, headers) + self.chunk(response.body) + self.end()
+        start = self.start(response.status, _with_length(response))
+        return start + self.chunk(response.body) + self.end()
 
     def refusal(self, refusal: Refusal) -> bytes:
         """The answer to a request that reaches no handler."""
         response = text(refusal.status, refusal.sentence, refusal.headers)
         if self._head_reader.method == "HEAD" and not self._head_followed:
-            # h11 does not know of the HEAD and would want the body that must not be sent.
-            response = Response(refusal.status, headers=refusal.headers)
+            # h11 does not know of the HEAD and waits for the body that must not be sent; with this
+            # response the connection is over.
+            return self.start(response.status, _with_length(response))
         return self.whole(response)
 
     def _send(self, event: h11.Event) -> bytes:
@@ -136,3 +135,9 @@ class Protocol:
         self._connection.start_next_cycle()
         self._begin()
         return True
+
+
+def _with_length(response: Response) -> Headers:
+    if response.status == HTTPStatus.NO_CONTENT:  # RFC 9110, section 8.6
+        return response.headers
+    return (*response.headers, (b"Content-Length", b"%d" % len(response.body)))

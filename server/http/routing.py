@@ -62,14 +62,16 @@ def _allowed(methods: Iterable[str]) -> str:
 
 
 def _check_media_type(head: RequestHead, route: Route) -> None:
-    """RFC 9110, sections 8.3 and 8.4. No browser sends JSON's type to a foreign origin unasked."""
+    """RFC 9110, section 15.5.16. No browser sends JSON's type to a foreign origin unasked."""
     if route.consumes is None:
         return
     if head.field(b"content-encoding") is not None:
-        raise Refusal(415, "a body with a content-encoding is not accepted")
+        accept = (b"Accept-Encoding", b"identity")
+        raise Refusal(415, "a body with a content-encoding is not accepted", (accept,))
     media_type = (head.field(b"content-type") or b"").partition(b";")[0]
     if media_type.strip(b" \t").lower() != route.consumes:
-        raise Refusal(415, f"the field content-type must be {route.consumes.decode()}")
+        accept = (b"Accept", route.consumes)
+        raise Refusal(415, f"the field content-type must be {route.consumes.decode()}", (accept,))
 
 
 def _options(head: RequestHead, methods: Iterable[str]) -> Route:

@@ -22,6 +22,7 @@ class ScriptedClient(trio.abc.HalfCloseableStream):
     """
 
     def __init__(self, packets: Sequence[bytes], *, leaves: bool = False) -> None:
+        self.sent = b"".join(packets)
         self._packets = deque(packets)
         self._leaves = leaves
         self.writes: list[bytes] = []

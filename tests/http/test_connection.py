@@ -212,7 +212,10 @@ def test_a_refused_head_request_has_no_body() -> None:
     malformed = head(b"A : b", first=b"HEAD / HTTP/1.1")
     wrong_path = head(first=b"HEAD /no HTTP/1.1")
     for client in converse([malformed], [wrong_path]):
-        assert client.writes[0].endswith(b"\r\n\r\n")
+        answer = b"".join(client.writes)
+        assert answer.endswith(b"\r\n\r\n")
+        [as_for_get] = converse([client.sent.replace(b"HEAD", b"GET")])
+        assert as_for_get.transcript.startswith(client.transcript)
 
 
 def test_one_byte_chunks_are_refused_before_they_cost_much() -> None:

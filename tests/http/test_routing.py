@@ -68,4 +68,6 @@ def test_the_media_type_is_accepted(value: bytes) -> None:
     ],
 )
 def test_another_media_type_is_refused(fields: tuple[bytes, ...]) -> None:
-    assert ask(b"POST /json", *fields).statuses == [415]
+    client = ask(b"POST /json", *fields)
+    assert client.statuses == [415]
+    assert b"\r\nAccept" in client.transcript
