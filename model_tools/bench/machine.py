@@ -1,4 +1,4 @@
-"""What a figure is worth nothing without: the machine, the versions, the commit."""
+"""What a figure is worth nothing without: the machine, the versions, the model, the commit."""
 
 import os
 import platform
@@ -6,21 +6,40 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+import onnx_ir as ir
+
 from server import __version__
 from server.cores import usable_cores
+from server.model.folder import ModelFolder
 
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-genai")
 
 
-def describe(folder: Path, threads: int) -> list[str]:
-    """Lines above a table."""
-    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    return [
-        f"processor: {processor()}, {usable_cores()} of {os.cpu_count()} cores usable",
-        f"threads: {threads}",
-        f"versions: skiff {__version__}{commit()}, {', '.join(installed())}",
-        f"model: {folder.resolve().name}, {size / 1e6:.0f} MB",
-    ]
+def machine() -> dict[str, str]:
+    return {
+        "processor": processor(),
+        "cores": f"{usable_cores()} of {os.cpu_count()} usable",
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "versions": f"skiff {__version__}{commit()}, {', '.join(installed())}",
+    }
+
+
+def model(folder: Path) -> dict[str, str]:
+    """Raises `StartError`."""
+    file = ModelFolder.read(folder).model_file
+    size = sum(each.stat().st_size for each in folder.iterdir() if each.is_file())
+    return {"model": f"{folder.resolve().name}, {size / 1e6:.0f} MB", "weights": weights(file)}
+
+
+def weights(file: Path) -> str:
+    """How a graph stores its matrices."""
+    nodes = [node for node in ir.load(file).graph if node.op_type == "MatMulNBits"]
+    kinds = {
+        f"int{node.attributes.get_int('bits', 4)} in blocks of "
+        f"{node.attributes.get_int('block_size')}"
+        for node in nodes
+    }
+    return ", ".join(sorted(kinds)) or "not quantised"
 
 
 def processor() -> str:

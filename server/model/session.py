@@ -54,6 +54,11 @@ class OnnxDecoder:
         return self._graph.vocabulary_size
 
     @property
+    def provider(self) -> str:
+        """What runs the graph, in the runtime's words."""
+        return str(self._session.get_providers()[0])
+
+    @property
     def tile(self) -> int:
         """Tokens of a prompt that attention takes at a time."""
         return self._graph.tile

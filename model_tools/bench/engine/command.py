@@ -1,0 +1,152 @@
+"""`skiff-bench engine`: prompt and decode speed of a model folder, in process.
+
+Knows its flags, which are llama-bench's, and its tables.
+"""
+
+import argparse
+
+from tqdm import tqdm
+
+from model_tools.bench.engine.genai_runner import GenaiRunner, sweep
+from model_tools.bench.engine.measurement import Measurement, measure
+from model_tools.bench.engine.skiff_runner import SkiffRunner
+from model_tools.bench.engine.workload import Runner, Workload
+from model_tools.bench.flags import (
+    add_counts,
+    add_folder,
+    add_repetitions,
+    add_threads,
+    count,
+    folder_of,
+    whole,
+)
+from model_tools.bench.machine import machine, model
+from model_tools.bench.report.report import Cell, Report, Table
+from model_tools.bench.report.spread import Middle, Spread
+from server.errors import StartError
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    add_folder(parser)
+    add_counts(parser, "-p", "--prompt", default=[512], text="prompt lengths to read; 0 for none")
+    add_counts(parser, "-n", "--new", default=[128], text="tokens to generate; 0 for none")
+    parser.add_argument(
+        "-pg",
+        "--prompt-and-new",
+        metavar="P,N",
+        type=_pair,
+        action="append",
+        default=[],
+        help="read P tokens and then generate N; may be given several times",
+    )
+    parser.add_argument(
+        "-d",
+        "--depth",
+        metavar="N[,N...]",
+        type=_depths,
+        default=[0],
+        help="tokens that the context holds before the clock starts (default: 0)",
+    )
+    add_counts(parser, "-s", "--streams", default=[1], text="sequences that generate side by side")
+    add_repetitions(parser)
+    add_threads(parser)
+    parser.add_argument(
+        "--against",
+        choices=["genai"],
+        help="also measure onnxruntime-genai on the same folder, in alternation",
+    )
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        help="try the other engine with fewer threads and without spinning, and keep what is best "
+        "for each test",
+    )
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Raises `StartError`."""
+    workloads = _workloads(options)
+    folder = folder_of(options)
+    skiff = SkiffRunner(folder, workloads=workloads, threads=options.threads)
+    runners: list[Runner] = [skiff]
+    if options.against == "genai":
+        peer = sweep if options.sweep else GenaiRunner
+        runners.append(peer(folder, threads=options.threads))
+    total = len(workloads) * len(runners) * (options.repetitions + 1)
+    with tqdm(total=total, unit="run", disable=None) as bar:
+        measured = list(
+            measure(
+                runners,
+                workloads,
+                vocabulary_size=skiff.vocabulary_size,
+                repetitions=options.repetitions,
+                done=bar.update,
+            )
+        )
+    header = {
+        **machine(),
+        **model(folder),
+        "provider": skiff.provider,
+        "threads": str(options.threads),
+    }
+    return Report("engine", header, (_rates(measured), _split([first for first, *_ in measured])))
+
+
+def _workloads(options: argparse.Namespace) -> list[Workload]:
+    """All tests at one depth, and then all at the next, as llama-bench has it."""
+    workloads = []
+    for depth in options.depth:
+        workloads += [Workload(tokens, 0, depth) for tokens in options.prompt]
+        for streams in options.streams:
+            workloads += [Workload(0, tokens, depth, streams) for tokens in options.new]
+            workloads += [
+                Workload(read, new, depth, streams) for read, new in options.prompt_and_new
+            ]
+    if not workloads:
+        raise StartError("nothing to measure: -p, -n and -pg name no test")
+    return workloads
+
+
+def _rates(measured: list[list[Measurement]]) -> Table:
+    names = [each.runner for each in measured[0]]
+    columns = ["test", *(f"{name} t/s" for name in names)]
+    for name in names[1:]:
+        columns += [f"skiff / {name}", f"{name}'s setting"]
+    rows: list[tuple[Cell, ...]] = []
+    for each in measured:
+        first, *others = each
+        cells: list[Cell] = [first.workload.name]
+        cells += [Spread.of(one.rates) for one in each]
+        for other in others:
+            cells += [Middle.of(first.ratios(other)), other.setting]
+        rows.append(tuple(cells))
+    return Table("tokens per second", tuple(columns), tuple(rows))
+
+
+def _split(measurements: list[Measurement]) -> Table:
+    """Where Skiff's time goes."""
+    columns = ("test", "all", "ONNX Runtime", "sampling", "text", "rest", "ONNX Runtime / all")
+    rows = [(each.workload.name, *_shares(each)) for each in measurements]
+    return Table("skiff's microseconds per token", columns, tuple(rows))
+
+
+def _shares(measurement: Measurement) -> list[Cell]:
+    splits = [timing.split for timing in measurement.timings if timing.split]
+    tokens = measurement.workload.tokens * len(splits)
+    seconds = sum(timing.seconds for timing in measurement.timings)
+    model, sampling, text = (
+        sum(getattr(split, name) for split in splits) for name in ("model", "sampling", "text")
+    )
+    parts = (seconds, model, sampling, text, seconds - model - sampling - text)
+    return [*(1e6 * part / tokens for part in parts), model / seconds]
+
+
+def _depths(text: str) -> list[int]:
+    return [whole(part) for part in text.split(",")]
+
+
+def _pair(text: str) -> tuple[int, int]:
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise argparse.ArgumentTypeError(f"must be two numbers, P,N, not {text[:80]!r}")
+    return count(parts[0]), count(parts[1])

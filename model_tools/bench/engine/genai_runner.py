@@ -1,0 +1,122 @@
+"""ONNX Runtime GenAI under a workload: its own generator and search, on the same folder.
+
+Knows onnxruntime_genai, an optional dependency.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from model_tools.bench.engine.workload import Prompts, Runner, Timing
+from server.errors import StartError
+
+# Both runtimes read this when imported; without it they report to their maker what they run.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+try:
+    import onnxruntime_genai
+except ModuleNotFoundError:
+    onnxruntime_genai = None
+
+SPINNING = "session.intra_op.allow_spinning"
+
+
+class GenaiRunner:
+    """Greedy search with keys and values in one shared buffer, as the folder's own configuration
+    has it."""
+
+    name = "genai"
+
+    def __init__(self, folder: Path, *, threads: int, spinning: bool = True) -> None:
+        """`spinning` is ONNX Runtime's word for threads that wait without sleeping, which is its
+        default. Raises `StartError`."""
+        if onnxruntime_genai is None:
+            raise StartError("onnxruntime-genai is not installed: pip install 'skiff-llm[bench]'")
+        self.setting = f"{threads} threads, {'spinning' if spinning else 'not spinning'}"
+        session = {"intra_op_num_threads": threads, SPINNING: str(int(spinning))}
+        try:
+            config = onnxruntime_genai.Config(str(folder))
+            config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+            self._model = onnxruntime_genai.Model(config)
+        except Exception as error:  # the library raises bare exceptions
+            raise StartError(f"{folder}: onnxruntime-genai cannot load it: {error}") from None
+
+    def read(self, prompts: Prompts, new_tokens: int) -> Timing:
+        """Making the generator, which allocates its buffers, is not timed."""
+        generator = self._generator(prompts, new_tokens)
+        begin = time.perf_counter()
+        generator.append_tokens(prompts.astype(np.int32))
+        for _ in range(new_tokens):
+            generator.generate_next_token()
+        return Timing(time.perf_counter() - begin)
+
+    def generate(self, prompts: Prompts, new_tokens: int) -> Timing:
+        generator = self._generator(prompts, new_tokens + 1)
+        generator.append_tokens(prompts.astype(np.int32))
+        generator.generate_next_token()
+        begin = time.perf_counter()
+        for _ in range(new_tokens):
+            generator.generate_next_token()
+        return Timing(time.perf_counter() - begin)
+
+    def _generator(self, prompts: Prompts, new_tokens: int) -> "onnxruntime_genai.Generator":
+        streams, given = prompts.shape
+        length = given + new_tokens
+        parameters = onnxruntime_genai.GeneratorParams(self._model)
+        parameters.set_search_options(
+            batch_size=streams,
+            do_sample=False,
+            top_k=1,
+            max_length=length,
+            min_length=length,  # the end of text does not stop it
+        )
+        return onnxruntime_genai.Generator(self._model, parameters)
+
+
+class Fastest:
+    """Of several runners, the one that was fastest at a task when it first came: once to warm up,
+    and then the better of two."""
+
+    name = "genai"
+
+    def __init__(self, candidates: Sequence[Runner]) -> None:
+        self._candidates = candidates
+        self._chosen: dict[object, Runner] = {}
+        self.setting = ""
+
+    def read(self, prompts: Prompts, new_tokens: int) -> Timing:
+        task = ("read", prompts.shape, new_tokens)
+        return self._fastest(task, lambda runner: runner.read(prompts, new_tokens))
+
+    def generate(self, prompts: Prompts, new_tokens: int) -> Timing:
+        task = ("generate", prompts.shape, new_tokens)
+        return self._fastest(task, lambda runner: runner.generate(prompts, new_tokens))
+
+    def _fastest(self, task: object, run: Callable[[Runner], Timing]) -> Timing:
+        if task not in self._chosen:
+            self._chosen[task] = min(
+                self._candidates, key=lambda runner: _best_seconds(runner, run)
+            )
+        chosen = self._chosen[task]
+        self.setting = chosen.setting
+        return run(chosen)
+
+
+def _best_seconds(runner: Runner, run: Callable[[Runner], Timing]) -> float:
+    _, *timed = [run(runner).seconds for _ in range(3)]
+    return min(timed)
+
+
+def sweep(folder: Path, threads: int) -> Fastest:
+    """Over spinning, and over as many threads as Skiff has and one less. Raises `StartError`."""
+    counts = {threads, max(threads - 1, 1)}
+    return Fastest(
+        [
+            GenaiRunner(folder, threads=number, spinning=spinning)
+            for number in sorted(counts)
+            for spinning in (True, False)
+        ]
+    )

@@ -1,0 +1,55 @@
+"""Timing engines in alternation, and what the times say.
+
+Knows runners and workloads; does not know what they run on.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from model_tools.bench.engine.workload import Runner, Timing, Workload, time
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One workload on one runner."""
+
+    workload: Workload
+    runner: str
+    setting: str
+    timings: tuple[Timing, ...]
+
+    @property
+    def rates(self) -> list[float]:
+        """Tokens per second of each repetition."""
+        return [self.workload.tokens / timing.seconds for timing in self.timings]
+
+    def ratios(self, other: "Measurement") -> list[float]:
+        """This rate over the other's. A repetition is compared with the same repetition, so that
+        what a shared machine does to both cancels out."""
+        return [ours / theirs for ours, theirs in zip(self.rates, other.rates, strict=True)]
+
+
+def measure(
+    runners: Sequence[Runner],
+    workloads: Sequence[Workload],
+    *,
+    vocabulary_size: int,
+    repetitions: int,
+    done: Callable[[], object],
+) -> Iterator[list[Measurement]]:
+    """Each workload once to warm up, and then timed, the runners taking turns. `done` is called
+    after each run."""
+    for number, workload in enumerate(workloads):
+        timings: list[list[Timing]] = [[] for _ in runners]
+        for repetition in range(repetitions + 1):
+            seed = number * (repetitions + 1) + repetition
+            prompts = workload.prompts(vocabulary_size, seed)
+            for runner, kept in zip(runners, timings, strict=True):
+                timing = time(runner, workload, prompts)
+                if repetition > 0:
+                    kept.append(timing)
+                done()
+        yield [
+            Measurement(workload, runner.name, runner.setting, tuple(kept))
+            for runner, kept in zip(runners, timings, strict=True)
+        ]

@@ -1,0 +1,178 @@
+"""Skiff's engine under a workload: the whole step, from the scheduler's plan to text.
+
+The one file of the benchmark that knows the engine's inside. Leaves out its thread, which adds one
+wake-up of the network to each step. Times are taken in subclasses of what the core is given, so
+that the engine carries no clock for it.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from model_tools.bench.engine.workload import Prompts, Split, Timing, Workload
+from server.config import SamplingParameters
+from server.engine.core import EngineCore
+from server.engine.decoder import Tokens
+from server.engine.events import Failed, News
+from server.engine.sampling import Row, Sampler
+from server.engine.scheduler import PromptBudget
+from server.engine.sequence import Sequence
+from server.engine.text import IncrementalText
+from server.errors import StartError
+from server.model.folder import ModelFolder
+from server.model.session import OnnxDecoder
+from server.model.tokenizer import Tokenizer
+
+GREEDY = SamplingParameters()
+SMALLEST_CHUNK = 16
+"""Tokens of a prompt that a step reads beside streams, at least."""
+
+
+class Stopwatch:
+    """Adds up the time spent in its `with` blocks."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._start = 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.seconds += time.perf_counter() - self._start
+
+
+class TimedDecoder(OnnxDecoder):
+    """Times the runtime's own call, without the binding of its inputs."""
+
+    def __init__(self, folder: ModelFolder, *, slots: int, context: int, threads: int) -> None:
+        self.watch = Stopwatch()
+        super().__init__(folder, slots=slots, context=context, threads=threads)
+
+    def _run(self, binding: object) -> None:
+        with self.watch:
+            super()._run(binding)
+
+
+class TimedSampler(Sampler):
+    def __init__(self, prompt: Tokens, watch: Stopwatch) -> None:
+        super().__init__(GREEDY, prompt)
+        self._watch = watch
+
+    def choose(self, row: Row) -> int | None:
+        with self._watch:
+            return super().choose(row)
+
+
+class TimedText(IncrementalText):
+    def __init__(self, decode: Callable[..., str], watch: Stopwatch) -> None:
+        super().__init__(decode)
+        self._watch = watch
+
+    def push(self, token: int) -> str:
+        with self._watch:
+            return super().push(token)
+
+    def flush(self) -> str:
+        with self._watch:
+            return super().flush()
+
+
+class SkiffRunner:
+    """Runs workloads of at most `slots` streams of `context` tokens."""
+
+    name = "skiff"
+
+    def __init__(self, folder: Path, *, workloads: list[Workload], threads: int) -> None:
+        """With room for each of the workloads. Raises `StartError`."""
+        model = ModelFolder.read(folder)
+        longest = max(workload.context for workload in workloads)
+        if longest > model.context_length:
+            raise StartError(
+                f"{longest} tokens are more than the model's context of {model.context_length}"
+            )
+        self.setting = f"{threads} threads"
+        self._tokenizer = Tokenizer.read(model.tokenizer_file)
+        self._context = min(max(map(_room, workloads)), model.context_length)
+        slots = max(workload.streams for workload in workloads)
+        self._decoder = TimedDecoder(model, slots=slots, context=self._context, threads=threads)
+        self._core = EngineCore(self._decoder, self._deliver, PromptBudget())
+        self._sampling, self._text = Stopwatch(), Stopwatch()
+        self._keys = itertools.count()
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._decoder.vocabulary_size
+
+    @property
+    def provider(self) -> str:
+        return self._decoder.provider
+
+    def read(self, prompts: Prompts, new_tokens: int) -> Timing:
+        begin, split = time.perf_counter(), self._split()
+        sequences = [self._submit(prompt, new_tokens) for prompt in prompts]
+        while not all(sequence.ended for sequence in sequences):
+            self._core.step(_nothing_came)
+        timing = Timing(time.perf_counter() - begin, self._split() - split)
+        self._drain()
+        return timing
+
+    def generate(self, prompts: Prompts, new_tokens: int) -> Timing:
+        most = self._context - prompts.shape[1]
+        sequences = [self._submit(prompt, most) for prompt in prompts]
+        while not all(sequence.generated for sequence in sequences):
+            self._core.step(_nothing_came)
+        begin, split = time.perf_counter(), self._split()
+        for _ in range(new_tokens):
+            self._core.step(_nothing_came)
+        timing = Timing(time.perf_counter() - begin, self._split() - split)
+        if any(len(sequence.generated) <= new_tokens for sequence in sequences):
+            raise StartError("a stream ended before the last one began: fewer streams, please")
+        for sequence in sequences:
+            self._core.cancel(sequence.key)
+        self._drain()
+        return timing
+
+    def _submit(self, prompt: Tokens, max_tokens: int) -> Sequence:
+        sequence = Sequence(
+            key=next(self._keys),
+            prompt=prompt,
+            max_tokens=max_tokens,
+            eos_token_ids=frozenset(),
+            sampler=TimedSampler(prompt, self._sampling),
+            text=TimedText(self._tokenizer.decode, self._text),
+        )
+        self._core.submit(sequence)
+        return sequence
+
+    def _drain(self) -> None:
+        """Slots are given back in a step after the last token."""
+        while self._core.busy:
+            self._core.step(_nothing_came)
+
+    def _split(self) -> Split:
+        """All that has been spent so far."""
+        return Split(self._decoder.watch.seconds, self._sampling.seconds, self._text.seconds)
+
+    @staticmethod
+    def _deliver(events: list[tuple[int, News]]) -> None:
+        for _, event in events:
+            if isinstance(event, Failed):
+                raise RuntimeError(event.description)  # noqa: TRY004 no type is wrong
+
+
+def _room(workload: Workload) -> int:
+    """Tokens of a stream that starts first, and generates while the others' prompts are read."""
+    others = workload.streams - 1
+    return workload.context + others * (workload.given // SMALLEST_CHUNK + 1)
+
+
+def _nothing_came() -> None:
+    """Nobody submits or cancels while a workload runs."""

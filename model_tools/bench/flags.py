@@ -1,0 +1,85 @@
+"""What the commands' flags have in common. Knows argparse; does not know what is measured."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from model_tools.default_model import model_folder
+from server.cores import usable_cores
+from server.errors import StartError
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a mistake, as everywhere in Skiff."""
+
+    def error(self, message: str) -> NoReturn:
+        raise StartError(f"{message} ({self.prog} --help shows what there is)")
+
+
+def add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder",
+        metavar="MODEL_FOLDER",
+        type=Path,
+        nargs="?",
+        help="(default: the model of scripts/serve)",
+    )
+
+
+def folder_of(options: argparse.Namespace) -> Path:
+    """Raises `StartError`."""
+    folder: Path | None = options.folder
+    return folder or model_folder()
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-t",
+        "--threads",
+        metavar="N",
+        type=count,
+        default=usable_cores(),
+        help="cores that one call uses (default: all usable ones)",
+    )
+
+
+def add_repetitions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-r",
+        "--repetitions",
+        metavar="N",
+        type=count,
+        default=5,
+        help="how often each test is timed, after one run to warm up (default: 5)",
+    )
+
+
+def add_counts(parser: argparse.ArgumentParser, *flags: str, default: list[int], text: str) -> None:
+    """A list of numbers."""
+    shown = ",".join(map(str, default))
+    parser.add_argument(
+        *flags,
+        metavar="N[,N...]",
+        type=counts,
+        default=default,
+        help=f"{text} (default: {shown})",
+    )
+
+
+def counts(text: str) -> list[int]:
+    """Numbers above 0; a single 0 is none of them, as llama-bench has it."""
+    return [] if text == "0" else [count(part) for part in text.split(",")]
+
+
+def count(text: str) -> int:
+    return _integer(text, 1, "an integer above 0")
+
+
+def whole(text: str) -> int:
+    return _integer(text, 0, "an integer of at least 0")
+
+
+def _integer(text: str, low: int, expected: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text[:20]) < low:
+        raise argparse.ArgumentTypeError(f"must be {expected}, not {text[:80]!r}")
+    return int(text[:20])

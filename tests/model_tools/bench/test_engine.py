@@ -1,0 +1,186 @@
+"""`skiff-bench engine`: what is timed, in which order, and what is printed of it."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model_tools.bench import cli
+from model_tools.bench.engine.genai_runner import Fastest
+from model_tools.bench.engine.measurement import Measurement, measure
+from model_tools.bench.engine.skiff_runner import SkiffRunner
+from model_tools.bench.engine.workload import Prompts, Timing, Workload, time
+from tests.model.tiny_folder import tiny_folder
+
+
+@dataclass
+class FakeRunner:
+    """Says how long it took; all runners write into one log."""
+
+    name: str
+    seconds: list[float]
+    log: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def setting(self) -> str:
+        return f"{self.name}'s"
+
+    def read(self, prompts: Prompts, new_tokens: int) -> Timing:
+        self.log.append((self.name, int(prompts.sum())))
+        return Timing(self.seconds.pop(0))
+
+    generate = read
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("bench") / "tiny", "int8")
+
+
+def test_runners_take_turns_and_the_first_turn_warms_up() -> None:
+    log: list[tuple[str, int]] = []
+    done: list[None] = []
+    runners = [FakeRunner("a", [9, 1, 2], log), FakeRunner("b", [9, 2, 8], log)]
+    [[first, second]] = measure(
+        runners,
+        [Workload(0, 16, streams=2)],
+        vocabulary_size=1000,
+        repetitions=2,
+        done=lambda: done.append(None),
+    )
+    assert [name for name, _ in log] == ["a", "b"] * 3
+    assert len(done) == 6
+    assert (first.rates, second.rates) == ([32, 16], [16, 4])
+    assert first.ratios(second) == [2, 4]
+
+
+def test_each_repetition_has_prompts_of_its_own_and_all_runners_have_the_same() -> None:
+    """A prefix cache would make a repeated prompt look fast."""
+    log: list[tuple[str, int]] = []
+    runners = [FakeRunner("a", [1] * 6, log), FakeRunner("b", [1] * 6, log)]
+    workloads = [Workload(100, 0), Workload(100, 1)]
+    list(measure(runners, workloads, vocabulary_size=10**9, repetitions=2, done=lambda: None))
+    sums = [total for _, total in log]
+    assert sums[::2] == sums[1::2]
+    assert len(set(sums)) == 6
+
+
+@pytest.mark.parametrize(
+    ("workload", "name", "tokens", "given"),
+    [
+        (Workload(512, 0), "pp512", 512, 512),
+        (Workload(0, 128), "tg128", 128, 1),
+        (Workload(0, 128, streams=8), "tg128 x8", 1024, 1),
+        (Workload(512, 128), "pp512+tg128", 640, 512),
+        (Workload(512, 0, depth=1000), "pp512 @ d1000", 512, 1512),
+        (Workload(0, 128, 1000, 2), "tg128 x2 @ d1000", 256, 1000),
+    ],
+)
+def test_workloads_are_named_and_counted_as_llama_bench_does(
+    workload: Workload, name: str, tokens: int, given: int
+) -> None:
+    assert (workload.name, workload.tokens, workload.given) == (name, tokens, given)
+    assert workload.prompts(50, seed=0).shape == (workload.streams, given)
+
+
+def test_prompts_are_random_and_the_same_for_one_seed() -> None:
+    workload = Workload(1000, 0)
+    prompts = workload.prompts(50, seed=1)
+    assert set(prompts.flat) == set(range(50))
+    np.testing.assert_array_equal(prompts, workload.prompts(50, seed=1))
+    assert (prompts != workload.prompts(50, seed=2)).any()
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        Workload(20, 0),
+        Workload(0, 10, streams=3),
+        Workload(0, 10, depth=40, streams=2),
+        Workload(20, 5, depth=40),
+    ],
+)
+def test_skiff_runs_a_workload_again_and_again(folder: Path, workload: Workload) -> None:
+    runner = SkiffRunner(folder, workloads=[workload], threads=1)
+    for seed in range(3):
+        prompts = workload.prompts(runner.vocabulary_size, seed)
+        assert time(runner, workload, prompts).split is not None
+
+
+def test_skiffs_time_is_split(folder: Path) -> None:
+    workload = Workload(20, 5)
+    runner = SkiffRunner(folder, workloads=[workload], threads=1)
+    timing = runner.read(workload.prompts(runner.vocabulary_size, seed=0), new_tokens=5)
+    split = timing.split
+    assert split is not None
+    assert min(split.model, split.sampling, split.text) > 0
+    assert split.model + split.sampling + split.text < timing.seconds
+
+
+def test_of_several_settings_the_fastest_is_kept_for_each_workload() -> None:
+    fastest = Fastest(
+        [FakeRunner("a", [1, 5, 5, 9, 1, 1, 7]), FakeRunner("b", [9, 9, 2, 6, 9, 3, 3])]
+    )
+    prompts = Workload(10, 0).prompts(50, seed=0)
+    assert fastest.read(prompts, 1) == Timing(6)
+    assert fastest.setting == "b's"
+    assert fastest.generate(prompts, 1) == Timing(7)
+    assert fastest.setting == "a's"
+
+
+def test_what_lies_below_a_prompt_is_not_counted() -> None:
+    runner = FakeRunner("a", [3, 10])
+    workload = Workload(20, 0, depth=30)
+    assert time(runner, workload, workload.prompts(50, seed=0)) == Timing(7)
+
+
+def test_a_rate_counts_the_tokens_of_all_streams() -> None:
+    measurement = Measurement(Workload(0, 10, streams=4), "a", "", (Timing(2), Timing(4)))
+    assert measurement.rates == [20, 10]
+
+
+def test_the_command_measures_both_engines_and_prints_tables(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["-p", "20,40", "-n", "10", "-pg", "20,5", "-d", "0,30", "-s", "1,3", "-r", "2"]
+    cli.main(["engine", str(folder), *flags, "-t", "1", "--against", "genai", "-o", "json"])
+    document = json.loads(capsys.readouterr().out)
+    tests = ["pp20", "pp40", "tg10", "pp20+tg5", "tg10 x3", "pp20+tg5 x3"]
+    for rows in document["tables"].values():
+        assert [row["test"] for row in rows] == tests + [f"{test} @ d30" for test in tests]
+    for row in document["tables"]["tokens per second"]:
+        assert row["skiff / genai"] > 0 or "@ d30" in row["test"]  # a difference of tiny times
+        assert row["genai's setting"] == "1 threads, spinning"
+    header = document["header"]
+    assert header["weights"] == "int8 in blocks of 32"
+    assert header["provider"] == "CPUExecutionProvider"
+    assert "onnxruntime 1" in header["versions"]
+
+
+def test_the_other_engine_can_be_swept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["-p", "20", "-n", "0", "-r", "1", "-t", "1", "--against", "genai", "--sweep"]
+    cli.main(["engine", str(folder), *flags, "-o", "jsonl"])
+    row = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert row["genai's setting"] in ("1 threads, spinning", "1 threads, not spinning")
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["-p", "0", "-n", "0"], "nothing to measure"),
+        (["-p", "4000"], "more than the model's context of 128"),
+        (["-p", "x"], "must be an integer above 0"),
+        (["-pg", "5"], "must be two numbers"),
+        (["-d", "-1"], "must be an integer of at least 0"),
+    ],
+)
+def test_a_bad_command_line_is_one_line(folder: Path, flags: list[str], reason: str) -> None:
+    with pytest.raises(SystemExit, match=rf"^skiff-bench: .*{reason}[^\n]*$"):
+        cli.main(["engine", str(folder), *flags])
+
+
+def test_a_folder_that_is_no_model_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^skiff-bench: .*not a model folder"):
+        cli.main(["engine", str(tmp_path)])
