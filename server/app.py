@@ -5,8 +5,10 @@ Knows every package's front and nothing of its inside.
 
 import gc
 import logging
+import os
 import signal
 import sys
+from typing import NoReturn
 
 import trio
 
@@ -35,7 +37,14 @@ def run(config: ServerConfig) -> None:
     except ExceptionGroup as group:
         if group.split(EngineLost)[1] is not None:
             raise
-        sys.exit("skiff: the engine was lost, the log says why")
+        _give_up("skiff: the engine was lost, the log says why")
+
+
+def _give_up(line: str) -> NoReturn:
+    """Ends the process at once, whatever a thread does that may hang in the runtime: at an orderly
+    exit the runtime's own destructors could wait for it."""
+    print(line, file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 async def _run(config: ServerConfig) -> None:

@@ -61,6 +61,8 @@ class Patience:
     """Without a slot; 504 in band after it."""
     progress_seconds: float = 30.0
     """From the start of the prompt, a piece of it or a token to the next; 504 in band after it."""
+    call_seconds: float = 60.0
+    """One call into the model; after it the engine counts as lost, and the process ends."""
 
 
 @dataclass(frozen=True, slots=True)

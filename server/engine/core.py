@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from server.engine.decoder import Decoder
-from server.engine.events import Failed, News, Reading
+from server.engine.events import Event, Failed, News, Reading
 from server.engine.forward import arrange, forward
 from server.engine.plan import Call, DecodeCall, PromptCall
 from server.engine.sampling import sample
@@ -85,9 +85,19 @@ class EngineCore:
         """Gives each sequence its token, or its end where there is none, and tells of it."""
         events: list[tuple[int, News]] = []
         for sequence, token in chosen:
-            caused = [MODEL_FAILED] if token is None else sequence.accept(token)
-            events += [(sequence.key, event) for event in caused]
-            if sequence.ended or token is None:
+            events += [(sequence.key, event) for event in _outcome(sequence, token)]
+            if sequence.ended:
                 self.cancel(sequence.key)
         if events:
             self._deliver(events)
+
+
+def _outcome(sequence: Sequence, token: int | None) -> list[Event]:
+    """What the token causes. A fault in turning it into text is this one sequence's."""
+    try:
+        if token is not None:
+            return sequence.accept(token)
+    except Exception:
+        log.exception("a token could not be turned into text")
+    sequence.ended = True
+    return [MODEL_FAILED]

@@ -4,13 +4,16 @@ Knows text, tokens and threads; does not know HTTP, JSON or the model's runtime.
 """
 
 import itertools
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
 from server.config import EngineConfig
 from server.engine.admission import Admission, Standing
+from server.engine.condition import Condition
 from server.engine.core import EngineCore
 from server.engine.decoder import Decoder, Tokens
 from server.engine.events import Event, Failed, Finished, News
@@ -25,8 +28,18 @@ from server.engine.thread import EngineThread
 
 _LONGEST_STOP = 0.7
 """Seconds; the process is to end within one."""
+_LAST_WORDS = 2.0
+"""Seconds for clients to take the line that says that the engine was lost."""
+_PROBES = 10
+"""In the time that one call may take."""
 
-ENGINE_LOST = Failed(500, "The engine was lost")
+LAST_WORDS = {
+    Condition.DRAINING: Failed(503, "The server is shutting down"),
+    Condition.LOST: Failed(500, "The engine was lost"),
+}
+"""What a stream is told that cannot begin or go on."""
+
+log = logging.getLogger(__name__)
 
 
 class EngineLost(Exception):
@@ -58,20 +71,24 @@ class Engine:
         self._admission = Admission(config.slots, config.patience.buffered_requests)
         self._streams: dict[int, Stream] = {}
         """Those that are not at their end."""
+        self._open: set[Stream] = set()
+        """Those whose block was not left: clients may still have to take the last line."""
+        self._condition = Condition.READY
         self._lost = trio.Event()
         core = EngineCore(decoder, self._deliver, PromptBudget())
         self._thread = EngineThread(core, self._tell_lost)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The engine's life. If its thread ends by itself, the block is cancelled, and an
-        `EngineLost` comes out of it in an exception group."""
+        """The engine's life. If its thread ends by itself or hangs, every stream is told, then the
+        block is cancelled, and an `EngineLost` comes out of it in an exception group."""
         self._trio = trio.lowlevel.current_trio_token()
         self._thread.start()
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                nursery.start_soon(self._watch)
+                nursery.start_soon(self._watch_thread)
+                nursery.start_soon(self._watch_calls)
                 yield
                 nursery.cancel_scope.cancel()
         finally:
@@ -80,6 +97,21 @@ class Engine:
             # The call under way ends between two operators; one that never ends is left behind.
             with trio.move_on_after(_LONGEST_STOP, shield=True):
                 await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
+
+    @property
+    def condition(self) -> Condition:
+        """Whether requests are taken."""
+        return self._condition
+
+    async def alive(self) -> None:
+        """Returns when the engine's thread has given a sign of life, at once if it is idle."""
+        await self._ask().wait()
+
+    def _ask(self) -> trio.Event:
+        """Set by the engine's thread, between two calls into the model."""
+        answered = trio.Event()
+        self._thread.ask(partial(self._trio.run_sync_soon, answered.set))
+        return answered
 
     @asynccontextmanager
     async def generate(self, request: GenerationRequest) -> AsyncIterator[AsyncIterator[Event]]:
@@ -90,16 +122,22 @@ class Engine:
         told so in its only event, whatever its prompt.
         """
         stream = Stream(next(self._keys), self._config.context)
+        self._open.add(stream)
         try:
             if self._enter(stream):
                 await self._submit(stream, request)
             yield stream.events
         finally:
+            self._open.remove(stream)
+            stream.left.set()
             if self._leave(stream):
                 self._thread.cancel(stream.key)
 
     def _enter(self, stream: Stream) -> bool:
         """Whether there is a slot for the request, or room to wait for one."""
+        if self._condition is not Condition.READY:
+            stream.hear(LAST_WORDS[self._condition])
+            return False
         standing = self._admission.enter(stream.key)
         if standing is Standing.REFUSED:
             stream.hear(OVERFLOW)
@@ -165,7 +203,33 @@ class Engine:
         """In the engine's thread, as its last act."""
         self._trio.run_sync_soon(self._lost.set)
 
-    async def _watch(self) -> None:
+    async def _watch_thread(self) -> None:
+        """Ends the engine's life when its thread has ended by itself, or is given up."""
         await self._lost.wait()
-        self._receive([(key, ENGINE_LOST) for key in self._streams])
+        self._close(Condition.LOST)
+        with trio.move_on_after(_LAST_WORDS):
+            await self._all_left()
         raise EngineLost
+
+    async def _watch_calls(self) -> None:
+        """Gives the engine's thread up when one call into the model takes too long."""
+        longest = self._config.patience.call_seconds
+        while True:
+            answered = self._ask()
+            with trio.move_on_after(longest):
+                await answered.wait()
+            if not answered.is_set():
+                break
+            await trio.sleep(longest / _PROBES)
+        log.error("the engine is lost: a call into the model took more than %g s", longest)
+        self._lost.set()
+
+    def _close(self, condition: Condition) -> None:
+        """Takes nothing new, and tells every stream why it ends."""
+        self._condition = condition
+        for stream in list(self._streams.values()):
+            self._fail(stream, LAST_WORDS[condition])
+
+    async def _all_left(self) -> None:
+        while self._open:
+            await next(iter(self._open)).left.wait()

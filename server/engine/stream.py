@@ -32,6 +32,8 @@ class Stream:
         """Around what turns the prompt into tokens; cancelled at the end of the stream."""
         self.waiting = trio.CancelScope()
         """Around `late`; cancelled at the end of the stream."""
+        self.left = trio.Event()
+        """Set when the client's block was left: nobody reads the events any more."""
 
     def admit(self) -> None:
         """The request has, or is next to have, a slot."""

@@ -26,6 +26,11 @@ class _Cancel:
     key: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    answer: Callable[[], None]
+
+
 class _Stop(Exception):
     """Also the message: raised in the thread when it arrives."""
 
@@ -40,7 +45,7 @@ class EngineThread:
         """`on_lost` is called in the thread when it ends in any other way than by `stop`."""
         self._core = core
         self._on_lost = on_lost
-        self._inbox: queue.SimpleQueue[_Submit | _Cancel | _Stop] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Submit | _Cancel | _Ask | _Stop] = queue.SimpleQueue()
         # A daemon: where the runtime never returns from a call, the process can still exit.
         self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
 
@@ -48,11 +53,15 @@ class EngineThread:
         self._thread.start()
 
     def submit(self, sequence: Sequence) -> None:
-        """Safe from any thread, as `cancel` and `stop` are."""
+        """Safe from any thread, as `cancel`, `ask` and `stop` are."""
         self._inbox.put(_Submit(sequence))
 
     def cancel(self, key: int) -> None:
         self._inbox.put(_Cancel(key))
+
+    def ask(self, answer: Callable[[], None]) -> None:
+        """Has the thread call `answer` as soon as no call into the model is under way."""
+        self._inbox.put(_Ask(answer))
 
     def stop(self) -> None:
         """Asks the thread to end after the call under way."""
@@ -79,11 +88,13 @@ class EngineThread:
         while not self._inbox.empty():
             self._take(self._inbox.get())
 
-    def _take(self, message: _Submit | _Cancel | _Stop) -> None:
+    def _take(self, message: _Submit | _Cancel | _Ask | _Stop) -> None:
         match message:
             case _Submit(sequence):
                 self._core.submit(sequence)
             case _Cancel(key):
                 self._core.cancel(key)
+            case _Ask(answer):
+                answer()
             case _Stop():
                 raise message

@@ -32,5 +32,10 @@ PATIENCE = Group(
             "from one token, or piece of the prompt, to the next; Error 504 after it",
             _DEFAULT.progress_seconds,
         ),
+        "call_seconds": _seconds(
+            "engine-call-timeout",
+            "for one call into the model; after it the process ends, with code 1",
+            _DEFAULT.call_seconds,
+        ),
     },
 )

@@ -1,5 +1,6 @@
 """Clients of the engine's front, and what each is to be told."""
 
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
@@ -89,3 +90,29 @@ def expected(prompt: str, count: int, eos: frozenset[int] = EOS) -> list[Event]:
 async def told(engine: Engine, request: GenerationRequest) -> list[Event]:
     async with engine.generate(request) as events:
         return [event async for event in events]
+
+
+class Held:
+    """Lets calls, or encodings, begin and holds each until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = trio.Event()
+        self._goes_on = threading.Event()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def __call__(self, number: int = 0) -> None:
+        self._token.run_sync_soon(self.begun.set)
+        assert self._goes_on.wait(timeout=10)
+
+    def let_go(self) -> None:
+        self._goes_on.set()
+
+
+def passing(clock: MockClock, seconds: float) -> Callable[[int], None]:
+    """Each call takes so long."""
+    token = trio.lowlevel.current_trio_token()
+    return lambda number: trio.from_thread.run_sync(clock.jump, seconds, trio_token=token)
+
+
+async def collect(engine: Engine, prompt: str, given: dict[str, list[Event]]) -> None:
+    given[prompt] = await told(engine, asks(prompt, max_tokens=5))

@@ -12,11 +12,16 @@ from server.engine.events import Event, News, Reading
 from server.engine.sampling import Sampler
 from server.engine.scheduler import PromptBudget
 from server.engine.sequence import Sequence
-from server.engine.text import IncrementalText
+from server.engine.text import Decode, IncrementalText
 from tests.engine.fake_decoder import FakeDecoder, History
 
 EOS = frozenset({7, 19})
 GREEDY = SamplingParameters()
+
+
+def text_of(tokens: Ids[int]) -> str:
+    """A character for each token."""
+    return "".join(chr(0x4E00 + token) for token in tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +35,7 @@ class Visitor:
     eos: frozenset[int] = EOS
     arrives: int = 0
     leaves: int | None = None
-
-
-def text_of(tokens: Ids[int]) -> str:
-    """A character for each token."""
-    return "".join(chr(0x4E00 + token) for token in tokens)
+    decode: Decode = text_of
 
 
 class Play:
@@ -89,7 +90,7 @@ def sequence_of(visitor: Visitor) -> Sequence:
         max_tokens=visitor.max_tokens,
         eos_token_ids=visitor.eos,
         sampler=Sampler(visitor.sampling, prompt),
-        text=IncrementalText(text_of),
+        text=IncrementalText(visitor.decode),
     )
 
 

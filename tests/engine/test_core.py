@@ -1,6 +1,8 @@
 """What a request gets does not depend on who else is there, and each gets exactly one end."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from server.config import SamplingParameters
 from server.engine.core import MODEL_FAILED
 from server.engine.events import Event, Finished, FinishReason, Text
+from server.engine.text import Decode
 from server.errors import Interrupted
 from tests.engine.fake_decoder import (
     VOCABULARY,
@@ -118,6 +121,26 @@ def test_logits_that_are_no_numbers_end_only_their_row(
     assert_only_these_failed(play, crowd, failed)
 
 
+@settings(max_examples=60)
+@given(crowd=crowds, slots=slot_counts, texts=st.dictionaries(st.integers(0, 8), st.integers(1, 9)))
+def test_a_token_that_gives_no_text_ends_only_its_request(
+    crowd: tuple[Visitor, ...], slots: int, texts: dict[int, int]
+) -> None:
+    decoder = FakeDecoder(slots)
+    broken = [
+        replace(each, decode=breaks_after(texts[each.key])) if each.key in texts else each
+        for each in crowd
+    ]
+    play = Play(broken, decoder).run()
+    failed = {key for key, told in play.events.items() if MODEL_FAILED in told}
+    assert failed <= texts.keys()
+    for each in crowd:
+        if each.key in texts and each.key not in play.calls_when_left:
+            assert each.key in failed or len(play.events[each.key]) <= texts[each.key] + 1
+    assert_only_these_failed(play, crowd, failed)
+    assert decoder.held == [None] * slots
+
+
 def assert_only_these_failed(play: Play, crowd: tuple[Visitor, ...], failed: set[int]) -> None:
     for each in crowd:
         told, alone = play.events[each.key], events_alone(each)
@@ -127,6 +150,19 @@ def assert_only_these_failed(play: Play, crowd: tuple[Visitor, ...], failed: set
             assert told == [*alone[: len(told) - 1], MODEL_FAILED]
         else:
             assert told == alone
+
+
+def breaks_after(texts: int) -> Decode:
+    """The text of so many tokens, and then a fault."""
+    calls = itertools.count()
+
+    def decode(tokens: Sequence[int]) -> str:
+        # Each token's text is made twice: with what came before it, and alone.
+        if next(calls) >= 2 * texts:
+            raise ModelBroke("no text")
+        return text_of(tokens)
+
+    return decode
 
 
 def breaks_in(calls: frozenset[int]) -> Callable[[int], None]:

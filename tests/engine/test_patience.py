@@ -1,48 +1,30 @@
 """More requests than there are slots, and requests that wait too long; on the virtual clock."""
 
 import threading
-from collections.abc import Callable
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from server.config import Patience
-from server.engine.engine import Engine
 from server.engine.events import Event, Text
 from server.engine.stream import NO_PROGRESS, NO_SLOT, OVERFLOW
 from server.errors import ClientError
-from tests.engine.clients import FakeTokenizer, asks, engine_of, expected, on_clock, told
+from tests.engine.clients import (
+    FakeTokenizer,
+    Held,
+    asks,
+    collect,
+    engine_of,
+    expected,
+    on_clock,
+    passing,
+    told,
+)
 from tests.engine.fake_decoder import FakeDecoder
 
 PATIENCE = Patience(buffered_requests=3)
 NO_EOS: frozenset[int] = frozenset()
-
-
-class Held:
-    """Lets calls, or encodings, begin and holds each until it is let go."""
-
-    def __init__(self) -> None:
-        self.begun = trio.Event()
-        self._goes_on = threading.Event()
-        self._token = trio.lowlevel.current_trio_token()
-
-    def __call__(self, number: int = 0) -> None:
-        self._token.run_sync_soon(self.begun.set)
-        assert self._goes_on.wait(timeout=10)
-
-    def let_go(self) -> None:
-        self._goes_on.set()
-
-
-def passing(clock: MockClock, seconds: float) -> Callable[[int], None]:
-    """Each call takes so long."""
-    token = trio.lowlevel.current_trio_token()
-    return lambda number: trio.from_thread.run_sync(clock.jump, seconds, trio_token=token)
-
-
-async def collect(engine: Engine, prompt: str, given: dict[str, list[Event]]) -> None:
-    given[prompt] = await told(engine, asks(prompt, max_tokens=5))
 
 
 @on_clock
@@ -145,7 +127,7 @@ async def test_a_slot_in_time_is_time_enough(clock: MockClock) -> None:
                 await wait_all_tasks_blocked()
                 scope.cancel()
         # The call for "a" goes on, and with it the wait for what is already said to be free.
-        clock.jump(3600)
+        clock.jump(PATIENCE.progress_seconds + 1)
         await wait_all_tasks_blocked()
         held.let_go()
     assert given == {"b": expected("b", 5, NO_EOS)}

@@ -1,0 +1,113 @@
+"""An engine that ends by itself or hangs: who is told, and that it is given up."""
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from server.config import Patience
+from server.engine.condition import Condition
+from server.engine.engine import LAST_WORDS, Engine, EngineLost
+from server.engine.events import Event
+from tests.engine.clients import Held, asks, collect, engine_of, expected, on_clock, passing, told
+from tests.engine.fake_decoder import FakeDecoder, Misused
+
+LOST = [LAST_WORDS[Condition.LOST]]
+PATIENCE = Patience(progress_seconds=1000)
+
+
+def lost() -> "pytest.RaisesGroup[EngineLost]":
+    return pytest.RaisesGroup(pytest.RaisesExc(EngineLost), flatten_subgroups=True)
+
+
+@on_clock
+async def test_a_call_that_takes_too_long_loses_the_engine(clock: MockClock) -> None:
+    held = Held()
+    engine = engine_of(FakeDecoder(slots=1, on_call=held), patience=PATIENCE)
+    given: dict[str, list[Event]] = {}
+    with lost():
+        async with engine.running(), trio.open_nursery() as nursery:
+            nursery.start_soon(collect, engine, "a", given)
+            await held.begun.wait()
+            clock.jump(PATIENCE.call_seconds / 10)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(collect, engine, "b", given)
+            clock.jump(PATIENCE.call_seconds - 1)
+            await wait_all_tasks_blocked()
+            assert engine.condition is Condition.READY
+            assert given == {}
+            clock.rate = 1000  # its thread is waited for, and then left behind
+            clock.jump(1)
+            await trio.sleep_forever()
+    held.let_go()
+    assert engine.condition is Condition.LOST
+    assert given == {"a": LOST, "b": LOST}
+
+
+@on_clock
+async def test_long_calls_that_end_are_no_loss(clock: MockClock) -> None:
+    calls = passing(clock, PATIENCE.call_seconds - 1)
+    engine = engine_of(FakeDecoder(on_call=calls), ignore_eos=True, patience=PATIENCE)
+    async with engine.running():
+        assert await told(engine, asks("a", 9)) == expected("a", 9, frozenset())
+
+
+@on_clock
+async def test_an_idle_engine_is_no_loss(clock: MockClock) -> None:
+    engine = engine_of(FakeDecoder())
+    async with engine.running():
+        for _ in range(5):
+            await wait_all_tasks_blocked()
+            await engine.alive()  # and the engine's own question before it was answered
+            clock.jump(PATIENCE.call_seconds)
+        assert engine.condition is Condition.READY
+
+
+@on_clock
+async def test_there_is_no_sign_of_life_during_a_call(clock: MockClock) -> None:
+    held = Held()
+    engine = engine_of(FakeDecoder(on_call=held))
+    async with engine.running(), engine.generate(asks("a")):
+        await engine.alive()
+        await held.begun.wait()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(engine.alive)
+                await wait_all_tasks_blocked()
+                scope.cancel()
+        assert scope.cancelled_caught
+        held.let_go()
+        await engine.alive()
+
+
+@on_clock
+async def test_who_comes_after_the_loss_is_told_too(clock: MockClock) -> None:
+    async def late(engine: Engine) -> None:
+        """Holds the block, so that there is time to come."""
+        async with engine.generate(asks("a")) as events:
+            assert [event async for event in events] == LOST
+            assert await told(engine, asks("b")) == LOST
+            came.append("b")
+
+    def breaks(number: int) -> None:
+        raise Misused("the engine's own fault, not a call's")
+
+    came: list[str] = []
+    engine = engine_of(FakeDecoder(on_call=breaks))
+    with lost():
+        async with engine.running(), trio.open_nursery() as nursery:
+            nursery.start_soon(late, engine)
+            await trio.sleep_forever()
+    assert came == ["b"]
+
+
+@on_clock
+async def test_a_client_that_takes_nothing_delays_the_end_by_a_moment(clock: MockClock) -> None:
+    def breaks(number: int) -> None:
+        raise Misused("the engine's own fault, not a call's")
+
+    clock.rate = 1000
+    engine = engine_of(FakeDecoder(on_call=breaks))
+    with lost():
+        async with engine.running(), engine.generate(asks("a")):
+            await trio.sleep_forever()
+    assert 2 <= trio.current_time() < 60
