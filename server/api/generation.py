@@ -9,6 +9,7 @@ from typing import Protocol
 
 from server.api.envelopes import LINE, Envelopes
 from server.api.operation import Answer
+from server.engine.condition import Condition
 from server.engine.events import Event
 from server.engine.request import GenerationRequest
 from server.http.exchange import Exchange
@@ -23,6 +24,10 @@ _HEADERS = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cach
 
 class Generator(Protocol):
     """The engine, as the routes see it."""
+
+    @property
+    def condition(self) -> Condition:
+        """Whether requests are taken."""
 
     def generate(
         self, request: GenerationRequest

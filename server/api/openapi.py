@@ -56,13 +56,7 @@ def _operation(operation: Operation) -> Schema:
     described: dict[str, object] = {
         "operationId": PurePosixPath(operation.route.path).name,
         "summary": operation.summary,
-        "responses": {
-            "200": {
-                "description": operation.answer.about,
-                "content": {operation.answer.media_type: {"schema": operation.answer.schema}},
-            },
-            "4XX": {"$ref": "#/components/responses/Refused"},
-        },
+        "responses": _responses(operation),
     }
     if operation.route.consumes is not None:
         described["requestBody"] = {
@@ -72,3 +66,17 @@ def _operation(operation: Operation) -> Schema:
             },
         }
     return described
+
+
+def _responses(operation: Operation) -> Schema:
+    """By status."""
+    responses: dict[str, object] = {
+        "200": {
+            "description": operation.answer.about,
+            "content": {operation.answer.media_type: {"schema": operation.answer.schema}},
+        },
+        "4XX": {"$ref": "#/components/responses/Refused"},
+    }
+    if operation.unavailable is not None:
+        responses["503"] = _REFUSED | {"description": operation.unavailable}
+    return responses

@@ -27,3 +27,5 @@ class Operation:
     answer: Answer
     fields: tuple[Field[Any], ...] = ()
     """What the body's object has; none where the route ignores bodies."""
+    unavailable: str | None = None
+    """What status 503 means here, where the route has it."""

@@ -5,6 +5,7 @@ from server.api.generation import STREAM, Generator
 from server.api.health import OK, health
 from server.api.openapi import OpenApi
 from server.api.operation import Operation
+from server.api.ready import READY, Ready
 from server.config import SamplingParameters
 from server.http.routing import Route, Router
 
@@ -17,6 +18,12 @@ def inference_operations(engine: Generator, sampling: SamplingParameters) -> lis
             Route("GET", "/health", health, immediate=True),
             "Whether the server's event loop lives.",
             OK,
+        ),
+        Operation(
+            Route("GET", "/ready", Ready(engine), immediate=True),
+            "Whether a request sent now would be generated.",
+            READY,
+            unavailable="It would not; a sentence says why.",
         ),
         Operation(
             Route(

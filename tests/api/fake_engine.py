@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from server.engine.condition import Condition
 from server.engine.events import Event, Failed, Finished
 from server.engine.request import GenerationRequest
 from server.errors import ClientError
@@ -19,6 +20,7 @@ class FakeEngine:
     def __init__(
         self, script: Sequence[Event | Exception] = (), *, refusal: ClientError | None = None
     ) -> None:
+        self.condition = Condition.READY
         self._script = script
         self._refusal = refusal
         self.requests: list[GenerationRequest] = []
