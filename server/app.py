@@ -22,6 +22,8 @@ from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
 
+log = logging.getLogger(__name__)
+
 LARGEST_DEFAULT_CONTEXT = 4096
 """Tokens; what a model can do beyond costs memory that few prompts need."""
 
@@ -61,11 +63,17 @@ async def _run(config: ServerConfig) -> None:
     _print(start_lines(folder.path, engine_config, config.engine.threads, decoder.kv_bytes))
     gc.freeze()  # a collection in mid-stream would walk all that was imported, for a step's time
     async with engine.running(), trio.open_nursery() as nursery:
-        nursery.start_soon(serve, listeners, router, config.limits)
+        accepting = trio.CancelScope()
+        nursery.start_soon(serve, listeners, router, config.limits, accepting)
         # Left at the first signal, so that a second one ends the process at once.
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             _print(ready_lines(addresses))
             await anext(signals)
+        accepting.cancel()
+        if engine.requests:
+            seconds = config.patience.drain_seconds
+            log.info("stopping: %d requests have up to %g s", engine.requests, seconds)
+        await engine.drain()
         nursery.cancel_scope.cancel()
 
 

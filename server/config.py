@@ -63,6 +63,8 @@ class Patience:
     """From the start of the prompt, a piece of it or a token to the next; 504 in band after it."""
     call_seconds: float = 60.0
     """One call into the model; after it the engine counts as lost, and the process ends."""
+    drain_seconds: float = 30.0
+    """For all that runs and waits when the process is told to end; 503 in band after it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ from tests.model_tools.tiny_gguf import TinyLlama
 ROUTE = "/api/v1/continue_from_raw_prompt"
 SECONDS = 30
 """Longer than anything takes on a busy machine; nothing here waits for time to pass."""
-SKIFF = (sys.executable, "-P", "-m", "server")
+SKIFF = ("-P", "-m", "server")
+JSON = {"Content-Type": "application/json"}
+ENDLESS = ("--context", "1000000", "--ignore-eos")
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,21 @@ class Running:
     port: int
     curl: str
 
+    def connect(self) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        connection.connect()
+        return connection
+
+    def wait_until_closed(self) -> None:
+        """Returns when nobody can connect any more."""
+        with suppress(ConnectionRefusedError):
+            while True:
+                self.connect().close()
+
     @contextmanager
     def ask(self, prompt: str, max_tokens: int) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
-        body = json.dumps({"raw_prompt": prompt, "max_tokens": max_tokens})
-        with closing(connection):
-            connection.request("POST", ROUTE, body, {"Content-Type": "application/json"})
+        with closing(self.connect()) as connection:
+            connection.request("POST", ROUTE, body(prompt, max_tokens), JSON)
             with connection.getresponse() as response:
                 yield response
 
@@ -54,9 +65,28 @@ class Running:
         return self.process.returncode, errors
 
 
-def command(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+def body(prompt: str, max_tokens: int) -> str:
+    return json.dumps({"raw_prompt": prompt, "max_tokens": max_tokens})
+
+
+def get(connection: http.client.HTTPConnection, path: str) -> tuple[int, str]:
+    """Status and body."""
+    connection.request("GET", path)
+    with connection.getresponse() as response:
+        return response.status, response.read().decode()
+
+
+def error_of(line: bytes) -> int:
+    """The code in an Error line."""
+    code: int = json.loads(line)["Error"]["error"]["code"]
+    return code
+
+
+def command(
+    *arguments: str | Path, program: Sequence[str] = SKIFF, **environment: str
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*SKIFF, *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -65,10 +95,13 @@ def command(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]
 
 
 @contextmanager
-def serving(*arguments: str | Path, **environment: str) -> Iterator[Running]:
+def serving(
+    *arguments: str | Path, program: Sequence[str] = SKIFF, **environment: str
+) -> Iterator[Running]:
     """The command, once it is ready, on a free port."""
     environment = {"SKIFF_INFERENCE_ADDRESS": "127.0.0.1:0", **environment}
-    with command(*arguments, "--threads", "1", **environment) as process:
+    arguments = (*arguments, "--threads", "1")
+    with command(*arguments, program=program, **environment) as process:
         try:
             assert process.stdout is not None
             start = []
@@ -180,15 +213,79 @@ def test_an_idle_server_ends_well_at_a_signal(tiny: Path, number: signal.Signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_busy_server_ends_well_at_a_signal(tiny: Path, number: signal.Signals) -> None:
+def test_at_a_signal_a_busy_server_gives_what_it_has_begun(
+    tiny: Path, number: signal.Signals
+) -> None:
+    count = 2_000
     with (
-        serving(tiny, "--context", "1000000", "--ignore-eos") as server,
+        serving(tiny, "--context", "100000", "--ignore-eos") as server,
+        server.ask("the answer", max_tokens=count) as response,
+    ):
+        response.readline()
+        server.process.send_signal(number)
+        last = json.loads(response.readlines()[-1])
+        assert last["Response"]["response"] == {"GeneratedToken": "Done"}
+        _, errors = server.process.communicate(timeout=SECONDS)
+        assert server.process.returncode == 0
+        assert errors.count("\n") == 1
+        assert "stopping: 1 requests have up to 30 s" in errors
+
+
+def test_what_takes_longer_than_stopping_may_is_told_and_no_client_holds_it_up(tiny: Path) -> None:
+    with (
+        serving(tiny, *ENDLESS, "--drain-timeout", "1") as server,
+        closing(server.connect()) as idle,
+        closing(server.connect()) as kept,
+        server.ask("the answer", max_tokens=1_000_000) as response,
+    ):
+        for connection in (idle, kept):
+            assert get(connection, "/ready") == (200, "READY")
+        response.readline()
+        server.process.send_signal(signal.SIGTERM)
+        while (readiness := get(kept, "/ready"))[0] == 200:
+            pass
+        assert readiness == (503, "the server is shutting down\n")
+        server.wait_until_closed()
+        kept.request("POST", ROUTE, body("late", 1), JSON)
+        with kept.getresponse() as late:
+            assert (late.status, error_of(late.read())) == (200, 503)
+        assert error_of(response.readlines()[-1]) == 503
+        server.process.communicate(timeout=SECONDS)
+        assert server.process.returncode == 0
+
+
+def test_a_second_signal_ends_at_once_and_what_is_cut_looks_cut(tiny: Path) -> None:
+    with (
+        serving(tiny, *ENDLESS) as server,
+        closing(server.connect()) as kept,
         server.ask("the answer", max_tokens=1_000_000) as response,
     ):
         response.readline()
-        assert server.end(number) == (0, "")
+        server.process.send_signal(signal.SIGTERM)
+        while get(kept, "/ready")[0] == 200:
+            pass
+        assert server.end(signal.SIGTERM)[0] == -signal.SIGTERM
         with pytest.raises(http.client.IncompleteRead):
             response.read()
+
+
+def test_an_engine_that_hangs_is_told_of_and_ends_the_process(tiny: Path) -> None:
+    program = """
+import threading
+from server.model.session import OnnxDecoder
+OnnxDecoder.decode = lambda *_: threading.Event().wait()
+from server.cli import main
+main()
+"""
+    with (
+        serving(tiny, "--engine-call-timeout", "0.5", program=("-P", "-c", program)) as server,
+        server.ask("the answer", max_tokens=9) as response,
+    ):
+        assert error_of(response.readlines()[-1]) == 500
+        _, errors = server.process.communicate(timeout=SECONDS)
+        assert server.process.returncode == 1
+        assert "a call into the model took more than 0.5 s" in errors
+        assert errors.endswith("skiff: the engine was lost, the log says why\n")
 
 
 def test_two_servers_need_two_addresses(tiny: Path, stub: Path) -> None:
@@ -217,7 +314,15 @@ def test_bad_values_are_one_line(stub: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS does not limit address space")
 def test_more_memory_than_there_is_is_one_line(tiny: Path) -> None:
-    limited = ["sh", "-c", 'ulimit -v 16000000 && exec "$@"', "sh", *SKIFF, str(tiny)]
+    limited = [
+        "sh",
+        "-c",
+        'ulimit -v 16000000 && exec "$@"',
+        "sh",
+        sys.executable,
+        *SKIFF,
+        str(tiny),
+    ]
     size = ["--slots", "1024", "--context", str(1 << 20), "--inference-address", "127.0.0.1:0"]
     run = subprocess.run(
         [*limited, *size], capture_output=True, text=True, timeout=SECONDS, check=False

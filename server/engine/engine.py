@@ -26,10 +26,11 @@ from server.engine.stream import OVERFLOW, Stream
 from server.engine.text import IncrementalText
 from server.engine.thread import EngineThread
 
-_LONGEST_STOP = 0.7
-"""Seconds; the process is to end within one."""
-_LAST_WORDS = 2.0
-"""Seconds for clients to take the line that says that the engine was lost."""
+_LONGEST_STOP = 0.5
+"""Seconds. With the last words of draining, it is less than the one within which a process is to
+end after its deadline."""
+_TO_TAKE_LAST_WORDS = {Condition.DRAINING: 0.25, Condition.LOST: 2.0}
+"""Seconds that clients have for it."""
 _PROBES = 10
 """In the time that one call may take."""
 
@@ -90,6 +91,8 @@ class Engine:
                 nursery.start_soon(self._watch_thread)
                 nursery.start_soon(self._watch_calls)
                 yield
+                if self._lost.is_set():
+                    raise EngineLost
                 nursery.cancel_scope.cancel()
         finally:
             self._thread.stop()
@@ -97,6 +100,19 @@ class Engine:
             # The call under way ends between two operators; one that never ends is left behind.
             with trio.move_on_after(_LONGEST_STOP, shield=True):
                 await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
+
+    async def drain(self) -> None:
+        """Takes nothing new; returns when all clients have the end of what they asked for, or, when
+        that takes longer than it may, the line that says so."""
+        self._condition = Condition.DRAINING
+        with trio.move_on_after(self._config.patience.drain_seconds):
+            await self._all_left()
+        await self._close(Condition.DRAINING)
+
+    @property
+    def requests(self) -> int:
+        """How many there are: running, waiting, or with a client that still has to take the end."""
+        return len(self._open)
 
     @property
     def condition(self) -> Condition:
@@ -206,9 +222,7 @@ class Engine:
     async def _watch_thread(self) -> None:
         """Ends the engine's life when its thread has ended by itself, or is given up."""
         await self._lost.wait()
-        self._close(Condition.LOST)
-        with trio.move_on_after(_LAST_WORDS):
-            await self._all_left()
+        await self._close(Condition.LOST)
         raise EngineLost
 
     async def _watch_calls(self) -> None:
@@ -224,11 +238,13 @@ class Engine:
         log.error("the engine is lost: a call into the model took more than %g s", longest)
         self._lost.set()
 
-    def _close(self, condition: Condition) -> None:
-        """Takes nothing new, and tells every stream why it ends."""
+    async def _close(self, condition: Condition) -> None:
+        """Takes nothing new, tells every stream why it ends, and lets the clients hear it."""
         self._condition = condition
         for stream in list(self._streams.values()):
             self._fail(stream, LAST_WORDS[condition])
+        with trio.move_on_after(_TO_TAKE_LAST_WORDS[condition]):
+            await self._all_left()
 
     async def _all_left(self) -> None:
         while self._open:

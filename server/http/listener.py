@@ -6,6 +6,7 @@
         print("ready at", *bound_addresses(listeners))
 
 Cancelling `serve` closes the listeners and every connection at once, in the middle of a stream too.
+Cancelling `accepting` before closes the listeners only.
 """
 
 from collections.abc import Sequence
@@ -42,11 +43,19 @@ def bound_addresses(listeners: Sequence[trio.SocketListener]) -> list[Address]:
     return [Address(host, port) for host, port, *_ in names]
 
 
-async def serve(listeners: Sequence[trio.SocketListener], router: Router, limits: Limits) -> None:
-    """Accept and serve clients until cancelled; closes `listeners`."""
+async def serve(
+    listeners: Sequence[trio.SocketListener],
+    router: Router,
+    limits: Limits,
+    accepting: trio.CancelScope | None = None,
+) -> None:
+    """Accept clients until `accepting` is cancelled, and serve them until they have all left;
+    closes `listeners`."""
     places = Places(limits.connections)
 
     async def serve_client(stream: trio.SocketStream) -> None:
         await serve_connection(stream, router, limits, places)
 
-    await trio.serve_listeners(serve_client, list(listeners))
+    async with trio.open_nursery() as connections:
+        with accepting or trio.CancelScope():
+            await trio.serve_listeners(serve_client, list(listeners), handler_nursery=connections)

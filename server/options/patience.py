@@ -37,5 +37,10 @@ PATIENCE = Group(
             "for one call into the model; after it the process ends, with code 1",
             _DEFAULT.call_seconds,
         ),
+        "drain_seconds": _seconds(
+            "drain-timeout",
+            "for what runs and waits at SIGTERM or SIGINT; Error 503 after it",
+            _DEFAULT.drain_seconds,
+        ),
     },
 )

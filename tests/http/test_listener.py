@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from server.config import Address, Limits
 from server.errors import StartError
@@ -109,6 +110,28 @@ def test_leaving_cancels_the_handler(leave: Callable[[trio.SocketStream], Awaita
             async with await connect(address) as other:
                 await other.send_all(head(first=b"GET /echo HTTP/1.1"))
                 await read_until(other, b"GET /echo")
+
+    run(test)
+
+
+def test_without_accepting_those_who_are_there_are_served() -> None:
+    async def test() -> None:
+        listeners = await open_listeners(ANY_PORT)
+        [address] = bound_addresses(listeners)
+        router = Router([Route("GET", "/", echo)])
+        async with trio.open_nursery() as nursery:
+            accepting = trio.CancelScope()
+            nursery.start_soon(serve, listeners, router, Limits(), accepting)
+            async with await connect(address) as stream:
+                for again in (False, True):
+                    await stream.send_all(head())
+                    assert (await read_until(stream, b"GET /  ")).startswith(b"HTTP/1.1 200 OK")
+                    if not again:
+                        accepting.cancel()
+                        await wait_all_tasks_blocked()
+                        with pytest.raises(OSError, match="connect"):
+                            await connect(address)
+        # The last one has left, and so did `serve`.
 
     run(test)
 

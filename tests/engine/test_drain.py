@@ -1,0 +1,76 @@
+"""An engine that takes nothing new and lets what it has come to an end; on the virtual clock."""
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from server.config import Patience
+from server.engine.condition import Condition
+from server.engine.engine import LAST_WORDS
+from server.engine.events import Event
+from tests.engine.clients import Held, asks, collect, engine_of, expected, on_clock, told
+from tests.engine.fake_decoder import FakeDecoder
+
+STOPPING = [LAST_WORDS[Condition.DRAINING]]
+PATIENCE = Patience(drain_seconds=20, buffered_seconds=1000, progress_seconds=1000)
+NO_EOS: frozenset[int] = frozenset()
+
+
+@on_clock
+async def test_what_runs_and_what_waits_comes_to_its_end_and_nothing_new_begins(
+    clock: MockClock,
+) -> None:
+    held = Held()
+    decoder = FakeDecoder(slots=1, on_call=held)
+    engine = engine_of(decoder, ignore_eos=True, patience=PATIENCE)
+    given: dict[str, list[Event]] = {}
+    async with engine.running(), trio.open_nursery() as nursery:
+        for prompt in "ab":
+            nursery.start_soon(collect, engine, prompt, given)
+            await wait_all_tasks_blocked()
+        await held.begun.wait()
+        nursery.start_soon(engine.drain)
+        await wait_all_tasks_blocked()
+        assert engine.condition is Condition.DRAINING
+        assert await told(engine, asks("")) == STOPPING
+        clock.jump(PATIENCE.drain_seconds - 1)
+        held.let_go()
+    assert given == {prompt: expected(prompt, 5, NO_EOS) for prompt in "ab"}
+
+
+@on_clock
+async def test_after_its_time_the_rest_is_told(clock: MockClock) -> None:
+    held = Held()
+    decoder = FakeDecoder(slots=1, on_call=held)
+    engine = engine_of(decoder, ignore_eos=True, patience=PATIENCE)
+    given: dict[str, list[Event]] = {}
+    async with engine.running(), trio.open_nursery() as nursery:
+        for prompt in "ab":
+            nursery.start_soon(collect, engine, prompt, given)
+            await wait_all_tasks_blocked()
+        await held.begun.wait()
+        async with trio.open_nursery() as draining:
+            draining.start_soon(engine.drain)
+            await wait_all_tasks_blocked()
+            clock.jump(PATIENCE.drain_seconds)
+        assert engine.requests == 0
+        held.let_go()
+    assert given == {"a": STOPPING, "b": STOPPING}
+
+
+@on_clock
+async def test_a_client_that_takes_nothing_holds_it_up_for_a_moment_only(clock: MockClock) -> None:
+    engine = engine_of(FakeDecoder(), patience=PATIENCE)
+    async with engine.running(), engine.generate(asks("a")):
+        clock.rate = 1000
+        start = trio.current_time()
+        await engine.drain()
+        assert PATIENCE.drain_seconds <= trio.current_time() - start < 2 * PATIENCE.drain_seconds
+        clock.rate = 0
+
+
+@on_clock
+async def test_without_requests_it_takes_no_time(clock: MockClock) -> None:
+    engine = engine_of(FakeDecoder(), patience=PATIENCE)
+    async with engine.running():
+        await told(engine, asks("a", 3))
+        await engine.drain()
