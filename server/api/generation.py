@@ -10,9 +10,10 @@ from typing import Protocol
 from server.api.envelopes import LINE, Envelopes
 from server.api.operation import Answer
 from server.engine.condition import Condition
-from server.engine.events import Event
+from server.engine.events import Event, NotTaken
 from server.engine.request import GenerationRequest
 from server.http.exchange import Exchange
+from server.http.messages import Response
 
 STREAM = Answer(
     "application/json",
@@ -34,7 +35,8 @@ class Generator(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """The events of `request`, the last of which is terminal; leaving the block cancels it.
 
-        Entering raises ClientError where the request cannot be served; it is accepted after that.
+        Entering raises NotTaken where no request can be begun, and ClientError where this one
+        cannot be served; it is accepted after that.
         """
 
 
@@ -42,9 +44,14 @@ async def stream_events(engine: Generator, request: GenerationRequest, exchange:
     """Generate, and send each event as a line, a chunk and a write of its own."""
     envelopes = Envelopes(request.request_id)
     fault = envelopes.error(500, "Internal server error")
-    async with (
-        engine.generate(request) as events,
-        exchange.stream(200, _HEADERS, last_words=fault) as send,
-    ):
-        async for event in events:
-            await send(envelopes.encode(event))
+    try:
+        async with (
+            engine.generate(request) as events,
+            exchange.stream(200, _HEADERS, last_words=fault) as send,
+        ):
+            async for event in events:
+                await send(envelopes.encode(event))
+    except NotTaken as refusal:
+        # In one write, since these come in bursts.
+        line = envelopes.encode(refusal.failed)
+        await exchange.respond(Response(200, line, _HEADERS))

@@ -78,5 +78,5 @@ def _responses(operation: Operation) -> Schema:
         "4XX": {"$ref": "#/components/responses/Refused"},
     }
     if operation.unavailable is not None:
-        responses["503"] = _REFUSED | {"description": operation.unavailable}
+        responses["503"] = {**_REFUSED, "description": operation.unavailable}
     return responses

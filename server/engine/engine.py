@@ -16,7 +16,7 @@ from server.engine.admission import Admission, Standing
 from server.engine.condition import Condition
 from server.engine.core import EngineCore
 from server.engine.decoder import Decoder, Tokens
-from server.engine.events import Event, Failed, Finished, News
+from server.engine.events import Event, Failed, Finished, News, NotTaken
 from server.engine.prompt import PromptEncoder, Tokenizer
 from server.engine.request import GenerationRequest
 from server.engine.sampling import Sampler
@@ -92,7 +92,7 @@ class Engine:
                 nursery.start_soon(self._watch_calls)
                 yield
                 if self._lost.is_set():
-                    raise EngineLost
+                    await trio.sleep_forever()  # `_watch_thread` is about to raise
                 nursery.cancel_scope.cancel()
         finally:
             self._thread.stop()
@@ -133,15 +133,13 @@ class Engine:
     async def generate(self, request: GenerationRequest) -> AsyncIterator[AsyncIterator[Event]]:
         """Events of one request: any number of `Text`, then exactly one terminal event.
 
-        Leaving the block cancels what still runs. Entering raises `ClientError` (400) for a prompt
-        that has no tokens or does not fit the context; a request that finds no room to wait in is
-        told so in its only event, whatever its prompt.
+        Leaving the block cancels what still runs. Entering raises `NotTaken` for a request that
+        finds no room to wait in, or an engine that takes none, whatever its prompt; and then
+        `ClientError` (400) for a prompt that has no tokens or does not fit the context.
         """
-        stream = Stream(next(self._keys), self._config.context)
-        self._open.add(stream)
+        stream = self._enter()
         try:
-            if self._enter(stream):
-                await self._submit(stream, request)
+            await self._submit(stream, request)
             yield stream.events
         finally:
             self._open.remove(stream)
@@ -149,20 +147,20 @@ class Engine:
             if self._leave(stream):
                 self._thread.cancel(stream.key)
 
-    def _enter(self, stream: Stream) -> bool:
-        """Whether there is a slot for the request, or room to wait for one."""
+    def _enter(self) -> Stream:
+        """A stream that has a slot, or waits for one. Raises `NotTaken`."""
         if self._condition is not Condition.READY:
-            stream.hear(LAST_WORDS[self._condition])
-            return False
+            raise NotTaken(LAST_WORDS[self._condition])
+        stream = Stream(next(self._keys), self._config.context)
         standing = self._admission.enter(stream.key)
         if standing is Standing.REFUSED:
-            stream.hear(OVERFLOW)
-            return False
+            raise NotTaken(OVERFLOW)
         if standing is Standing.ADMITTED:
             stream.admit()
         self._streams[stream.key] = stream
+        self._open.add(stream)
         self._nursery.start_soon(self._watch_patience, stream)
-        return True
+        return stream
 
     def _leave(self, stream: Stream) -> bool:
         """The stream is at its end, and what it held is the next one's; whether that is new."""

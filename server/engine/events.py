@@ -42,6 +42,14 @@ class Failed:
     description: str
 
 
+class NotTaken(Exception):
+    """A request that the engine does not begin; its client is told so by `failed`, and no more."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.description)
+        self.failed = failed
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Progress before the first token: so many tokens of the prompt are read, none at its start."""

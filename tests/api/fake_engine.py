@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from server.engine.condition import Condition
-from server.engine.events import Event, Failed, Finished
+from server.engine.events import Event, Failed, Finished, NotTaken
 from server.engine.request import GenerationRequest
 from server.errors import ClientError
 
@@ -18,7 +18,10 @@ class FakeEngine:
     """
 
     def __init__(
-        self, script: Sequence[Event | Exception] = (), *, refusal: ClientError | None = None
+        self,
+        script: Sequence[Event | Exception] = (),
+        *,
+        refusal: ClientError | NotTaken | None = None,
     ) -> None:
         self.condition = Condition.READY
         self._script = script

@@ -8,7 +8,7 @@ import trio
 
 from server.api.routes import inference_routes
 from server.config import Address, Limits, SamplingParameters
-from server.engine.events import Event, Failed, Finished, FinishReason, Text
+from server.engine.events import Event, Failed, Finished, FinishReason, NotTaken, Text
 from server.errors import ClientError
 from server.http.listener import bound_addresses, open_listeners, serve
 from tests.api.fake_engine import FakeEngine
@@ -130,6 +130,15 @@ def test_what_the_engine_refuses_is_a_status_and_no_stream() -> None:
     client = ask(engine)
     assert client.statuses == [400]
     assert client.transcript.endswith(b"\r\n\r\nraw_prompt: 9 tokens are too many\n")
+
+
+def test_what_the_engine_does_not_take_is_one_line_in_one_write() -> None:
+    client = ask(FakeEngine(refusal=NotTaken(Failed(503, "no room"))))
+    assert client.statuses == [200]
+    assert len(client.writes) == 1
+    head, _, line = client.transcript.partition(b"\r\n\r\n")
+    assert b"\r\nContent-Type: application/json\r\nCache-Control: no-cache\r\n" in head
+    assert json.loads(line)["Error"]["error"] == {"code": 503, "description": "no room"}
 
 
 def test_leaving_ends_the_generation() -> None:

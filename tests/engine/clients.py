@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from server.config import EngineConfig, Patience, SamplingParameters
 from server.engine.engine import Engine
-from server.engine.events import Event, Finished, FinishReason, Text
+from server.engine.events import Event, Finished, FinishReason, NotTaken, Text
 from server.engine.request import GenerationRequest
 from tests.engine.fake_decoder import FakeDecoder, greedy_tokens
 from tests.engine.play import EOS, text_of
@@ -88,8 +88,11 @@ def expected(prompt: str, count: int, eos: frozenset[int] = EOS) -> list[Event]:
 
 
 async def told(engine: Engine, request: GenerationRequest) -> list[Event]:
-    async with engine.generate(request) as events:
-        return [event async for event in events]
+    try:
+        async with engine.generate(request) as events:
+            return [event async for event in events]
+    except NotTaken as refusal:
+        return [refusal.failed]
 
 
 class Held:
