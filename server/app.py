@@ -85,7 +85,12 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
         raise StartError(f"a context of {context} tokens is more than the model's {most}")
     sampling = config.sampling.over(folder.sampling)
     return EngineConfig(
-        config.engine.slots, context, sampling, config.engine.ignore_eos, config.patience
+        config.engine.slots,
+        context,
+        sampling,
+        config.engine.ignore_eos,
+        config.patience,
+        config.prefix_cache,
     )
 
 

@@ -17,12 +17,13 @@ from server.options.engine import ENGINE
 from server.options.flag import Group, Told
 from server.options.limits import LIMITS
 from server.options.patience import PATIENCE
+from server.options.prefix_cache import PREFIX_CACHE
 from server.options.sampling import SAMPLING
 from server.options.serving import SERVING
 
 RESERVED = ("doctor", "inspect")
 """First words that are, or will be, commands of their own."""
-GROUPS: tuple[Group[object], ...] = (SERVING, ENGINE, LIMITS, PATIENCE, SAMPLING)
+GROUPS: tuple[Group[object], ...] = (SERVING, ENGINE, PREFIX_CACHE, LIMITS, PATIENCE, SAMPLING)
 
 
 def main() -> None:
@@ -46,6 +47,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConf
         model_folder=flags.model_folder,
         serving=SERVING.read(told),
         engine=ENGINE.read(told),
+        prefix_cache=PREFIX_CACHE.read(told),
         limits=LIMITS.read(told),
         patience=PATIENCE.read(told),
         sampling=SAMPLING.read(told),

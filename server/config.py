@@ -1,6 +1,7 @@
 """What the server was told, as frozen values. Knows no other module of Skiff."""
 
 from dataclasses import dataclass, field, fields, replace
+from enum import Enum
 from pathlib import Path
 
 
@@ -51,6 +52,25 @@ class Address:
         return f"{host}:{self.port}"
 
 
+class PrefixReuse(Enum):
+    """Whose keys and values a new prompt may start from."""
+
+    PROMPTS = "prompts"
+    """What prompts wrote: a request's tokens stay bit-identical alone and beside others."""
+    ALL = "all"
+    """Also what decoding wrote, which rounds in another way."""
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixCacheConfig:
+    """How new prompts start from what other sequences have in common with them."""
+
+    reuse: PrefixReuse = PrefixReuse.PROMPTS
+    capacity: int = 256 * 2**20
+    """Bytes of keys and values that are kept of ended sequences."""
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long, in seconds, and how many requests wait for the engine."""
@@ -79,6 +99,7 @@ class EngineConfig:
     ignore_eos: bool = False
     """Generate to the limit whatever the model says; for benchmarks."""
     patience: Patience = field(default_factory=Patience)
+    prefix_cache: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +160,7 @@ class ServerConfig:
     model_folder: Path
     serving: Serving
     engine: EngineChoice
+    prefix_cache: PrefixCacheConfig
     limits: Limits
     patience: Patience
     sampling: SamplingChoice

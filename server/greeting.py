@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from server import __version__
-from server.config import Address, EngineConfig, SamplingParameters
+from server.config import (
+    Address,
+    EngineConfig,
+    PrefixCacheConfig,
+    PrefixReuse,
+    SamplingParameters,
+)
 
 TRY = (
     "curl -N http://{address}/api/v1/continue_from_raw_prompt -H 'Content-Type: application/json'"
@@ -14,13 +20,24 @@ TRY = (
 
 def start_lines(folder: Path, engine: EngineConfig, threads: int, kv_bytes: int) -> list[str]:
     """What holds after flags, environment and folder were heard, by the names of the flags."""
-    memory = f"keys and values take up to {kv_bytes / 2**20:.0f} MiB"
+    memory = f"keys and values take up to {_mib(kv_bytes)}"
     sizes = f"slots {engine.slots}, context {engine.context} tokens ({memory})"
     return [
         f"skiff {__version__} serves {folder}",
-        f"{sizes}, threads {threads}, ignore-eos {'on' if engine.ignore_eos else 'off'}",
+        f"{sizes}, {prefix_cache_words(engine.prefix_cache)}",
+        f"threads {threads}, ignore-eos {'on' if engine.ignore_eos else 'off'}",
         sampling_line(engine.sampling),
     ]
+
+
+def prefix_cache_words(config: PrefixCacheConfig) -> str:
+    if config.reuse is PrefixReuse.OFF:
+        return "prefix-cache off"
+    return f"prefix-cache {config.reuse.value} (up to {_mib(config.capacity)} more)"
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"
 
 
 def sampling_line(sampling: SamplingParameters) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.config import SamplingParameters
+from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.cores import usable_cores
 from server.engine.core import EngineCore
-from server.engine.plan import DecodeCall, PromptCall, StepPlan
+from server.engine.events import Finished, News
+from server.engine.plan import DecodeCall, PromptCall, SavedPrefix, SlotPrefix, StepPlan
 from server.engine.sampling import Row, Sampler
 from server.engine.scheduler import PromptBudget, Scheduler
 from server.engine.sequence import Sequence
@@ -30,6 +31,7 @@ LENGTHS = (
 )
 """Prompts, in tokens; around the sizes of the tiles that attention works in, and of the budgets."""
 BUDGET = PromptBudget(alone=512, beside_streams=32)
+NO_REUSE = PrefixCacheConfig(PrefixReuse.OFF)
 TEXT = Path(__file__).resolve().parent.parent / "LICENSE"
 
 
@@ -67,11 +69,18 @@ class Visitor:
 class Play:
     """Plays visitors to their end; then `choices` has what each was given, by key."""
 
-    def __init__(self, decoder: OnnxDecoder, visitors: Iterable[Visitor]) -> None:
+    def __init__(
+        self,
+        decoder: OnnxDecoder,
+        visitors: Iterable[Visitor],
+        prefix_cache: PrefixCacheConfig = NO_REUSE,
+    ) -> None:
         self._coming = sorted(visitors, key=lambda visitor: visitor.arrives)
         self._leaving = [visitor for visitor in self._coming if visitor.leaves is not None]
-        self._core = EngineCore(decoder, lambda events: None, BUDGET)
+        self._core = EngineCore(decoder, self._deliver, BUDGET, prefix_cache)
         self._calls = 0
+        self.reused: dict[int, int] = {}
+        """Prompt tokens that were not read, of each that ended by itself."""
         self.choices: dict[int, list[Choice]] = {}
         while self._coming or self._core.busy:
             self._listen()
@@ -84,6 +93,11 @@ class Play:
         for visitor in self._leaving:
             if visitor.leaves == self._calls:
                 self._core.cancel(visitor.key)
+
+    def _deliver(self, events: list[tuple[int, News]]) -> None:
+        for key, event in events:
+            if isinstance(event, Finished):
+                self.reused[key] = event.reused_tokens
 
     def _enter(self, visitor: Visitor) -> None:
         sampler = WatchedSampler()
@@ -129,6 +143,44 @@ def test_greedy_tokens_are_bit_identical_alone_and_in_any_mix(
         assert given == alone[each.key][: len(given)], f"a prompt of {len(each.prompt)} tokens"
         assert len(given) == NEW_TOKENS or each.leaves is not None
     assert_everything_occurred(plans)
+
+
+def visitors_alike(folder: Path) -> list[Visitor]:
+    """Prompts that begin with parts of one text and go on with parts of another."""
+    text = Tokenizer.read(folder / "tokenizer.json").encode(TEXT.read_text())
+    chance = random.Random(3)
+    starts = [chance.choice((2, 5, 31, 32, 33, 64, 65, 100, 129, 300)) for _ in range(20)]
+    arrivals = sorted(chance.randrange(140) for _ in starts)
+    found = []
+    for key, (start, arrives) in enumerate(zip(starts, arrivals, strict=True)):
+        tail = chance.randrange(400, len(text) - 70)
+        prompt = text[:start] + text[tail : tail + chance.choice((1, 2, 3, 31, 33, 66))]
+        leaves = arrives + chance.randrange(5, 40) if key % 6 == 5 else None
+        found.append(Visitor(key, prompt, arrives, leaves))
+    return found
+
+
+def test_greedy_tokens_are_bit_identical_read_or_begun_with_what_others_read(
+    int8_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ModelFolder.read(int8_folder)
+    decoder = OnnxDecoder(folder, slots=SLOTS, context=512, threads=usable_cores())
+    everyone = visitors_alike(int8_folder)
+    alone = {each.key: Play(decoder, [each]).choices[each.key] for each in map(stays, everyone)}
+    plans = recorded_plans(monkeypatch)
+    kept = PrefixCacheConfig(PrefixReuse.PROMPTS, capacity=1000 * decoder.token_bytes)
+    together = Play(decoder, everyone, kept)
+    for each in everyone:
+        given = together.choices[each.key]
+        assert given == alone[each.key][: len(given)], f"a prompt of {len(each.prompt)} tokens"
+        assert len(given) == NEW_TOKENS or each.leaves is not None
+    calls = [call for plan in plans for call in plan.calls if isinstance(call, PromptCall)]
+    kinds = [type(call.prefix) for call in calls]
+    assert kinds.count(SlotPrefix) >= 3
+    assert kinds.count(SavedPrefix) >= 5
+    begun = {call.prefix.length for call in calls if call.prefix}
+    assert len(begun) >= 8
+    assert set(together.reused.values()) <= begun | {0}
 
 
 def stays(visitor: Visitor) -> Visitor:

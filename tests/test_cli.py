@@ -11,6 +11,8 @@ from server.config import (
     EngineChoice,
     Limits,
     Patience,
+    PrefixCacheConfig,
+    PrefixReuse,
     SamplingChoice,
     SamplingParameters,
     Serving,
@@ -38,6 +40,7 @@ def test_without_flags_the_defaults_hold() -> None:
     engine = config.engine
     assert (engine.slots, engine.context, engine.ignore_eos) == (4, None, False)
     assert engine.threads >= 1
+    assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.PROMPTS, 256 * 2**20)
     assert config.limits == Limits()
     assert config.patience == Patience()
     assert config.sampling == SamplingChoice()
@@ -48,11 +51,12 @@ def test_flags_are_read() -> None:
         "model --inference-address [::1]:0 --slots 8 --context 512 --threads 3 --ignore-eos"
         " --log-level debug --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.1"
         " --repetition-penalty 1.1 --seed 7 --max-body-size 1MiB --idle-timeout 2.5"
-        " --max-connections 9"
+        " --max-connections 9 --prefix-cache off --prefix-cache-mib 3"
     )
     config = cli.read(line.split(), {})
     assert config.serving == Serving(Address("::1", 0), "debug")
     assert config.engine == EngineChoice(8, 512, 3, ignore_eos=True)
+    assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.OFF, 3 * 2**20)
     assert config.limits == Limits(body_bytes=2**20, idle_seconds=2.5, connections=9)
     assert config.sampling == SamplingChoice(0.5, 40, 0.9, 0.1, 1.1, 7)
 
@@ -62,6 +66,7 @@ def test_the_environment_says_what_a_flag_says(flag: Flag[object]) -> None:
     special = {
         "inference-address": "0.0.0.0:80",
         "log-level": "error",
+        "prefix-cache": "all",
         "top-p": "0.5",
         "min-p": "0.5",
         "ignore-eos": "on",
@@ -131,6 +136,8 @@ def test_a_bad_address_is_refused(text: str) -> None:
         ("repetition-penalty", ["0", "-1"]),
         ("seed", ["-1", "0.5"]),
         ("log-level", ["loud"]),
+        ("prefix-cache", ["on", "0"]),
+        ("prefix-cache-mib", ["-1", "1.5", "256M"]),
         ("max-body-size", ["0", "1KB", "1.5MiB", "-1", "2GiB", "9" * 5000, "²"]),
         ("max-header-fields", ["0", "many"]),
         ("head-timeout", ["0", "-1", "inf", "86401", "10s"]),
@@ -164,7 +171,8 @@ def test_help_shows_each_flag_with_its_variable_and_default() -> None:
     text = re.sub(r"\s+", " ", cli.parser().format_help())
     for flag in EVERY_FLAG:
         value = f" {flag.metavar}" if flag.metavar else ""
-        shown = f"--{flag.name}{value} {flag.help} [{flag.variable}, default: {flag.default}]"
+        words = " ".join(flag.help.split())
+        shown = f"--{flag.name}{value} {words} [{flag.variable}, default: {flag.default}]"
         assert shown in text
 
 

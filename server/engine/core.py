@@ -6,10 +6,12 @@ Knows sequences and a decoder; does not know threads, clocks or clients.
 import logging
 from collections.abc import Callable
 
+from server.config import PrefixCacheConfig
 from server.engine.decoder import Decoder
 from server.engine.events import Event, Failed, News, Reading
 from server.engine.forward import arrange, forward
 from server.engine.plan import Call, DecodeCall, PromptCall
+from server.engine.prefixes import Prefixes
 from server.engine.sampling import sample
 from server.engine.scheduler import PromptBudget, Scheduler
 from server.engine.sequence import Sequence
@@ -26,12 +28,21 @@ Deliver = Callable[[list[tuple[int, News]]], None]
 class EngineCore:
     """Runs sequences. Each one that was submitted and not cancelled gets one terminal event."""
 
-    def __init__(self, decoder: Decoder, deliver: Deliver, budget: PromptBudget) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        deliver: Deliver,
+        budget: PromptBudget,
+        prefix_cache: PrefixCacheConfig,
+    ) -> None:
         self._decoder = decoder
-        self._budget = budget
-        self._scheduler = Scheduler(decoder.slots, decoder.tile)
         self._deliver = deliver
+        self._budget = budget
         self._sequences: dict[int, Sequence] = {}
+        self._left: list[tuple[Sequence, int]] = []
+        """Sequences that ended since the last plan, and the slots in which they still lie."""
+        self._prefixes = Prefixes(decoder, self._sequences, prefix_cache)
+        self._scheduler = Scheduler(decoder.slots, decoder.tile, self._prefixes.find)
 
     @property
     def busy(self) -> bool:
@@ -45,18 +56,27 @@ class EngineCore:
 
     def cancel(self, key: int) -> None:
         """Ends a sequence without an event; one that is not there has ended by itself."""
-        if self._sequences.pop(key, None):
-            self._scheduler.remove(key)
+        if sequence := self._sequences.pop(key, None):
+            slot = self._scheduler.remove(key)
+            if slot is not None:
+                self._left.append((sequence, slot))
 
     def step(self, listen: Callable[[], None]) -> None:
         """Takes one step. `listen` is called after each call into the model: it may submit and
         cancel. Raises `Interrupted` if the decoder was interrupted."""
+        self._keep_prefixes()
         plan = self._scheduler.plan(self._budget)
         arrange(self._decoder, plan)
         for call in plan.calls:
             if sequences := self._alive(call):
                 self._run(call, sequences)
                 listen()
+
+    def _keep_prefixes(self) -> None:
+        """Before the next plan gives their slots to others."""
+        for sequence, slot in self._left:
+            self._prefixes.keep(sequence, slot)
+        self._left.clear()
 
     def _run(self, call: Call, sequences: list[Sequence]) -> None:
         if isinstance(call, PromptCall) and not sequences[0].begun:
@@ -100,4 +120,5 @@ def _outcome(sequence: Sequence, token: int | None) -> list[Event]:
     except Exception:
         log.exception("a token could not be turned into text")
     sequence.ended = True
+    sequence.read = 0  # what a failing model wrote is nobody's beginning
     return [MODEL_FAILED]

@@ -9,6 +9,16 @@ Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
 
 
+class SavedKv(Protocol):
+    """A copy of the keys and values of a slot's first tokens."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def load(self, slot: int, length: int) -> None:
+        """Puts the first `length` tokens into a free slot."""
+
+
 class Decoder(Protocol):
     """A decoder-only model with memory for `slots` sequences of `context` tokens.
 
@@ -25,6 +35,10 @@ class Decoder(Protocol):
     def tile(self) -> int:
         """Tokens of a prompt that attention takes at a time, 4 or more: see `scheduler.cut`."""
 
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that the keys and values of one token take."""
+
     def prefill(self, slot: int, past: int, tokens: Tokens) -> Logits:
         """Reads `tokens` [n] after the slot's first `past` ones; the last one's logits [1, V]."""
 
@@ -33,6 +47,12 @@ class Decoder(Protocol):
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Takes the first `length` tokens of a slot to a free one, and frees the source."""
+
+    def copy(self, source: int, destination: int, length: int) -> None:
+        """Gives the first `length` tokens of a slot to a free one, too."""
+
+    def save(self, slot: int, length: int) -> SavedKv:
+        """Copies the first `length` tokens of a slot into memory of their own."""
 
     def release(self, slot: int) -> None:
         """What the slot holds is no longer needed."""

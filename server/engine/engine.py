@@ -76,7 +76,7 @@ class Engine:
         """Those whose block was not left: clients may still have to take the last line."""
         self._condition = Condition.READY
         self._lost = trio.Event()
-        core = EngineCore(decoder, self._deliver, PromptBudget())
+        core = EngineCore(decoder, self._deliver, PromptBudget(), config.prefix_cache)
         self._thread = EngineThread(core, self._tell_lost)
 
     @asynccontextmanager

@@ -31,6 +31,8 @@ class Finished:
     prompt_tokens: int
     generated_tokens: int
     """Tokens that were chosen, the end-of-text token included."""
+    reused_tokens: int = 0
+    """Tokens of the prompt that were not read, since another sequence had begun with them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Runs one planned call on the decoder."""
 
 from server.engine.decoder import Decoder, Logits
-from server.engine.plan import Call, DecodeCall, StepPlan
+from server.engine.plan import Call, DecodeCall, Prefix, SlotPrefix, StepPlan
 from server.engine.sequence import Sequence
 
 
@@ -21,6 +21,18 @@ def forward(decoder: Decoder, call: Call, sequences: list[Sequence]) -> Logits:
     if isinstance(call, DecodeCall):
         newest = [sequence.generated[-1] for sequence in sequences]
         return decoder.decode(newest, [sequence.past for sequence in sequences])
-    tokens = sequences[0].prompt[call.start : call.stop]
-    logits = decoder.prefill(call.slot, call.start, tokens)
+    [sequence] = sequences
+    if call.prefix:
+        _begin(decoder, call.slot, call.prefix)
+        sequence.reused = call.start
+    logits = decoder.prefill(call.slot, call.start, sequence.prompt[call.start : call.stop])
+    sequence.read = call.stop
     return logits if call.last else logits[:0]
+
+
+def _begin(decoder: Decoder, slot: int, prefix: Prefix) -> None:
+    """Lets a free slot begin with what was read before."""
+    if isinstance(prefix, SlotPrefix):
+        decoder.copy(prefix.slot, slot, prefix.length)
+    else:
+        prefix.saved.load(slot, prefix.length)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from server.engine.decoder import SavedKv
+
 
 @dataclass(frozen=True, slots=True)
 class SlotMove:
@@ -20,6 +22,25 @@ class DecodeCall:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotPrefix:
+    """The first `length` tokens of another slot."""
+
+    slot: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPrefix:
+    """The first `length` tokens of a copy. Held by the plan, so that it cannot go meanwhile."""
+
+    saved: SavedKv
+    length: int
+
+
+Prefix = SlotPrefix | SavedPrefix
+
+
+@dataclass(frozen=True, slots=True)
 class PromptCall:
     """Reads tokens `start` to `stop` of a prompt; the `last` such call gives its first token."""
 
@@ -28,6 +49,8 @@ class PromptCall:
     start: int
     stop: int
     last: bool
+    prefix: Prefix | None = None
+    """Where the slot gets the tokens before `start` from, if it does not hold them yet."""
 
 
 Call = DecodeCall | PromptCall

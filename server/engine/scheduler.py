@@ -5,14 +5,32 @@ serves them all; prompts lie above them. One prompt at a time is partly read, in
 """
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from server.engine.plan import Call, DecodeCall, PromptCall, SlotMove, StepPlan
+from server.engine.plan import (
+    Call,
+    DecodeCall,
+    Prefix,
+    PromptCall,
+    SavedPrefix,
+    SlotMove,
+    SlotPrefix,
+    StepPlan,
+)
+from server.engine.prefixes import Found
+
+LEAST_BUDGET = 4
+"""Prompt tokens of which some can always be read (see `cut`)."""
+
+Find = Callable[[int, Sequence[PromptCall]], Found | None]
+"""`Prefixes.find`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptBudget:
-    """Prompt tokens that one step may read, 4 at least: so many can always be cut (see `cut`)."""
+    """Prompt tokens that one step may read, `LEAST_BUDGET` at least."""
 
     alone: int = 512
     """While nothing is decoding: large calls read fastest."""
@@ -29,15 +47,18 @@ class _Place:
     tokens: int = 0
     """Tokens whose keys and values the slot holds once what is planned has run."""
     slot: int = -1
+    prefix: Prefix | None = None
+    """Where its first tokens come from, until a call is planned that takes them from there."""
 
 
 class Scheduler:
     """Call `submit` and `remove` at any time between plans, and `plan` for each step."""
 
-    def __init__(self, slots: int, tile: int) -> None:
-        """`tile` is the decoder's."""
+    def __init__(self, slots: int, tile: int, find: Find) -> None:
+        """`tile` is the decoder's; `find` says what a prompt has in common with others."""
         self._slots = slots
         self._tile = tile
+        self._find = find
         self._waiting: deque[_Place] = deque()
         self._reading: _Place | None = None
         self._decoding: list[_Place] = []
@@ -52,17 +73,21 @@ class Scheduler:
         """Puts a sequence in the queue; `prompt_tokens` is 1 or more."""
         self._waiting.append(_Place(key, prompt_tokens))
 
-    def remove(self, key: int) -> None:
-        """Forgets a sequence, wherever it is, and frees its slot. Unknown keys are an error."""
-        place = next(place for place in self._everyone() if place.key == key)
+    def remove(self, key: int) -> int | None:
+        """Forgets a sequence, wherever it is, and frees its slot, if it has one.
+
+        That slot is returned, and left as it is until the next plan. Unknown keys are an error.
+        """
+        place = self._place(key)
         if place in self._waiting:
             self._waiting.remove(place)
-            return
+            return None
         if place is self._reading:
             self._reading = None
         else:
             self._decoding.remove(place)
         self._released.append(place.slot)
+        return place.slot
 
     def plan(self, budget: PromptBudget) -> StepPlan:
         """The next step. What it holds counts as done: a call that fails ends in `remove`."""
@@ -74,12 +99,13 @@ class Scheduler:
             calls.append(DecodeCall(tuple(place.key for place in self._decoding)))
             for place in self._decoding:
                 place.tokens += 1
-        self._read_prompts(budget.beside_streams if calls else budget.alone, calls, moves)
-        return StepPlan(released, tuple(moves), tuple(calls))
+        reads = self._read_prompts(budget.beside_streams if calls else budget.alone, moves)
+        return StepPlan(released, tuple(moves), (*calls, *reads))
 
-    def _everyone(self) -> list[_Place]:
+    def _place(self, key: int) -> _Place:
         reading = [self._reading] if self._reading else []
-        return [*self._decoding, *reading, *self._waiting]
+        everyone = chain(self._decoding, reading, self._waiting)
+        return next(place for place in everyone if place.key == key)
 
     def _close_gaps(self) -> list[SlotMove]:
         """Brings the decoding sequences into the lowest slots, with as few moves as it takes."""
@@ -90,32 +116,46 @@ class Scheduler:
         self._decoding.sort(key=lambda place: place.slot)
         return moves
 
-    def _read_prompts(self, budget: int, calls: list[Call], moves: list[SlotMove]) -> None:
-        """Adds up to `budget` tokens of prompts. A prompt's last call happens in the slot in which
-        it will decode, so that a prompt begun after it always lies above."""
-        while place := self._reading or self._admit():
+    def _read_prompts(self, budget: int, moves: list[SlotMove]) -> list[PromptCall]:
+        """Calls for up to `budget` tokens of prompts. A prompt's last call happens in the slot in
+        which it will decode, so that a prompt begun after it always lies above."""
+        calls: list[PromptCall] = []
+        while budget >= LEAST_BUDGET and (place := self._reading or self._admit(calls)):
             length = cut(place.prompt_tokens - place.tokens, budget, self._tile)
-            if not length:
-                return
             budget -= length
             start, stop = place.tokens, place.tokens + length
             last = stop == place.prompt_tokens
             if last and place.slot != len(self._decoding):
                 moves.append(self._move(place, len(self._decoding)))
-            calls.append(PromptCall(place.key, place.slot, start, stop, last))
-            place.tokens = stop
+            calls.append(PromptCall(place.key, place.slot, start, stop, last, place.prefix))
+            place.tokens, place.prefix = stop, None
             if not last:
-                return  # one call for each prompt: moves come before all calls, so none between two
+                break  # one call for each prompt: moves come before all calls, so none between two
             self._decoding.append(place)
             self._reading = None
+        return calls
 
-    def _admit(self) -> _Place | None:
-        """Gives the first in the queue the slot above the others, if one is free."""
+    def _admit(self, calls: Sequence[PromptCall]) -> _Place | None:
+        """Gives the first in the queue the slot above the others, if one is free; it begins with
+        what it has in common with another sequence."""
         if not self._waiting or len(self._decoding) == self._slots:
             return None
-        self._reading = self._waiting.popleft()
-        self._reading.slot = len(self._decoding)
-        return self._reading
+        found = self._find(self._waiting[0].key, calls)
+        if found is None:
+            return None
+        place = self._reading = self._waiting.popleft()
+        place.slot = len(self._decoding)
+        place.tokens = found.length
+        place.prefix = self._prefix(found)
+        return place
+
+    def _prefix(self, found: Found) -> Prefix | None:
+        """Where a sequence's first tokens lie when the calls of this step run."""
+        if found.source is None:
+            return None
+        if isinstance(found.source, int):
+            return SlotPrefix(self._place(found.source).slot, found.length)
+        return SavedPrefix(found.source, found.length)
 
     @staticmethod
     def _move(place: _Place, destination: int) -> SlotMove:
@@ -125,15 +165,13 @@ class Scheduler:
 
 
 def cut(remaining: int, budget: int, tile: int) -> int:
-    """How many of a prompt's remaining tokens to read with `budget` allowed; 0 is none for now.
+    """How many of a prompt's remaining tokens to read with `budget`, `LEAST_BUDGET` or more.
 
     Attention works through a call's tokens in tiles, and a tile of one token takes another path and
     rounds in another way. So no call of several tokens has a last tile of one, and none leaves one
     token over: how a prompt is cut never shows in its logits. A prompt of one token is read alone.
     """
     if remaining == 1:
-        return min(budget, 1)
-    for length in range(min(remaining, budget), 1, -1):
-        if length % tile != 1 and remaining - length != 1:
-            return length
-    return 0
+        return 1
+    lengths = range(min(remaining, budget), 1, -1)
+    return next(n for n in lengths if n % tile != 1 and remaining - n != 1)

@@ -24,6 +24,10 @@ class Sequence:
     """Ids that end the text; empty to go on whatever the model says."""
     sampler: Sampler
     text: IncrementalText
+    read: int = 0
+    """Tokens of the prompt that the slot holds: read by calls that succeeded, or reused."""
+    reused: int = 0
+    """How many of them came from another sequence."""
     generated: list[int] = field(default_factory=list)
     begun: bool = False
     """Whether reading the prompt has begun."""
@@ -48,5 +52,5 @@ class Sequence:
     def _finish(self, reason: FinishReason) -> list[Event]:
         self.ended = True
         rest = self.text.flush()
-        finished = Finished(reason, len(self.prompt), len(self.generated))
+        finished = Finished(reason, len(self.prompt), len(self.generated), self.reused)
         return [Text(rest), finished] if rest else [finished]

@@ -22,6 +22,11 @@ class KvShape:
     dtype: np.dtype[np.floating]
 
 
+def reserve(nbytes: int) -> mmap.mmap:
+    """Memory that costs nothing until it is touched, and goes back when it is no longer used."""
+    return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
 class KvBuffer:
     """Keys or values of one layer, array [slots, heads, capacity, head_dim].
 
@@ -33,13 +38,14 @@ class KvBuffer:
         self.shape = shape
         extent = (slots, shape.heads, capacity, shape.head_dim)
         self.nbytes = int(np.prod(extent)) * shape.dtype.itemsize
-        self._pages = mmap.mmap(-1, self.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._pages = reserve(self.nbytes)
         if hasattr(mmap, "MADV_NOHUGEPAGE"):
             self._pages.madvise(mmap.MADV_NOHUGEPAGE)
         self.array: NDArray[np.floating] = np.frombuffer(self._pages, dtype=shape.dtype).reshape(
             extent
         )
         self._slot_bytes = self.nbytes // slots
+        self.token_bytes = self._slot_bytes // capacity
 
     def address(self, slot: int) -> int:
         """Where the slot begins; the slots after it follow without a gap."""
@@ -60,6 +66,34 @@ class KvBuffer:
             self._pages.madvise(mmap.MADV_DONTNEED, start, end - start)
 
 
+class SavedKv:
+    """A copy of the first `length` tokens of a slot, for any slot of the same buffers.
+
+    In pages of its own, which go back to the system with it: what the C library's heap keeps of
+    arrays that were freed would add up. Huge ones, since all of them are written at once: four
+    times as fast.
+    """
+
+    def __init__(self, buffers: list[KvBuffer], slot: int, length: int) -> None:
+        self.nbytes = length * sum(buffer.token_bytes for buffer in buffers)
+        self._buffers = buffers
+        self._arrays: list[NDArray[np.floating]] = []
+        pages, start = reserve(self.nbytes), 0
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            pages.madvise(mmap.MADV_HUGEPAGE)
+        for buffer in buffers:
+            held = buffer.array[slot, :, :length]
+            array = np.frombuffer(pages, held.dtype, held.size, start).reshape(held.shape)
+            array[:] = held
+            self._arrays.append(array)
+            start += array.nbytes
+
+    def load(self, slot: int, length: int) -> None:
+        """Puts the first `length` tokens into a slot."""
+        for buffer, array in zip(self._buffers, self._arrays, strict=True):
+            buffer.array[slot, :, :length] = array[:, :length]
+
+
 class KvMemory:
     """The buffers of all layers. Slots are numbered from 0."""
 
@@ -72,10 +106,22 @@ class KvMemory:
         """Bytes that this can grow to."""
         return sum(buffer.nbytes for buffer in self.buffers)
 
-    def move(self, source: int, destination: int, length: int) -> None:
-        """Takes `length` positions to another slot and releases the one they came from."""
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token of one sequence."""
+        return sum(buffer.token_bytes for buffer in self.buffers)
+
+    def copy(self, source: int, destination: int, length: int) -> None:
+        """Gives `length` positions to another slot, too."""
         for buffer in self.buffers:
             buffer.copy(source, destination, length)
+
+    def save(self, slot: int, length: int) -> SavedKv:
+        return SavedKv(self.buffers, slot, length)
+
+    def move(self, source: int, destination: int, length: int) -> None:
+        """Takes `length` positions to another slot and releases the one they came from."""
+        self.copy(source, destination, length)
         self.release(source)
 
     def release(self, slot: int) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from server.errors import Interrupted, StartError
 from server.model.folder import ModelFolder
 from server.model.graph_interface import GraphInterface
-from server.model.kv_memory import KvMemory
+from server.model.kv_memory import KvMemory, SavedKv
 
 # Its wheels report to Microsoft unless told not to before they are imported; a server tells nobody.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -68,6 +68,11 @@ class OnnxDecoder:
         """Bytes that the keys and values of full slots take."""
         return self._memory.nbytes
 
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that the keys and values of one token take."""
+        return self._memory.token_bytes
+
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Logits:
         """Reads `tokens` [n] after the slot's first `past` ones.
 
@@ -110,6 +115,14 @@ class OnnxDecoder:
     def move(self, source: int, destination: int, length: int) -> None:
         """Takes the first `length` tokens of a slot to a free one, and frees the source."""
         self._memory.move(source, destination, length)
+
+    def copy(self, source: int, destination: int, length: int) -> None:
+        """Gives the first `length` tokens of a slot to a free one, too."""
+        self._memory.copy(source, destination, length)
+
+    def save(self, slot: int, length: int) -> SavedKv:
+        """Copies the first `length` tokens of a slot into memory of their own."""
+        return self._memory.save(slot, length)
 
     def release(self, slot: int) -> None:
         """Gives the slot's memory back to the system."""

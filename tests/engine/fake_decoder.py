@@ -49,12 +49,31 @@ def greedy_tokens(prompt: History, count: int, eos: Set[int] = frozenset()) -> H
     return tokens
 
 
+@dataclass(frozen=True, slots=True)
+class FakeSaved:
+    """`server.engine.decoder.SavedKv`: a list of tokens."""
+
+    decoder: "FakeDecoder"
+    tokens: list[int]
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.tokens) * self.decoder.token_bytes
+
+    def load(self, slot: int, length: int) -> None:
+        if length > len(self.tokens):
+            raise Misused(f"{len(self.tokens)} tokens were saved, not {length}")
+        self.decoder.put(slot, self.tokens[:length])
+
+
 class FakeDecoder:
     """`server.engine.decoder.Decoder` over lists. `held` is None where a slot is free.
 
     `on_call` gets each call's number first: it may raise, wait or act. Rows in `nan_rows` of a call
-    get logits that are no numbers.
+    get logits that are no numbers. `shares_decoded` allows that what decoding wrote is copied.
     """
+
+    token_bytes = 10
 
     def __init__(
         self,
@@ -64,6 +83,7 @@ class FakeDecoder:
         tile: int = 16,
         on_call: OnCall = lambda number: None,
         nan_rows: Mapping[int, Set[int]] | None = None,
+        shares_decoded: bool = False,
     ) -> None:
         self.slots = slots
         self.context = context
@@ -71,6 +91,11 @@ class FakeDecoder:
         self.held: list[list[int] | None] = [None] * slots
         self.calls: list[Call] = []
         self.moves = 0
+        self.reused = 0
+        """Tokens that were copied instead of being read."""
+        self._read = [0] * slots
+        """How many of a slot's first tokens prompts wrote."""
+        self._shares_decoded = shares_decoded
         self.interrupted = threading.Event()
         self.on_call = on_call
         self._nan_rows = nan_rows or {}
@@ -80,6 +105,7 @@ class FakeDecoder:
         alone = past == 0 and len(tokens) == 1
         if len(tokens) % self.tile == 1 and not alone:
             raise Misused(f"{len(tokens)} tokens after {past} leave a tile of one")
+        self._read[slot] = past + len(tokens)
         return self._run("prefill", [slot], [past], [[int(token) for token in tokens]])
 
     def decode(self, tokens: list[int], pasts: list[int]) -> Logits:
@@ -91,7 +117,28 @@ class FakeDecoder:
         if len(self.held[source] or []) != length:
             raise Misused(f"slot {source} holds another length than {length}")
         self.held[destination], self.held[source] = self.held[source], None
+        self._read[destination] = self._read[source]
         self.moves += 1
+
+    def copy(self, source: int, destination: int, length: int) -> None:
+        self.put(destination, self._shared(source, length))
+
+    def save(self, slot: int, length: int) -> FakeSaved:
+        return FakeSaved(self, self._shared(slot, length))
+
+    def put(self, slot: int, tokens: list[int]) -> None:
+        """Lets a free slot begin with tokens from elsewhere."""
+        if self.held[slot] is not None:
+            raise Misused(f"slot {slot} is not free")
+        self.held[slot] = tokens
+        self._read[slot] = len(tokens)
+        self.reused += len(tokens)
+
+    def _shared(self, slot: int, length: int) -> list[int]:
+        held = self.held[slot] or []
+        if length > (len(held) if self._shares_decoded else self._read[slot]):
+            raise Misused(f"slot {slot} has no {length} tokens to share")
+        return held[:length]
 
     def release(self, slot: int) -> None:
         self.held[slot] = None

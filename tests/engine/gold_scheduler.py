@@ -1,7 +1,9 @@
 """The scheduler as it must be, without slots: everything is worked out again for each step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from server.engine.prefixes import Found
 from server.engine.scheduler import PromptBudget
 
 
@@ -23,11 +25,14 @@ class GoldStep:
 class GoldScheduler:
     """Same calls as `Scheduler`, but for the order of the decode rows."""
 
-    def __init__(self, slots: int, tile: int) -> None:
+    def __init__(self, slots: int, tile: int, find: Callable[[int], Found | None]) -> None:
         self._slots = slots
         self._tile = tile
+        self._find = find
         self._prompts: dict[int, int] = {}
         """Length of each prompt, in order of arrival."""
+        self._begun: dict[int, int] = {}
+        """Tokens that each prompt did not need to read, for those of which something was read."""
         self._reads: list[Read] = []
 
     def submit(self, key: int, prompt_tokens: int) -> None:
@@ -41,9 +46,9 @@ class GoldScheduler:
         allowed = budget.beside_streams if decoded else budget.alone
         running, reads = len(decoded), list[Read]()
         for key in [key for key in self._prompts if key not in decoded]:
-            length = longest_read(self._unread(key), allowed, self._tile)
-            if running == self._slots or not length:
+            if running == self._slots or allowed < 4 or not self._begin(key):
                 break
+            length = longest_read(self._unread(key), allowed, self._tile)
             start = self._prompts[key] - self._unread(key)
             reads.append(Read(key, start, start + length))
             self._reads.append(reads[-1])
@@ -53,18 +58,27 @@ class GoldScheduler:
                 break
         return GoldStep(decoded, tuple(reads))
 
+    def _begin(self, key: int) -> bool:
+        """Whether the prompt can be read now."""
+        if key not in self._begun:
+            found = self._find(key)
+            if found is None:
+                return False
+            self._begun[key] = found.length
+        return True
+
     def _unread(self, key: int) -> int:
         read = sum(read.stop - read.start for read in self._reads if read.key == key)
-        return self._prompts[key] - read
+        return self._prompts[key] - self._begun.get(key, 0) - read
 
 
 def longest_read(unread: int, budget: int, tile: int) -> int:
-    """The most of a prompt's unread tokens that may be read, 0 where there is no such number.
+    """The most of a prompt's unread tokens that may be read, with a budget of 4 or more.
 
     Tokens are read `tile` at a time, and of several tokens none may ever be left alone: not in the
     last tile, and not as what remains. A prompt of one token is read as it is.
     """
     if unread == 1:
-        return min(budget, 1)
+        return 1
     lengths = [length for length in range(2, min(unread, budget) + 1) if unread - length != 1]
-    return max((length for length in lengths if length % tile != 1), default=0)
+    return max(length for length in lengths if length % tile != 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from server.config import SamplingParameters
+from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
 from server.engine.events import Event, News, Reading
 from server.engine.sampling import Sampler
@@ -17,6 +17,7 @@ from tests.engine.fake_decoder import FakeDecoder, History
 
 EOS = frozenset({7, 19})
 GREEDY = SamplingParameters()
+NO_REUSE = PrefixCacheConfig(PrefixReuse.OFF)
 
 
 def text_of(tokens: Ids[int]) -> str:
@@ -41,7 +42,12 @@ class Visitor:
 class Play:
     """Plays `visitors` to their end; then `events` has all that each was told."""
 
-    def __init__(self, visitors: Ids[Visitor], decoder: FakeDecoder) -> None:
+    def __init__(
+        self,
+        visitors: Ids[Visitor],
+        decoder: FakeDecoder,
+        prefix_cache: PrefixCacheConfig = NO_REUSE,
+    ) -> None:
         self.events: defaultdict[int, list[Event]] = defaultdict(list)
         self.readings: defaultdict[int, list[int]] = defaultdict(list)
         """How far each prompt was read when there was news of it."""
@@ -50,7 +56,8 @@ class Play:
         self.calls_when_listening: list[int] = []
         self._decoder = decoder
         self._visitors = visitors
-        self._core = EngineCore(decoder, self._deliver, PromptBudget(alone=24, beside_streams=8))
+        budget = PromptBudget(alone=24, beside_streams=8)
+        self._core = EngineCore(decoder, self._deliver, budget, prefix_cache)
         self._time = -1
 
     def run(self) -> "Play":

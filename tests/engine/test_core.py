@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from server.config import SamplingParameters
+from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import MODEL_FAILED
 from server.engine.events import Event, Finished, FinishReason, Text
 from server.engine.text import Decode
@@ -73,6 +73,99 @@ def test_a_request_gets_the_same_alone_and_in_any_mix(
         else:
             assert told == alone
     assert decoder.held == [None] * slots
+
+
+@st.composite
+def alike(draw: st.DrawFn, key: int) -> Visitor:
+    """A visitor whose prompt has much in common with those of the others."""
+    texts = [[(step * token) % VOCABULARY for token in range(1, 71)] for step in (1, 3)]
+    tail = draw(st.lists(st.integers(0, 3), min_size=1, max_size=9))
+    start = draw(st.sampled_from(texts))[: draw(st.integers(0, 70))]
+    return replace(draw(visitors(key)), prompt=(*start, *tail))
+
+
+crowds_alike = st.integers(1, 9).flatmap(lambda count: st.tuples(*map(alike, range(count))))
+kinds = st.sampled_from([PrefixReuse.PROMPTS, PrefixReuse.ALL])
+
+
+@settings(max_examples=150)
+@given(
+    crowd=crowds_alike,
+    slots=slot_counts,
+    reuse=kinds,
+    capacity=st.sampled_from([0, 500, 10_000]),
+    broken=st.frozensets(st.integers(0, 60), max_size=3),
+)
+def test_a_request_gets_the_same_whatever_it_begins_with(
+    crowd: tuple[Visitor, ...],
+    slots: int,
+    reuse: PrefixReuse,
+    capacity: int,
+    broken: frozenset[int],
+) -> None:
+    """Also beside calls that fail."""
+    shares_decoded = reuse is PrefixReuse.ALL
+    decoder = FakeDecoder(slots, on_call=breaks_in(broken), shares_decoded=shares_decoded)
+    play = Play(crowd, decoder, PrefixCacheConfig(reuse, capacity)).run()
+    for each in crowd:
+        told, alone = list(map(without_reuse, play.events[each.key])), events_alone(each)
+        if each.key in play.calls_when_left:
+            assert told == alone[: len(told)] or told == [*alone[: len(told) - 1], MODEL_FAILED]
+        else:
+            assert told in (alone, [*alone[: len(told) - 1], MODEL_FAILED])
+        assert broken or MODEL_FAILED not in told
+    assert decoder.held == [None] * slots
+
+
+def without_reuse(event: Event) -> Event:
+    return replace(event, reused_tokens=0) if isinstance(event, Finished) else event
+
+
+def reused_by_last(crowd: list[Visitor], reuse: PrefixReuse, capacity: int = 10_000) -> int:
+    """Tokens that the last visitor did not have to read, after those before it were gone."""
+    crowd = [replace(each, arrives=200 * number) for number, each in enumerate(crowd)]
+    decoder = FakeDecoder(shares_decoded=reuse is PrefixReuse.ALL)
+    play = Play(crowd, decoder, PrefixCacheConfig(reuse, capacity)).run()
+    finished = play.events[crowd[-1].key][-1]
+    assert isinstance(finished, Finished)
+    return finished.reused_tokens
+
+
+def test_a_prompt_begins_with_what_an_ended_one_has_in_common_with_it() -> None:
+    long = prompt(0, 60)
+    first, same = Visitor(0, long, 5), Visitor(1, long, 5)
+    assert reused_by_last([first, same], PrefixReuse.PROMPTS) == 58  # the last two are always read
+    assert reused_by_last([first, same], PrefixReuse.OFF) == 0
+    assert reused_by_last([first, same], PrefixReuse.PROMPTS, capacity=200) == 20
+    longer = Visitor(1, (*long[:40], 31, 31, 31), 5)
+    assert reused_by_last([first, longer], PrefixReuse.PROMPTS) == 40
+
+
+def test_a_second_turn_reads_only_what_is_new() -> None:
+    question = prompt(0, 30)
+    answer = greedy_tokens(question, 12)
+    turns = [
+        Visitor(0, question, 12, eos=frozenset()),
+        Visitor(1, (*question, *answer, 5, 6, 7), 5),
+    ]
+    assert reused_by_last(turns, PrefixReuse.PROMPTS) == 30
+    assert reused_by_last(turns, PrefixReuse.ALL) == 41  # the answer's last token was never read
+
+
+def test_of_prompts_that_come_together_one_reads_what_they_have_in_common() -> None:
+    """The second one begins in the step in which the first reads its last 14 tokens."""
+    decoder = FakeDecoder(slots=4)
+    crowd = [Visitor(key, (*prompt(9, 60), key, key), 9, eos=frozenset()) for key in range(4)]
+    Play(crowd, decoder, PrefixCacheConfig()).run()
+    assert decoder.reused == 48 + 60 + 60
+
+
+def test_what_a_failing_model_wrote_is_nobodys_beginning() -> None:
+    decoder = FakeDecoder(slots=1, nan_rows={3: frozenset({0})})
+    crowd = [Visitor(key, prompt(9, 60), 9, arrives=100 * key) for key in range(2)]
+    play = Play(crowd, decoder, PrefixCacheConfig()).run()
+    assert play.events[0][-1] == MODEL_FAILED
+    assert decoder.reused == 0
 
 
 @settings(max_examples=60)

@@ -1,14 +1,26 @@
 """The scheduler keeps its promises whatever comes and goes, and plans what the gold one plans."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from server.engine.plan import DecodeCall, PromptCall, SlotMove, StepPlan
+from server.engine.plan import (
+    DecodeCall,
+    PromptCall,
+    SavedPrefix,
+    SlotMove,
+    SlotPrefix,
+    StepPlan,
+)
+from server.engine.prefixes import Found
 from server.engine.scheduler import PromptBudget, Scheduler, cut
+from tests.engine.fake_decoder import FakeDecoder, FakeSaved
 from tests.engine.gold_scheduler import GoldScheduler, GoldStep, Read, longest_read
 
+SAVED = FakeSaved(FakeDecoder(), [])
 budgets = st.builds(PromptBudget, alone=st.integers(4, 70), beside_streams=st.integers(4, 40))
 
 
@@ -23,7 +35,8 @@ class SlotTable:
         """Sequences that decoded."""
         self.dead: set[int] = set()
 
-    def apply(self, plan: StepPlan) -> None:
+    def apply(self, plan: StepPlan, found: dict[int, Found | None]) -> None:
+        before = dict(self.tokens)
         self._release(plan.released)
         for move in plan.moves:
             self._move(move)
@@ -34,6 +47,7 @@ class SlotTable:
                 for key in call.keys:
                     self.tokens[key] += 1
             else:
+                self._begin(call, found.get(call.key), before)
                 self._read(call)
         assert not self.dead & set(self.held), "a slot of a removed sequence was kept"
 
@@ -50,6 +64,20 @@ class SlotTable:
         assert move.length == (0 if key is None else self.tokens[key])
         self.held[move.source], self.held[move.destination] = None, key
 
+    def _begin(self, call: PromptCall, found: Found | None, before: dict[int, int]) -> None:
+        """What a prompt begins with was there before the step."""
+        if found is None or found.source is None:
+            assert call.prefix is None
+            return
+        assert self.held[call.slot] is None
+        self.held[call.slot], self.tokens[call.key] = call.key, found.length
+        if isinstance(found.source, int):
+            source = self.held.index(found.source)
+            assert call.prefix == SlotPrefix(source, found.length)
+            assert before[found.source] >= found.length
+        else:
+            assert call.prefix == SavedPrefix(found.source, found.length)
+
     def _read(self, call: PromptCall) -> None:
         assert self.held[call.slot] == (call.key if call.start else None)
         assert self.tokens.get(call.key, 0) == call.start
@@ -62,11 +90,30 @@ class AnyOrder(RuleBasedStateMachine):
 
     @initialize(slots=st.integers(1, 5), tile=st.sampled_from([4, 16, 32]))
     def begin(self, slots: int, tile: int) -> None:
-        self.scheduler = Scheduler(slots, tile)
-        self.gold = GoldScheduler(slots, tile)
+        self.scheduler = Scheduler(slots, tile, self.find)
+        self.gold = GoldScheduler(slots, tile, lambda key: self.find(key, []))
         self.table = SlotTable(slots)
         self.alive: dict[int, int] = {}
         self.keys = 0
+        self.data: st.DataObject | None = None
+        self.found: dict[int, Found | None] = {}
+        """What was found in this step."""
+
+    def find(self, key: int, reading: Sequence[PromptCall]) -> Found | None:
+        """Anything that is allowed, and the same however often it is asked in one step."""
+        if key not in self.found:
+            self.found[key] = self.data.draw(self.findings(key, reading)) if self.data else Found()
+        return self.found[key]
+
+    def findings(self, key: int, reading: Sequence[PromptCall]) -> st.SearchStrategy[Found | None]:
+        most = self.alive[key] - 2
+        held = {other: min(self.table.tokens.get(other, 0), most) for other in self.alive}
+        running = [
+            st.builds(Found, st.just(k), st.integers(2, n)) for k, n in held.items() if n > 1
+        ]
+        saved = [st.builds(Found, st.just(SAVED), st.integers(2, most))] if most > 1 else []
+        later = [st.none()] if reading else []
+        return st.one_of(st.just(Found()), *running, *saved, *later)
 
     @rule(prompt_tokens=st.integers(1, 6) | st.integers(1, 150))
     def submit(self, prompt_tokens: int) -> None:
@@ -81,24 +128,26 @@ class AnyOrder(RuleBasedStateMachine):
         for key in data.draw(st.sets(st.sampled_from(sorted(self.alive)), min_size=1)):
             self._remove(key)
 
-    @rule(times=st.integers(1, 4), budget=budgets)
-    def step(self, times: int, budget: PromptBudget) -> None:
+    @rule(times=st.integers(1, 4), budget=budgets, data=st.data())
+    def step(self, times: int, budget: PromptBudget, data: st.DataObject | None) -> None:
+        self.data = data
         for _ in range(times):
+            self.found.clear()
             busy = self.scheduler.busy
             plan = self.scheduler.plan(budget)
             assert busy == (plan != StepPlan())
             assert calls_of(plan, self.alive) == self.gold.plan(budget)
-            self.table.apply(plan)
+            self.table.apply(plan, self.found)
 
     @rule()
     def drain(self) -> None:
         """Nobody starves: in each step some prompt comes nearer to its end, and here a sequence
         ends with its second token."""
         for _ in range(sum(self.alive.values()) + 2 * len(self.alive)):
-            self.step(times=1, budget=PromptBudget(8, 4))
+            self.step(times=1, budget=PromptBudget(8, 4), data=None)
             for key in [key for key in self.alive if key in self.table.running]:
                 self._remove(key)
-        self.step(times=1, budget=PromptBudget())
+        self.step(times=1, budget=PromptBudget(), data=None)
         assert not self.alive
         assert not self.scheduler.busy
         assert self.table.held == [None] * len(self.table.held)
@@ -125,7 +174,7 @@ TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=200, stateful_step_count=30)
 
 
-@given(unread=st.integers(1, 200), budget=st.integers(0, 200), tile=st.sampled_from([4, 16, 32]))
+@given(unread=st.integers(1, 200), budget=st.integers(4, 200), tile=st.sampled_from([4, 16, 32]))
 def test_a_cut_is_the_longest_that_leaves_no_token_alone(
     unread: int, budget: int, tile: int
 ) -> None:
@@ -148,12 +197,8 @@ def test_a_prompt_is_read_to_its_end_and_never_one_token_of_many(
     ("unread", "budget", "expected"),
     [
         (1, 512, 1),  # a prompt that is one token
-        (1, 0, 0),
-        (2, 1, 0),
-        (3, 2, 0),  # neither 2 + 1 nor 1 + 2
-        (3, 3, 3),
-        (4, 3, 2),
-        (5, 4, 3),
+        (2, 4, 2),
+        (5, 4, 3),  # 4 leaves one
         (33, 33, 31),  # 33 is a tile and a token, and 32 leaves one
         (34, 33, 32),
         (129, 512, 127),
@@ -166,7 +211,7 @@ def test_cut(unread: int, budget: int, expected: int) -> None:
 
 
 def test_the_last_row_takes_the_place_of_one_that_ends() -> None:
-    scheduler = Scheduler(slots=3, tile=32)
+    scheduler = Scheduler(slots=3, tile=32, find=nothing)
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)
     assert [
@@ -180,3 +225,32 @@ def test_the_last_row_takes_the_place_of_one_that_ends() -> None:
     scheduler.remove(0)
     plan = scheduler.plan(PromptBudget())
     assert plan == StepPlan((0,), (SlotMove(2, 0, length=11),), (DecodeCall((2, 1)),))
+
+
+def nothing(key: int, reading: Sequence[PromptCall]) -> Found:
+    return Found()
+
+
+def test_a_prompt_begins_with_what_another_one_has_read_in_the_slot_where_it_now_lies() -> None:
+    """Moved in the same step, before all calls."""
+    sources = {2: Found(1, length=8)}
+    scheduler = Scheduler(2, tile=32, find=lambda key, reading: sources.get(key, Found()))
+    for key in range(3):
+        scheduler.submit(key, prompt_tokens=10)
+    scheduler.plan(PromptBudget())
+    scheduler.remove(0)
+    assert scheduler.plan(PromptBudget()) == StepPlan(
+        (0,),
+        (SlotMove(1, 0, length=10),),
+        (DecodeCall((1,)), PromptCall(2, 1, 8, 10, last=True, prefix=SlotPrefix(0, length=8))),
+    )
+
+
+def test_a_prompt_that_is_to_wait_for_another_holds_up_those_behind_it() -> None:
+    """In order of arrival."""
+    scheduler = Scheduler(3, tile=32, find=lambda key, reading: None if reading else Found())
+    for key in range(3):
+        scheduler.submit(key, prompt_tokens=10)
+    for key in range(3):
+        *_, call = scheduler.plan(PromptBudget()).calls
+        assert call == PromptCall(key, slot=key, start=0, stop=10, last=True)

@@ -80,6 +80,43 @@ def test_a_move_copies_exactly_and_leaves_neighbours_as_they_are(
             np.testing.assert_array_equal(buffer.array[slot], old[slot])
 
 
+@given(
+    slots=st.integers(1, 3),
+    heads=st.integers(1, 3),
+    capacity=st.integers(1, 90),
+    head_dim=st.sampled_from([8, 16, 64]),
+    data=st.data(),
+)
+def test_a_copy_of_a_slot_begins_any_slot(
+    slots: int, heads: int, capacity: int, head_dim: int, data: st.DataObject
+) -> None:
+    memory = KvMemory(shapes(2, heads, head_dim), slots=slots, capacity=capacity)
+    source, destination = data.draw(st.integers(0, slots - 1)), data.draw(st.integers(0, slots - 1))
+    length = data.draw(st.integers(1, capacity))
+    shorter = data.draw(st.integers(0, length))
+    saved_from = [filled(buffer, seed) for seed, buffer in enumerate(memory.buffers)]
+    saved = memory.save(source, length)
+    before = [filled(buffer, seed + 9) for seed, buffer in enumerate(memory.buffers)]
+    saved.load(destination, shorter)
+    for buffer, old, new in zip(memory.buffers, before, saved_from, strict=True):
+        old[destination, :, :shorter] = new[source, :, :shorter]
+        np.testing.assert_array_equal(buffer.array, old)
+    assert saved.nbytes == length * memory.token_bytes
+
+
+@on_linux
+def test_a_copy_takes_its_size_and_gives_it_back() -> None:
+    memory = KvMemory(shapes(LAYERS, HEADS, HEAD_DIM), slots=1, capacity=1024)
+    for buffer in memory.buffers:
+        buffer.array[:] = 1
+    before = resident()
+    saved = memory.save(0, length=1000)
+    assert saved.nbytes == 1000 * 2 * LAYERS * HEADS * HEAD_DIM * 4
+    assert 0.9 * saved.nbytes < resident() - before < 1.1 * saved.nbytes
+    del saved
+    assert resident() - before < MEGABYTE
+
+
 @pytest.mark.parametrize("capacity", [1, 100, 128, 1000])
 def test_a_release_leaves_neighbours_as_they_are(capacity: int) -> None:
     buffer = KvBuffer(shapes(1, 1, 8)[0], slots=3, capacity=capacity)

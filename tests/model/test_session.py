@@ -104,6 +104,26 @@ def test_a_sequence_goes_on_in_another_slot(decoder: OnnxDecoder) -> None:
     np.testing.assert_array_equal(logits[0], expected[1])
 
 
+@settings(max_examples=25)
+@given(data=st.data())
+def test_a_prompt_that_begins_with_another_ones_tokens_is_the_whole_one(
+    decoder: OnnxDecoder, data: st.DataObject
+) -> None:
+    """Whether these come from a slot or from a copy, and wherever they end."""
+    prompt = TEXT[: data.draw(st.integers(4, CONTEXT))]
+    whole = read(decoder, 0, prompt, [cut(len(prompt), CONTEXT, decoder.tile)])
+    length = data.draw(st.integers(2, len(whole) - 2))
+    rest = prompt[length : length + cut(len(whole) - length, CONTEXT, decoder.tile)]
+    for slot, kept in ((1, None), (2, decoder.save(0, length))):
+        decoder.release(slot)
+        if kept is None:
+            decoder.copy(0, slot, length)
+        else:
+            kept.load(slot, length)
+        logits = decoder.prefill(slot, length, rest, logits_to_keep=0)
+        np.testing.assert_array_equal(logits, whole[length : length + len(rest)])
+
+
 def test_a_slot_that_was_released_holds_nothing_of_before(decoder: OnnxDecoder) -> None:
     expected = read(decoder, 2, TEXT[:50], [50])
     for slot in range(SLOTS):

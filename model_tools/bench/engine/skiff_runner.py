@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from model_tools.bench.engine.workload import Prompts, Split, Timing, Workload
-from server.config import SamplingParameters
+from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
 from server.engine.decoder import Tokens
 from server.engine.events import Failed, News
@@ -26,6 +26,8 @@ from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
 
 GREEDY = SamplingParameters()
+NO_REUSE = PrefixCacheConfig(PrefixReuse.OFF)
+"""Repetitions of one prompt are all to be read."""
 SMALLEST_CHUNK = 16
 """Tokens of a prompt that a step reads beside streams, at least."""
 
@@ -103,7 +105,7 @@ class SkiffRunner:
         self._context = min(max(map(_room, workloads)), model.context_length)
         slots = max(workload.streams for workload in workloads)
         self._decoder = TimedDecoder(model, slots=slots, context=self._context, threads=threads)
-        self._core = EngineCore(self._decoder, self._deliver, PromptBudget())
+        self._core = EngineCore(self._decoder, self._deliver, PromptBudget(), NO_REUSE)
         self._sampling, self._text = Stopwatch(), Stopwatch()
         self._keys = itertools.count()
 

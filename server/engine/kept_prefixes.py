@@ -1,0 +1,89 @@
+"""Keys and values of ended sequences, for prompts that begin alike. Bounded; the least recently
+used goes first.
+
+Knows tokens and copies; does not know slots or running sequences.
+"""
+
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from server.engine.decoder import SavedKv, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A copy of what the model made of `tokens`."""
+
+    tokens: Tokens
+    saved: SavedKv
+
+
+class KeptPrefixes:
+    """No kept sequence is the beginning of another one, since the longer one serves both.
+
+    They lie in lexicographic order, in which whatever has most in common with a prompt stands right
+    before or right after the prompt's own place: nothing else is compared with it.
+    """
+
+    def __init__(self, capacity: int, token_bytes: int) -> None:
+        """Keeps `capacity` bytes at most, a token being `token_bytes`."""
+        self._most_tokens = capacity // token_bytes
+        self._tokens = 0
+        self._in_order: list[bytes] = []
+        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
+        """The most recently used last."""
+
+    def longest(self, prompt: Tokens) -> tuple[Kept | None, int]:
+        """What has most in common with the prompt, and how many tokens that is."""
+        shared = {
+            name: common_length(prompt, self._kept[name].tokens)
+            for name in self._neighbours(_name(prompt))
+        }
+        best = max(shared, key=shared.__getitem__, default=b"")
+        if not shared.get(best):
+            return None, 0
+        self._kept.move_to_end(best)
+        return self._kept[best], shared[best]
+
+    def add(self, tokens: Tokens, save: Callable[[int], SavedKv]) -> None:
+        """Keeps as much of a sequence as there is room for; `save` copies its first so many."""
+        tokens = tokens[: self._most_tokens]
+        if not len(tokens):
+            return
+        name = _name(tokens)
+        for other in self._neighbours(name):
+            if other.startswith(name):
+                self._kept.move_to_end(other)
+                return
+            if name.startswith(other):
+                self._drop(other)
+        while self._tokens + len(tokens) > self._most_tokens:
+            self._drop(next(iter(self._kept)))
+        self._kept[name] = Kept(tokens, save(len(tokens)))
+        insort(self._in_order, name)
+        self._tokens += len(tokens)
+
+    def _neighbours(self, name: bytes) -> list[bytes]:
+        place = bisect_left(self._in_order, name)
+        return self._in_order[max(place - 1, 0) : place + 1]
+
+    def _drop(self, name: bytes) -> None:
+        self._tokens -= len(self._kept.pop(name).tokens)
+        del self._in_order[bisect_left(self._in_order, name)]
+
+
+def common_length(one: Tokens, other: Tokens) -> int:
+    """Tokens with which both begin."""
+    shorter = min(len(one), len(other))
+    differing = one[:shorter] != other[:shorter]
+    first = int(differing.argmax()) if shorter else 0
+    return first if shorter and differing[first] else shorter
+
+
+def _name(tokens: Tokens) -> bytes:
+    """Bytes that are ordered as the tokens are: all of them, so that equal ones are the same."""
+    return tokens.astype(np.dtype(">u4")).tobytes()

@@ -1,0 +1,86 @@
+"""The longest beginning of a prompt that a running or a kept sequence has already read.
+
+Knows tokens and sequences; slots are the scheduler's.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from server.config import PrefixCacheConfig, PrefixReuse
+from server.engine.decoder import Decoder, SavedKv, Tokens
+from server.engine.kept_prefixes import KeptPrefixes, common_length
+from server.engine.plan import PromptCall
+from server.engine.sequence import Sequence
+
+log = logging.getLogger(__name__)
+
+_ALWAYS_READ = 2
+"""Tokens at a prompt's end that are read even if they are known: the last one's logits are needed,
+and a single token would be read in another way than the prompt alone (see `scheduler.cut`)."""
+_SHORTEST = 2
+"""Tokens worth a copy. A prompt of one token was read in that other way, and is no beginning."""
+_WORTH_A_STEP = 32
+"""Tokens more to start from that are worth waiting for a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a prompt has in common with other sequences."""
+
+    source: int | SavedKv | None = None
+    """The key of a running sequence, or the copy of an ended one."""
+    length: int = 0
+    """Tokens that can be taken from there; 0 without a source."""
+
+
+class Prefixes:
+    """Sees the sequences of the engine, and keeps what they leave behind."""
+
+    def __init__(
+        self, decoder: Decoder, sequences: Mapping[int, Sequence], config: PrefixCacheConfig
+    ) -> None:
+        self._decoder = decoder
+        self._sequences = sequences
+        self._reuse = config.reuse
+        self._kept = KeptPrefixes(config.capacity, decoder.token_bytes)
+
+    def find(self, key: int, reading: Iterable[PromptCall]) -> Found | None:
+        """The best source for a prompt that could be read in this step, after those of `reading`.
+
+        Only what was read before this step counts as there, since a call of the same step may fail.
+        None where a prompt that is being read has much more in common: a step later it is there.
+        """
+        if self._reuse is PrefixReuse.OFF:
+            return Found()
+        prompt = self._sequences[key].prompt[:-_ALWAYS_READ]
+        kept, longest = self._kept.longest(prompt)
+        source: int | SavedKv | None = kept.saved if kept else None
+        for other in self._sequences.values():
+            length = common_length(prompt, self._held(other))
+            if length > longest:
+                source, longest = other.key, length
+        for call in reading:
+            coming = self._sequences[call.key].prompt[: call.stop]
+            if common_length(prompt, coming) >= longest + _WORTH_A_STEP:
+                return None
+        return Found(source, longest) if longest >= _SHORTEST else Found()
+
+    def keep(self, sequence: Sequence, slot: int) -> None:
+        """Copies what an ended sequence left in its slot."""
+        held = self._held(sequence)
+        if self._reuse is PrefixReuse.OFF or len(held) < _SHORTEST:
+            return
+        try:
+            self._kept.add(held, partial(self._decoder.save, slot))
+        except (OSError, MemoryError) as error:
+            log.warning("no memory to keep a prefix of %d tokens: %s", len(held), error)
+
+    def _held(self, sequence: Sequence) -> Tokens:
+        """The tokens whose keys and values in the sequence's slot others may take."""
+        if self._reuse is PrefixReuse.ALL and sequence.read == len(sequence.prompt):
+            return np.append(sequence.prompt, np.array(sequence.generated[:-1], np.int64))
+        return sequence.prompt[: sequence.read]

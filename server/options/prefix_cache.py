@@ -1,0 +1,37 @@
+"""The flags about what new prompts start from."""
+
+from server.config import PrefixCacheConfig, PrefixReuse
+from server.options.flag import Flag, Group
+from server.options.values import choice, integer
+
+
+def reuse(text: str) -> PrefixReuse:
+    return PrefixReuse(choice(*(kind.value for kind in PrefixReuse))(text))
+
+
+def mebibytes(text: str) -> int:
+    return integer(0, 2**31 - 1)(text) * 2**20
+
+
+PREFIX_CACHE = Group(
+    "prefix cache",
+    "A new prompt starts from what another one, running or ended, has in common with it.",
+    PrefixCacheConfig,
+    {
+        "reuse": Flag(
+            "prefix-cache",
+            "KIND",
+            reuse,
+            "prompts: what prompts wrote; all: also what was generated, which rounds\n"
+            "differently; off",
+            "prompts",
+        ),
+        "capacity": Flag(
+            "prefix-cache-mib",
+            "MIB",
+            mebibytes,
+            "memory for prefixes of ended sequences",
+            "256",
+        ),
+    },
+)

@@ -1,0 +1,90 @@
+"""Kept prefixes are found as if all had been compared, and never take more than their room."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.engine.decoder import Tokens
+from server.engine.kept_prefixes import KeptPrefixes, common_length
+from tests.engine.fake_decoder import FakeDecoder, FakeSaved, History
+
+DECODER = FakeDecoder()
+histories = st.lists(st.sampled_from([0, 1, 255, 256, 70_000]), min_size=1, max_size=7).map(tuple)
+
+
+def tokens_of(history: History) -> Tokens:
+    return np.array(history, np.int64)
+
+
+def common(one: History, other: History) -> int:
+    """The definition."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+class Shelf:
+    """`KeptPrefixes`, and beside it every history that was kept, the last used last."""
+
+    def __init__(self, most_tokens: int) -> None:
+        size = DECODER.token_bytes
+        self.kept = KeptPrefixes(most_tokens * size + size - 1, size)
+        self.most = most_tokens
+        self.used: list[History] = []
+
+    def add(self, history: History) -> None:
+        def save(length: int) -> FakeSaved:
+            saved.append(history[:length])
+            return FakeSaved(DECODER, list(history[:length]))
+
+        saved: list[History] = []
+        self.kept.add(tokens_of(history), save)
+        history = history[: self.most]
+        known = [other for other in self.used if other[: len(history)] == history]
+        assert saved == ([] if known or not history else [history])
+        if saved:
+            self.used = [other for other in self.used if history[: len(other)] != other]
+            self.used.append(history)
+        while sum(map(len, self.used)) > self.most:
+            self.used.pop(0)
+
+    def find(self, history: History) -> None:
+        kept, length = self.kept.longest(tokens_of(history))
+        assert length == max((common(history, other) for other in self.used), default=0)
+        if kept is None:
+            assert length == 0
+            return
+        found = tuple(kept.tokens.tolist())
+        assert common(history, found) == length
+        assert isinstance(kept.saved, FakeSaved)
+        assert tuple(kept.saved.tokens) == found
+        self.use(found)
+
+    def use(self, history: History) -> None:
+        self.used.remove(history)
+        self.used.append(history)
+
+
+@given(
+    most=st.integers(0, 20),
+    actions=st.lists(st.tuples(st.sampled_from(["add", "find"]), histories), max_size=30),
+)
+def test_the_longest_is_found_and_the_least_recently_used_goes(
+    most: int, actions: list[tuple[str, History]]
+) -> None:
+    shelf = Shelf(most)
+    for action, history in actions:
+        if action == "add":
+            shelf.add(history)
+        shelf.find(history)
+
+
+@given(one=histories, other=histories)
+def test_common_length(one: History, other: History) -> None:
+    assert common_length(tokens_of(one), tokens_of(other)) == common(one, other)
+
+
+def test_a_sequence_that_does_not_fit_is_kept_as_far_as_it_does() -> None:
+    kept = KeptPrefixes(30, token_bytes=10)
+    kept.add(tokens_of((1, 2, 3, 4, 5)), lambda length: FakeSaved(DECODER, [1, 2, 3][:length]))
+    _, length = kept.longest(tokens_of((1, 2, 3, 4, 5)))
+    assert length == 3
