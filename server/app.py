@@ -17,10 +17,11 @@ from server.config import EngineConfig, ServerConfig
 from server.engine.engine import Engine, EngineLost
 from server.errors import StartError
 from server.greeting import ready_lines, start_lines
-from server.http.listener import bound_addresses, open_listeners, serve
+from server.http.listener import adopt, bound_addresses, open_listeners, serve
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
+from server.systemd import ServiceManager, inherited_sockets
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,9 @@ async def _run(config: ServerConfig) -> None:
     folder = ModelFolder.read(config.model_folder)
     engine_config = _engine_config(config, folder)
     # Before the model, which may take long: a port in use is known at once.
-    listeners = await open_listeners(config.serving.inference_address)
+    listeners = adopt(inherited_sockets(os.environ)) or await open_listeners(
+        config.serving.inference_address
+    )
     addresses = bound_addresses(listeners)
     decoder = _decoder(config, engine_config, folder)
     engine = Engine(
@@ -62,19 +65,33 @@ async def _run(config: ServerConfig) -> None:
     router = inference_routes(engine, engine_config.sampling)
     _print(start_lines(folder.path, engine_config, config.engine.threads, decoder.kv_bytes))
     gc.freeze()  # a collection in mid-stream would walk all that was imported, for a step's time
+    manager = ServiceManager.of(os.environ)
     async with engine.running(), trio.open_nursery() as nursery:
         accepting = trio.CancelScope()
         nursery.start_soon(serve, listeners, router, config.limits, accepting)
         # Left at the first signal, so that a second one ends the process at once.
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             _print(ready_lines(addresses))
+            manager.ready(ready_lines(addresses)[0])
+            nursery.start_soon(watch_over, engine, manager)
             await anext(signals)
+        manager.stopping()
         accepting.cancel()
         if engine.requests:
             seconds = config.patience.drain_seconds
             log.info("stopping: %d requests have up to %g s", engine.requests, seconds)
         await engine.drain()
         nursery.cancel_scope.cancel()
+
+
+async def watch_over(engine: Engine, manager: ServiceManager) -> None:
+    """Tells the service manager, as often as it wants to hear, that the engine's thread lives."""
+    if manager.watchdog_seconds is None:
+        return
+    while True:
+        await engine.alive()
+        manager.alive()
+        await trio.sleep(manager.watchdog_seconds / 2)
 
 
 def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"config", "cores", "errors", "greeting", "metrics"}
+BASE = {"config", "cores", "errors", "greeting", "metrics", "systemd"}
 """Modules that any other may use."""
 MAY_IMPORT = {
     "app": {"api", "http", "engine", "model"} | BASE,

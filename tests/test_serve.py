@@ -288,6 +288,29 @@ main()
         assert errors.endswith("skiff: the engine was lost, the log says why\n")
 
 
+def test_systemd_gives_the_socket_and_hears_how_it_is(tiny: Path, tmp_path: Path) -> None:
+    program = """
+import os, socket
+opened = socket.create_server(("127.0.0.1", 0))
+os.dup2(opened.fileno(), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+from server.cli import main
+main()
+"""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(SECONDS)
+        manager.bind(str(tmp_path / "notify"))
+        variables = {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "60000000"}
+        with serving(tiny, program=("-P", "-c", program), **variables) as server:
+            ready = f"READY=1\nSTATUS=Ready at http://127.0.0.1:{server.port}"
+            assert manager.recv(4096).decode() == ready
+            assert manager.recv(4096) == b"WATCHDOG=1"
+            with server.ask("the answer", max_tokens=1) as response:
+                assert response.status == 200
+            assert server.end(signal.SIGTERM) == (0, "")
+            assert manager.recv(4096) == b"STOPPING=1"
+
+
 def test_two_servers_need_two_addresses(tiny: Path, stub: Path) -> None:
     with serving(tiny) as server:
         address = f"127.0.0.1:{server.port}"

@@ -9,6 +9,7 @@ Cancelling `serve` closes the listeners and every connection at once, in the mid
 Cancelling `accepting` before closes the listeners only.
 """
 
+import socket
 from collections.abc import Sequence
 
 import trio
@@ -35,6 +36,11 @@ async def open_listeners(address: Address) -> list[trio.SocketListener]:
             await listener.aclose()
         del listeners[1:]
     return listeners
+
+
+def adopt(sockets: Sequence[socket.socket]) -> list[trio.SocketListener]:
+    """Listeners on sockets that somebody else has opened."""
+    return [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in sockets]
 
 
 def bound_addresses(listeners: Sequence[trio.SocketListener]) -> list[Address]:

@@ -1,0 +1,81 @@
+"""What systemd tells a service through its environment, and what it wants to hear from it.
+
+sd_listen_fds(3), sd_notify(3) and sd_watchdog_enabled(3) in a few lines each, which no dependency
+is worth. Where systemd is not there, nothing here does anything. Knows sockets, but no clock.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from server.errors import StartError
+
+log = logging.getLogger(__name__)
+
+
+def inherited_sockets(environment: Mapping[str, str], first: int = 3) -> list[socket.socket]:
+    """Listening TCP sockets that were opened for this process, in the order of the unit, as the
+    descriptors from `first` on.
+
+    Raises `StartError` for a descriptor that is something else.
+    """
+    count = environment.get("LISTEN_FDS", "")
+    if environment.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
+        return []
+    return [_listening(first + number) for number in range(int(count))]
+
+
+def _listening(descriptor: int) -> socket.socket:
+    try:
+        inherited = socket.socket(fileno=descriptor)
+        listens = inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise StartError(f"descriptor {descriptor} from systemd: {error.strerror}") from None
+    if not listens or inherited.family not in (socket.AF_INET, socket.AF_INET6):
+        inherited.close()
+        raise StartError(f"descriptor {descriptor} from systemd is no listening TCP socket")
+    inherited.set_inheritable(False)
+    return inherited
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceManager:
+    """Whom to tell how the service is."""
+
+    address: str | None
+    """A UNIX socket; one in the abstract namespace begins with "@". None: there is no manager."""
+    watchdog_seconds: float | None
+    """The manager ends a service that is silent for so long; None: it does not."""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "ServiceManager":
+        microseconds = environment.get("WATCHDOG_USEC", "")
+        pid = str(os.getpid())
+        watched = microseconds.isdecimal() and environment.get("WATCHDOG_PID", pid) == pid
+        seconds = int(microseconds) / 1e6 if watched else 0
+        return cls(environment.get("NOTIFY_SOCKET") or None, seconds or None)
+
+    def ready(self, status: str) -> None:
+        """The service is up; `status` is one line for the operator."""
+        self._tell(f"READY=1\nSTATUS={status}")
+
+    def alive(self) -> None:
+        """Within every `watchdog_seconds`."""
+        self._tell("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        """The service has begun to end."""
+        self._tell("STOPPING=1")
+
+    def _tell(self, message: str) -> None:
+        if self.address is None:
+            return
+        address = "\0" + self.address[1:] if self.address.startswith("@") else self.address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.setblocking(False)
+                sender.sendto(message.encode(), address)
+        except OSError as error:  # a service can do without its manager
+            log.warning("systemd did not take %r: %s", message, error)
