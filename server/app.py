@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from typing import NoReturn
 
 import trio
@@ -38,7 +39,12 @@ def run(config: ServerConfig) -> None:
     try:
         trio.run(_run, config)
     except ExceptionGroup as group:
-        if group.split(EngineLost)[1] is not None:
+        fault: Exception = group
+        while isinstance(fault, ExceptionGroup) and len(fault.exceptions) == 1:
+            fault = fault.exceptions[0]
+        if isinstance(fault, StartError):
+            raise fault from None
+        if not isinstance(fault, EngineLost):
             raise
         _give_up("skiff: the engine was lost, the log says why")
 
@@ -58,29 +64,32 @@ async def _run(config: ServerConfig) -> None:
         config.serving.inference_address
     )
     addresses = bound_addresses(listeners)
-    decoder = _decoder(config, engine_config, folder)
     engine = Engine(
-        decoder, Tokenizer.read(folder.tokenizer_file), engine_config, folder.eos_token_ids
+        partial(_load, config, engine_config, folder),
+        Tokenizer.read(folder.tokenizer_file),
+        engine_config,
+        folder.eos_token_ids,
     )
     router = inference_routes(engine, engine_config.sampling)
-    _print(start_lines(folder.path, engine_config, config.engine.threads, decoder.kv_bytes))
-    gc.freeze()  # a collection in mid-stream would walk all that was imported, for a step's time
     manager = ServiceManager.of(os.environ)
-    async with engine.running(), trio.open_nursery() as nursery:
-        accepting = trio.CancelScope()
+    accepting = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        # Before the model too: who asks for liveness and readiness hears how it is.
         nursery.start_soon(serve, listeners, router, config.limits, accepting)
-        # Left at the first signal, so that a second one ends the process at once.
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            _print(ready_lines(addresses))
-            manager.ready(ready_lines(addresses)[0])
+        async with engine.running():
+            gc.freeze()  # a collection in mid-stream would walk all that was imported
             nursery.start_soon(watch_over, engine, manager)
-            await anext(signals)
-        manager.stopping()
-        accepting.cancel()
-        if engine.requests:
-            seconds = config.patience.drain_seconds
-            log.info("stopping: %d requests have up to %g s", engine.requests, seconds)
-        await engine.drain()
+            # Left at the first signal, so that a second one ends the process at once.
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                _print(ready_lines(addresses))
+                manager.ready(ready_lines(addresses)[0])
+                await anext(signals)
+            manager.stopping()
+            accepting.cancel()
+            if engine.requests:
+                seconds = config.patience.drain_seconds
+                log.info("stopping: %d requests have up to %g s", engine.requests, seconds)
+            await engine.drain()
         nursery.cancel_scope.cancel()
 
 
@@ -111,15 +120,16 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
     )
 
 
-def _decoder(config: ServerConfig, engine: EngineConfig, folder: ModelFolder) -> OnnxDecoder:
-    """Raises `StartError`."""
+def _load(config: ServerConfig, engine: EngineConfig, folder: ModelFolder) -> OnnxDecoder:
+    """The model, once the terminal shows what holds for it. Raises `StartError`."""
+    threads = config.engine.threads
     try:
-        return OnnxDecoder(
-            folder, slots=engine.slots, context=engine.context, threads=config.engine.threads
-        )
+        decoder = OnnxDecoder(folder, slots=engine.slots, context=engine.context, threads=threads)
     except (OSError, MemoryError) as error:
         size = f"{engine.slots} slots of {engine.context} tokens"
         raise StartError(f"no memory for {size}: {error}") from None
+    _print(start_lines(folder.path, engine, threads, decoder.kv_bytes))
+    return decoder
 
 
 def _print(lines: list[str]) -> None:

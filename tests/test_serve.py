@@ -87,6 +87,7 @@ def command(
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, *program, *map(str, arguments)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -309,6 +310,35 @@ main()
                 assert response.status == 200
             assert server.end(signal.SIGTERM) == (0, "")
             assert manager.recv(4096) == b"STOPPING=1"
+
+
+def test_until_the_model_is_loaded_it_lives_and_is_not_ready(tiny: Path) -> None:
+    program = """
+import os, socket, sys
+opened = socket.create_server(("127.0.0.1", 0))
+os.dup2(opened.fileno(), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+print(opened.getsockname()[1], flush=True)
+from server.model.session import OnnxDecoder
+load = OnnxDecoder.__init__
+OnnxDecoder.__init__ = lambda *a, **k: sys.stdin.readline() and load(*a, **k)
+from server.cli import main
+main()
+"""
+    with command(tiny, program=("-P", "-c", program)) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        server = Running(process, [], int(process.stdout.readline()), "")
+        with closing(server.connect()) as connection:
+            assert get(connection, "/ready") == (503, "the model is being loaded\n")
+            assert get(connection, "/health") == (200, "OK")
+            with server.ask("the answer", max_tokens=1) as response:
+                assert (response.status, error_of(response.read())) == (200, 503)
+            print(file=process.stdin, flush=True)
+            while not process.stdout.readline().startswith("Ready at "):
+                pass
+            assert get(connection, "/ready") == (200, "READY")
+        assert server.end(signal.SIGTERM) == (0, "")
 
 
 def test_two_servers_need_two_addresses(tiny: Path, stub: Path) -> None:

@@ -5,7 +5,7 @@ Knows text, tokens and threads; does not know HTTP, JSON or the model's runtime.
 
 import itertools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -35,6 +35,7 @@ _PROBES = 10
 """In the time that one call may take."""
 
 LAST_WORDS = {
+    Condition.LOADING: Failed(503, "The model is being loaded"),
     Condition.DRAINING: Failed(503, "The server is shutting down"),
     Condition.LOST: Failed(500, "The engine was lost"),
 }
@@ -48,7 +49,7 @@ class EngineLost(Exception):
 
 
 class Engine:
-    """Runs requests while `running` is entered, from one trio thread.
+    """Runs requests while `running` is entered, from one trio thread; takes none before.
 
     async with engine.running():
         async with engine.generate(request) as events:
@@ -57,12 +58,13 @@ class Engine:
 
     def __init__(
         self,
-        decoder: Decoder,
+        load: Callable[[], Decoder],
         tokenizer: Tokenizer,
         config: EngineConfig,
         eos_token_ids: frozenset[int],
     ) -> None:
-        self._decoder = decoder
+        """`load` is called off the event loop, when `running` is entered."""
+        self._load = load
         self._tokenizer = tokenizer
         self._config = config
         self._eos_token_ids = frozenset() if config.ignore_eos else eos_token_ids
@@ -74,29 +76,31 @@ class Engine:
         """Those that are not at their end."""
         self._open: set[Stream] = set()
         """Those whose block was not left: clients may still have to take the last line."""
-        self._condition = Condition.READY
+        self._condition = Condition.LOADING
         self._lost = trio.Event()
-        core = EngineCore(decoder, self._deliver, PromptBudget(), config.prefix_cache)
-        self._thread = EngineThread(core, self._tell_lost)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The engine's life. If its thread ends by itself or hangs, every stream is told, then the
         block is cancelled, and an `EngineLost` comes out of it in an exception group."""
         self._trio = trio.lowlevel.current_trio_token()
+        decoder = await trio.to_thread.run_sync(self._load)
+        core = EngineCore(decoder, self._deliver, PromptBudget(), self._config.prefix_cache)
+        self._thread = EngineThread(core, self._tell_lost)
         self._thread.start()
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._watch_thread)
                 nursery.start_soon(self._watch_calls)
+                self._condition = Condition.READY
                 yield
                 if self._lost.is_set():
                     await trio.sleep_forever()  # `_watch_thread` is about to raise
                 nursery.cancel_scope.cancel()
         finally:
             self._thread.stop()
-            self._decoder.interrupt()
+            decoder.interrupt()
             # The call under way ends between two operators; one that never ends is left behind.
             with trio.move_on_after(_LONGEST_STOP, shield=True):
                 await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)

@@ -71,7 +71,7 @@ def engine_of(
         ignore_eos=ignore_eos,
         patience=patience or Patience(),
     )
-    return Engine(decoder, tokenizer or FakeTokenizer(), config, EOS)
+    return Engine(lambda: decoder, tokenizer or FakeTokenizer(), config, EOS)
 
 
 def asks(prompt: str, max_tokens: int = 1000) -> GenerationRequest:

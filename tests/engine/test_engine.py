@@ -7,12 +7,14 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from server.config import EngineConfig
 from server.engine.condition import Condition
 from server.engine.engine import LAST_WORDS, Engine, EngineLost
 from server.engine.events import Event, Finished, FinishReason, Text
 from server.errors import ClientError
 from tests.engine.clients import FakeTokenizer, asks, engine_of, expected, in_trio, told
 from tests.engine.fake_decoder import FakeDecoder, Misused
+from tests.engine.play import EOS
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -226,3 +228,32 @@ async def test_a_stream_ends_after_its_terminal_event() -> None:
         assert isinstance(await anext(events), Finished)
         with pytest.raises(StopAsyncIteration):
             await anext(events)
+
+
+@in_trio
+async def test_before_the_model_is_there_nothing_is_taken() -> None:
+    loading, goes_on = trio.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def load() -> FakeDecoder:
+        token.run_sync_soon(loading.set)
+        assert goes_on.wait(timeout=10)
+        return FakeDecoder()
+
+    async def run() -> None:
+        async with engine.running():
+            running.set()
+            await trio.sleep_forever()
+
+    running = trio.Event()
+    engine = Engine(load, FakeTokenizer(), EngineConfig(4, 128), EOS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await loading.wait()
+        assert engine.condition.value == "the model is being loaded"
+        assert await told(engine, asks("a")) == [LAST_WORDS[Condition.LOADING]]
+        goes_on.set()
+        await running.wait()
+        assert engine.condition is Condition.READY
+        assert await told(engine, asks("a", 3)) == expected("a", 3)
+        nursery.cancel_scope.cancel()
