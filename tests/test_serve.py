@@ -140,7 +140,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stub(tmp_path: Path) -> Path:
     """A folder that looks like a model until its graph is opened."""
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 100}')
-    (tmp_path / "tokenizer.json").write_text("{}")
+    tokenizer = {"model": {"type": "BPE", "vocab": {}, "merges": []}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     return tmp_path
 
@@ -308,7 +309,8 @@ main()
             assert manager.recv(4096) == b"WATCHDOG=1"
             with server.ask("the answer", max_tokens=1) as response:
                 assert response.status == 200
-            assert server.end(signal.SIGTERM) == (0, "")
+                response.read()
+            assert server.end(signal.SIGTERM)[0] == 0
             assert manager.recv(4096) == b"STOPPING=1"
 
 
