@@ -15,6 +15,7 @@ try:
     from model_tools.bench.engine import command as engine
     from model_tools.bench.report.formats import FORMATS
     from model_tools.bench.report.report import Report
+    from model_tools.bench.serve import command as serve
 except ModuleNotFoundError as error:
     sys.exit(f"skiff-bench: {error.name} is missing: pip install 'skiff-llm[bench]'")
 
@@ -39,15 +40,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"skiff-bench {__version__}")
     modes = parser.add_subparsers(metavar="MODE", required=True)
-    mode = modes.add_parser(
-        "engine",
-        help="prompt and decode speed of a model folder, without a network",
-        description="Tokens per second of a model folder, without a network; llama-bench's tests.",
-        allow_abbrev=False,
-    )
-    engine.add_to(mode)
-    _add_output(mode)
-    mode.set_defaults(run=engine.run)
+    for name, module, text in (
+        ("engine", engine, "prompt and decode speed of a model folder, without a network"),
+        ("serve", serve, "latency and throughput of a server, or of two in turns, over HTTP"),
+    ):
+        mode = modes.add_parser(name, help=text, description=f"{text}.", allow_abbrev=False)
+        module.add_to(mode)
+        _add_output(mode)
+        mode.set_defaults(run=module.run)
     return parser
 
 

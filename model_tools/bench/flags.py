@@ -1,6 +1,7 @@
 """What the commands' flags have in common. Knows argparse; does not know what is measured."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import NoReturn
 
@@ -54,7 +55,9 @@ def add_repetitions(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_counts(parser: argparse.ArgumentParser, *flags: str, default: list[int], text: str) -> None:
+def add_counts(
+    parser: argparse._ActionsContainer, *flags: str, default: list[int], text: str
+) -> None:
     """A list of numbers."""
     shown = ",".join(map(str, default))
     parser.add_argument(
@@ -77,6 +80,24 @@ def count(text: str) -> int:
 
 def whole(text: str) -> int:
     return _integer(text, 0, "an integer of at least 0")
+
+
+def positive(text: str) -> float:
+    return _number(text, math.inf, "a number above 0", lowest=math.nextafter(0, 1))
+
+
+def share(text: str) -> float:
+    return _number(text, 1, "a number from 0 to 1", lowest=0)
+
+
+def _number(text: str, highest: float, expected: str, *, lowest: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not lowest <= value <= highest or value == math.inf:
+        raise argparse.ArgumentTypeError(f"must be {expected}, not {text[:80]!r}")
+    return value
 
 
 def _integer(text: str, low: int, expected: str) -> int:

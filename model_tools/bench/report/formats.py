@@ -57,8 +57,10 @@ FORMATS: dict[str, Callable[[Report], str]] = {
 
 
 def _text(table: Table, style: str) -> str:
+    width = len(table.columns)
     rows = [[_shown(cell) for cell in row] for row in table.rows]
-    alignment = ["left"] + ["right"] * (len(table.columns) - 1)
+    words = [any(isinstance(row[place], str) for row in table.rows) for place in range(width)]
+    alignment = ["left" if each else "right" for each in words]
     text: str = tabulate(
         rows, table.columns, tablefmt=style, colalign=alignment, disable_numparse=True
     )

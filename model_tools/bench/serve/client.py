@@ -1,0 +1,69 @@
+"""One client: sends a request, and notes when which bytes arrive. Knows trio.
+
+Nothing is parsed here. The client runs on the server's cores, and what it does for each token would
+be taken from what it measures.
+"""
+
+import time
+from dataclasses import dataclass
+from enum import Enum
+
+import trio
+
+from model_tools.bench.serve.target import Call, Target
+
+RECEIVE_BYTES = 65536
+LAST_CHUNK = b"\n0\r\n\r\n"
+"""Ends a chunked answer, for servers that keep the connection although they were told not to."""
+
+
+class End(Enum):
+    """How an exchange ended."""
+
+    CLOSED = "the server closed the connection"
+    LEFT = "the client left"
+    TIMED_OUT = "the time was up"
+    BROKEN = "the connection broke"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exchange:
+    """What a client saw. Times are those of `time.perf_counter`, in seconds."""
+
+    call: Call
+    sent: float
+    """Once the connection was there, and just before the first byte of the request."""
+    arrivals: list[tuple[float, bytes]]
+    end: End
+
+
+async def exchange(
+    target: Target, call: Call, *, timeout: float, leaves_after: int | None = None
+) -> Exchange:
+    """Never raises for what the server does; `timeout` is for the whole, in seconds."""
+    arrivals: list[tuple[float, bytes]] = []
+    sent = time.perf_counter()
+    end = End.TIMED_OUT
+    with trio.move_on_after(timeout):
+        try:
+            async with await trio.open_tcp_stream(target.host, target.port) as stream:
+                sent = time.perf_counter()
+                await stream.send_all(call.request)
+                end = await _receive(stream, arrivals, leaves_after)
+        except (OSError, trio.BrokenResourceError):
+            end = End.BROKEN
+    return Exchange(call, sent, arrivals, end)
+
+
+async def _receive(
+    stream: trio.SocketStream, arrivals: list[tuple[float, bytes]], leaves_after: int | None
+) -> End:
+    """The socket's own `recv` spares what the stream adds to it for each token."""
+    receive = stream.socket.recv
+    while data := await receive(RECEIVE_BYTES):
+        arrivals.append((time.perf_counter(), data))
+        if data.endswith(LAST_CHUNK):
+            break
+        if leaves_after is not None and len(arrivals) >= leaves_after:
+            return End.LEFT
+    return End.CLOSED

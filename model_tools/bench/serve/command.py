@@ -1,0 +1,196 @@
+"""`skiff-bench serve`: servers over HTTP, one by itself or two in turns. Knows its flags."""
+
+import argparse
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from model_tools.bench.flags import add_counts, count, positive, share, whole
+from model_tools.bench.machine import machine
+from model_tools.bench.report.report import Report, Table
+from model_tools.bench.serve.dialect import DIALECTS, Settings
+from model_tools.bench.serve.load import ClosedLoop, Load, OpenLoop
+from model_tools.bench.serve.prompts import Lengths, Mix
+from model_tools.bench.serve.result import Result
+from model_tools.bench.serve.session import Findings, Plan
+from model_tools.bench.serve.session import run as run_session
+from model_tools.bench.serve.tables import (
+    latency_table,
+    metrics_table,
+    ratios_table,
+    requests_table,
+)
+from model_tools.bench.serve.target import Target
+from server.errors import StartError
+
+PAIRS = 5
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    _add_servers(parser)
+    _add_load(parser)
+    _add_requests(parser)
+
+
+def _add_servers(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("servers").add_argument
+    dialects = list(DIALECTS)
+    add("url", metavar="URL", help="a server: http://HOST:PORT")
+    add(
+        "--dialect",
+        choices=dialects,
+        default="paddler",
+        help="what it speaks: Skiff's and Paddler's raw prompts, OpenAI's completions or chat, "
+        "or llama-server's /completion (default: paddler)",
+    )
+    add("--name", metavar="NAME", help="what it is called in tables (default: HOST:PORT)")
+    add("--vs", metavar="URL", help="a second server; the two take turns, and are compared")
+    add("--vs-dialect", choices=dialects, default="paddler", help="(default: paddler)")
+    add("--vs-name", metavar="NAME", help="(default: HOST:PORT)")
+
+
+def _add_load(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("load")
+    either = group.add_mutually_exclusive_group()
+    add_counts(
+        either, "--concurrency", default=[1], text="clients at once, each waiting for its answer"
+    )
+    either.add_argument(
+        "--rate",
+        metavar="X[,X...]",
+        type=_rates,
+        help="requests per second that come at random, whatever is still unanswered",
+    )
+    add = group.add_argument
+    add("--requests", metavar="N", type=count, default=24, help="of each round (default: 24)")
+    add(
+        "--pairs",
+        "--rounds",
+        dest="rounds",
+        metavar="N",
+        type=count,
+        help=f"rounds of each load on each server (default: {PAIRS} with --vs, else 1)",
+    )
+    add("--warm-up", metavar="N", type=whole, default=2, help="requests before (default: 2)")
+    add("--timeout", metavar="SECONDS", type=positive, default=120.0, help="(default: 120)")
+    add("--leave", metavar="SHARE", type=share, default=0.0, help="clients that leave early (0)")
+
+
+def _add_requests(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("requests").add_argument
+    add(
+        "--words",
+        metavar="N[-N]",
+        type=_lengths,
+        default=Lengths(128, 128),
+        help="length of a prompt of random words, about a token each (default: 128)",
+    )
+    add(
+        "--new-tokens",
+        metavar="N[-N]",
+        type=_lengths,
+        default=Lengths(96, 96),
+        help="length of an answer (default: 96)",
+    )
+    add(
+        "--shared",
+        metavar="WORDS",
+        type=whole,
+        default=0,
+        help="words at its beginning that a prompt has in common with all others (default: 0)",
+    )
+    add("--seed", metavar="N", type=whole, default=0, help="of prompts and arrivals (default: 0)")
+    add(
+        "--ignore-eos",
+        action="store_true",
+        help="answers go on to their limit; the paddler dialect cannot ask for it, so that the "
+        "server must be told (skiff --ignore-eos)",
+    )
+    add(
+        "--temperature",
+        metavar="X",
+        type=float,
+        default=0.0,
+        help="(default: 0; the paddler dialect cannot ask for one)",
+    )
+    add("--model", metavar="NAME", default="default", help="for OpenAI's dialects")
+    add(
+        "--cache-prompt",
+        action="store_true",
+        help="let llama-server reuse what it has read (default: no)",
+    )
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Raises `StartError`."""
+    plan = _plan(options)
+    turns = len(plan.loads) * plan.rounds * len(plan.targets)
+    with tqdm(total=turns, unit="round", disable=None) as bar:
+        findings = run_session(plan, bar.update)
+    return Report("serve", {**machine(), **_asked(plan)}, _tables(plan, findings))
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    """Raises `StartError`."""
+    targets = [Target.of(options.url, DIALECTS[options.dialect], options.name)]
+    if options.vs:
+        targets.append(Target.of(options.vs, DIALECTS[options.vs_dialect], options.vs_name))
+        if targets[0].name == targets[1].name:
+            raise StartError(f"--vs-name: both servers would be called {targets[0].name}")
+    loads: list[Load] = [ClosedLoop(clients) for clients in options.concurrency]
+    if options.rate:
+        loads = [OpenLoop(rate, options.seed) for rate in options.rate]
+    return Plan(
+        targets=tuple(targets),
+        loads=tuple(loads),
+        mix=Mix(options.words, options.new_tokens, options.shared, options.leave),
+        settings=Settings(
+            options.model, options.temperature, options.ignore_eos, options.cache_prompt
+        ),
+        requests=options.requests,
+        rounds=options.rounds or (PAIRS if options.vs else 1),
+        warm_up=options.warm_up,
+        timeout=options.timeout,
+        seed=options.seed,
+    )
+
+
+def _asked(plan: Plan) -> dict[str, str]:
+    """What was asked of the servers, for the header."""
+    mix = plan.mix
+    shared = f"{mix.shared_words} words shared" if mix.shared_words else "unique"
+    ends = "end of text ignored" if plan.settings.ignore_eos else "up to the end of text"
+    return {
+        "prompts": f"{mix.words} words, {shared}",
+        "answers": f"{mix.new_tokens} tokens, {ends}, temperature {plan.settings.temperature:g}",
+        "requests": f"{plan.requests} in each of {plan.rounds} rounds, seed {plan.seed}",
+    }
+
+
+def _tables(plan: Plan, findings: Findings) -> tuple[Table, ...]:
+    loads = [load.name for load in plan.loads]
+    names = [target.name for target in plan.targets]
+    groups = [[_rounds(findings.results, load, name) for name in names] for load in loads]
+    flat = [rounds for group in groups for rounds in group]
+    tables = [requests_table(flat), latency_table(flat)]
+    if len(names) == 2:
+        tables.append(ratios_table([(first, second) for first, second in groups]))
+    if (metrics := metrics_table(findings.metrics)) is not None:
+        tables.append(metrics)
+    return tuple(tables)
+
+
+def _rounds(results: Sequence[Result], load: str, server: str) -> list[Result]:
+    return [each for each in results if (each.load, each.server) == (load, server)]
+
+
+def _lengths(text: str) -> Lengths:
+    low, _, high = text.partition("-")
+    lengths = Lengths(count(low), count(high or low))
+    if lengths.high < lengths.low:
+        raise argparse.ArgumentTypeError(f"must be N or LOW-HIGH, not {text[:80]!r}")
+    return lengths
+
+
+def _rates(text: str) -> list[float]:
+    return [positive(part) for part in text.split(",")]

@@ -1,0 +1,176 @@
+"""What servers want to be asked, and what their lines say. Sans-IO.
+
+Knows wire formats; does not know HTTP or time.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from model_tools.bench.serve.prompts import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for every request, as far as a dialect can say it."""
+
+    model: str
+    temperature: float
+    ignore_eos: bool
+    cache_prompt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one line of an answer says."""
+
+    tokens: int = 0
+    """Tokens that it brings, as far as one can see: 1 for any text, if the line does not say."""
+    total: int | None = None
+    """Tokens of the whole answer, where the server counts them."""
+    done: bool = False
+    """The answer is complete."""
+    code: int | None = None
+    """An error's, in HTTP's terms."""
+    reason: str = ""
+
+
+class Dialect(Protocol):
+    """A route of a kind of server."""
+
+    path: str
+
+    def body(self, request: Request, settings: Settings) -> dict[str, object]: ...
+
+    def read(self, line: bytes) -> Said:
+        """Raises ValueError, LookupError or TypeError for what is not the dialect's."""
+
+
+class Paddler:
+    """Skiff's and Paddler's raw prompts. The legacy and the v4 envelope differ in their answers
+    only, and cannot be taken for each other."""
+
+    path = "/api/v1/continue_from_raw_prompt"
+
+    def body(self, request: Request, settings: Settings) -> dict[str, object]:  # noqa: ARG002
+        """How to sample is the server's own matter here."""
+        return {"max_tokens": request.max_tokens, "raw_prompt": request.prompt}
+
+    def read(self, line: bytes) -> Said:
+        if not line:
+            return Said()
+        envelope = json.loads(line)
+        if "Error" in envelope:
+            error = envelope["Error"]["error"]
+            return Said(code=error["code"], reason=error["description"])
+        generated = envelope["Response"]["response"]["GeneratedToken"]
+        if generated == "Done":
+            return Said(done=True)
+        [(kind, payload)] = generated.items()
+        if kind == "Done":
+            usage = payload.get("usage", {})
+            kinds = [count for name, count in usage.items() if name in _ANSWER]
+            return Said(done=True, total=sum(kinds) or None)
+        if kind.endswith("Token"):
+            return Said(tokens=1 if payload else 0)
+        return Said(code=500, reason=f"{kind}: {payload}")
+
+
+_ANSWER = ("content_tokens", "reasoning_tokens", "tool_call_tokens", "undeterminable_tokens")
+
+
+class OpenAi:
+    """Completions."""
+
+    path = "/v1/completions"
+
+    def body(self, request: Request, settings: Settings) -> dict[str, object]:
+        return {
+            **self._asked(request),
+            "model": settings.model,
+            "temperature": settings.temperature,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            # Not OpenAI's own: vLLM's, SGLang's and llama-server's.
+            **({"ignore_eos": True} if settings.ignore_eos else {}),
+        }
+
+    def read(self, line: bytes) -> Said:
+        data = _event_data(line)
+        if data is None:
+            return Said()
+        if data == b"[DONE]":
+            return Said(done=True)
+        chunk = json.loads(data)
+        if "error" in chunk:
+            return _error(chunk["error"])
+        usage = chunk.get("usage") or {}
+        text = any(map(self._text, chunk.get("choices", ())))
+        return Said(tokens=int(text), total=usage.get("completion_tokens"))
+
+    def _asked(self, request: Request) -> dict[str, object]:
+        return {"prompt": request.prompt, "max_tokens": request.max_tokens}
+
+    def _text(self, choice: Mapping[str, Any]) -> bool:
+        return bool(choice.get("text"))
+
+
+class OpenAiChat(OpenAi):
+    """Chat completions."""
+
+    path = "/v1/chat/completions"
+
+    def _asked(self, request: Request) -> dict[str, object]:
+        messages = [{"role": "user", "content": request.prompt}]
+        return {"messages": messages, "max_completion_tokens": request.max_tokens}
+
+    def _text(self, choice: Mapping[str, Any]) -> bool:
+        delta = choice.get("delta") or {}
+        return any(delta.get(name) for name in ("content", "reasoning_content", "tool_calls"))
+
+
+class Llama:
+    """llama-server's native completion."""
+
+    path = "/completion"
+
+    def body(self, request: Request, settings: Settings) -> dict[str, object]:
+        return {
+            "prompt": request.prompt,
+            "n_predict": request.max_tokens,
+            "temperature": settings.temperature,
+            "ignore_eos": settings.ignore_eos,
+            "cache_prompt": settings.cache_prompt,
+            "stream": True,
+        }
+
+    def read(self, line: bytes) -> Said:
+        if line.startswith(b"error:"):
+            return _error(json.loads(line.removeprefix(b"error:")))
+        data = _event_data(line)
+        if data is None:
+            return Said()
+        chunk = json.loads(data)
+        if "error" in chunk:
+            return _error(chunk["error"])
+        tokens = len(chunk.get("tokens") or ()) or int(bool(chunk["content"]))
+        return Said(tokens=tokens, total=chunk.get("tokens_predicted"), done=chunk["stop"])
+
+
+DIALECTS: dict[str, Dialect] = {
+    "paddler": Paddler(),
+    "openai": OpenAi(),
+    "openai-chat": OpenAiChat(),
+    "llama": Llama(),
+}
+
+
+def _event_data(line: bytes) -> bytes | None:
+    """A server-sent event's data; None for its other fields, and for the lines between events."""
+    return line.removeprefix(b"data:").strip() if line.startswith(b"data:") else None
+
+
+def _error(error: Mapping[str, Any]) -> Said:
+    code = error.get("code")
+    return Said(code=code if isinstance(code, int) else 500, reason=str(error.get("message", "")))

@@ -1,0 +1,72 @@
+"""Clients together: so many at once, or as they happen to come. Knows trio; reads no answer."""
+
+import gc
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+T = TypeVar("T")
+Send = Callable[[T], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedLoop:
+    """Each client asks, waits for the end of the answer, and asks again."""
+
+    clients: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.clients} clients" if self.clients > 1 else "1 client"
+
+    async def run(self, requests: Sequence[T], send: Send[T]) -> None:
+        waiting = iter(requests)
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(self.clients, len(requests))):
+                nursery.start_soon(_client, waiting, send)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLoop:
+    """Requests come at random, however many are still unanswered: a Poisson process."""
+
+    rate: float
+    """Requests per second."""
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.rate:g} requests/s"
+
+    async def run(self, requests: Sequence[T], send: Send[T]) -> None:
+        source = random.Random(self.seed)  # noqa: S311 no secret
+        due = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for request in requests:
+                await trio.sleep_until(due)
+                nursery.start_soon(send, request)
+                # Counted from when this one was due, so that being late does not add up.
+                due += source.expovariate(self.rate)
+
+
+Load = ClosedLoop | OpenLoop
+
+
+async def _client(waiting: Iterator[T], send: Send[T]) -> None:
+    for request in waiting:
+        await send(request)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """No garbage collection stops a client in the middle of an answer."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -1,0 +1,52 @@
+"""A server's own figures, in Prometheus' text format, where it has them."""
+
+import re
+
+import h11
+
+from model_tools.bench.serve.client import exchange
+from model_tools.bench.serve.http_events import http_events
+from model_tools.bench.serve.target import Target
+
+SECONDS = 5.0
+_SAMPLE = re.compile(r"([A-Za-z_:][\w:]*(?:\{.*\})?)\s+(\S+)(?:\s+\d+)?")
+
+Metrics = dict[str, float]
+"""Values by name and labels, as they are written."""
+
+
+async def fetch(target: Target) -> Metrics:
+    """Empty where the server has none."""
+    answer = await exchange(target, target.get("/metrics"), timeout=SECONDS)
+    body = b""
+    try:
+        for _, event in http_events(answer):
+            match event:
+                case h11.Response(status_code=status) if status != 200:
+                    return {}
+                case h11.Data(data=payload):
+                    body += payload
+    except h11.RemoteProtocolError:
+        return {}
+    return parse(body.decode(errors="replace"))
+
+
+def parse(text: str) -> Metrics:
+    """Lines that are no samples are left out, and so are histograms' buckets."""
+    metrics: Metrics = {}
+    for line in text.splitlines():
+        if (sample := _SAMPLE.fullmatch(line.strip())) and "_bucket{" not in line:
+            try:
+                metrics[sample[1]] = float(sample[2])
+            except ValueError:
+                continue
+    return metrics
+
+
+def changed(before: Metrics, after: Metrics) -> list[tuple[str, float, float]]:
+    """Name, before, after of what is different; what was not there counts from 0."""
+    return [
+        (name, before.get(name, 0.0), value)
+        for name, value in after.items()
+        if value != before.get(name, 0.0)
+    ]

@@ -1,0 +1,98 @@
+"""What one server did under one load, in figures. Knows replies; does not know servers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from model_tools.bench.serve.reply import Outcome, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One round of a load."""
+
+    server: str
+    load: str
+    replies: tuple[Reply, ...]
+
+    @property
+    def seconds(self) -> float:
+        """From the first request to the last token."""
+        ends = [reply.sent + reply.times[-1] for reply in self.replies if reply.times]
+        return max(ends) - min(reply.sent for reply in self.replies) if ends else 0.0
+
+    @property
+    def tokens(self) -> int:
+        return sum(reply.tokens for reply in self.replies)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    def count(self, outcome: Outcome) -> int:
+        return sum(reply.outcome is outcome for reply in self.replies)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A kind of figure that replies have."""
+
+    name: str
+    figures: Callable[[Sequence[Reply]], list[float]]
+    """In seconds."""
+
+
+def _each(
+    figure: Callable[[Reply], float | None], *outcomes: Outcome
+) -> Callable[[Sequence[Reply]], list[float]]:
+    def figures(replies: Sequence[Reply]) -> list[float]:
+        found = [figure(reply) for reply in replies if reply.outcome in outcomes]
+        return [each for each in found if each is not None]
+
+    return figures
+
+
+def _gaps(replies: Sequence[Reply]) -> list[float]:
+    return [gap for reply in replies if reply.outcome in _ANSWERED for gap in reply.gaps]
+
+
+_ANSWERED = (Outcome.COMPLETE, Outcome.LEFT)
+"""A client that leaves has seen its first tokens as any other."""
+
+TIME_TO_FIRST_TOKEN = Measure(
+    "time to first token", _each(lambda reply: reply.time_to_first_token, *_ANSWERED)
+)
+GAP = Measure("gap between tokens", _gaps)
+TIME_PER_OUTPUT_TOKEN = Measure(
+    "time per output token", _each(lambda reply: reply.time_per_output_token, Outcome.COMPLETE)
+)
+END_TO_END = Measure("end to end", _each(lambda reply: reply.end_to_end, Outcome.COMPLETE))
+MEASURES = (TIME_TO_FIRST_TOKEN, GAP, TIME_PER_OUTPUT_TOKEN, END_TO_END)
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A figure of a round, by which one server is compared with the other."""
+
+    name: str
+    figure: Callable[[Result], float | None]
+
+
+def _percentile(measure: Measure, percent: float) -> Callable[[Result], float | None]:
+    def figure(result: Result) -> float | None:
+        figures = measure.figures(result.replies)
+        return float(np.percentile(figures, percent)) if figures else None
+
+    return figure
+
+
+RATIOS = (
+    Ratio("tokens/s", lambda result: result.tokens_per_second or None),
+    Ratio("first token p50", _percentile(TIME_TO_FIRST_TOKEN, 50)),
+    Ratio("gap p50", _percentile(GAP, 50)),
+    Ratio("gap p99", _percentile(GAP, 99)),
+    Ratio("per token p50", _percentile(TIME_PER_OUTPUT_TOKEN, 50)),
+    Ratio("end to end p50", _percentile(END_TO_END, 50)),
+)
+"""Each round has one value of each, so that a disturbed round is one value and not many."""

@@ -1,0 +1,98 @@
+"""Servers under loads, in turns. Knows trio and the parts; prints nothing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from model_tools.bench.serve.client import Exchange, exchange
+from model_tools.bench.serve.dialect import Settings
+from model_tools.bench.serve.load import Load, undisturbed
+from model_tools.bench.serve.prometheus import Metrics, fetch
+from model_tools.bench.serve.prompts import Mix, Request
+from model_tools.bench.serve.reply import Outcome, Reply, read_reply
+from model_tools.bench.serve.result import Result
+from model_tools.bench.serve.target import Target
+from server.errors import StartError
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be measured."""
+
+    targets: tuple[Target, ...]
+    loads: tuple[Load, ...]
+    mix: Mix
+    settings: Settings
+    requests: int
+    """Of a round."""
+    rounds: int
+    warm_up: int
+    """Requests that each server answers before anything is counted, one after another."""
+    timeout: float
+    """Seconds for a whole answer."""
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    results: tuple[Result, ...]
+    """In the order in which they were measured."""
+    metrics: tuple[tuple[str, Metrics, Metrics], ...]
+    """For each server its name, and what it said of itself before and after."""
+
+
+async def measure(plan: Plan, done: Callable[[], object]) -> Findings:
+    """Each load in so many rounds, the servers taking turns; both get the same prompts, and each
+    round new ones. `done` is called after each turn. Raises `StartError`."""
+    for target in plan.targets:
+        await _warm_up(plan, target)
+    before = [await fetch(target) for target in plan.targets]
+    results = []
+    for load in plan.loads:
+        for number in range(plan.rounds):
+            requests = plan.mix.requests(plan.requests, f"{plan.seed} {load.name} {number}")
+            # Who is first alternates too: a machine that slows down would be one server's fault.
+            for target in plan.targets[:: -1 if number % 2 else 1]:
+                results.append(await _round(plan, target, load, requests))
+                done()
+    after = [await fetch(target) for target in plan.targets]
+    names = [target.name for target in plan.targets]
+    return Findings(tuple(results), tuple(zip(names, before, after, strict=True)))
+
+
+async def _warm_up(plan: Plan, target: Target) -> None:
+    for request in plan.mix.requests(plan.warm_up, f"{plan.seed} warm-up"):
+        reply = _reply(plan, target, request, await _ask(plan, target, request))
+        if reply.outcome not in (Outcome.COMPLETE, Outcome.LEFT):
+            raise StartError(
+                f"{target.name}: a first request is {reply.outcome.value}: {reply.reason}"
+            )
+
+
+async def _round(plan: Plan, target: Target, load: Load, requests: Sequence[Request]) -> Result:
+    """Answers are read once all of them are there."""
+    seen: list[tuple[Request, Exchange]] = []
+
+    async def send(request: Request) -> None:
+        seen.append((request, await _ask(plan, target, request)))
+
+    with undisturbed():
+        await load.run(requests, send)
+    replies = [_reply(plan, target, request, answer) for request, answer in seen]
+    return Result(target.name, load.name, tuple(replies))
+
+
+async def _ask(plan: Plan, target: Target, request: Request) -> Exchange:
+    call = target.post(request, plan.settings)
+    return await exchange(target, call, timeout=plan.timeout, leaves_after=request.leaves_after)
+
+
+def _reply(plan: Plan, target: Target, request: Request, answer: Exchange) -> Reply:
+    fixed_length = request.max_tokens if plan.settings.ignore_eos else None
+    return read_reply(answer, target.dialect, fixed_length)
+
+
+def run(plan: Plan, done: Callable[[], object]) -> Findings:
+    """Raises `StartError`."""
+    return trio.run(measure, plan, done)

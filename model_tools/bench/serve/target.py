@@ -1,0 +1,63 @@
+"""A server to measure, and the bytes that ask it something. Knows h11; opens no connection."""
+
+import json
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import h11
+
+from model_tools.bench.serve.dialect import Dialect, Settings
+from model_tools.bench.serve.prompts import Request
+from server.errors import StartError
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    name: str
+    host: str
+    port: int
+    base: str
+    """What its paths begin with."""
+    dialect: Dialect
+
+    @classmethod
+    def of(cls, url: str, dialect: Dialect, name: str | None) -> "Target":
+        """Raises `StartError`."""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port or 80
+        except ValueError as error:
+            raise StartError(f"{url}: {error}") from None
+        if parts.scheme != "http" or not host:
+            raise StartError(f"{url}: must be http://HOST:PORT")
+        return cls(name or parts.netloc, host, port, parts.path.rstrip("/"), dialect)
+
+    def post(self, request: Request, settings: Settings) -> "Call":
+        body = json.dumps(self.dialect.body(request, settings)).encode()
+        return self._call("POST", self.dialect.path, body)
+
+    def get(self, path: str) -> "Call":
+        return self._call("GET", path, b"")
+
+    def _call(self, method: str, path: str, body: bytes) -> "Call":
+        connection = h11.Connection(h11.CLIENT)
+        headers = [
+            ("Host", f"{self.host}:{self.port}"),
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            # The end of the answer is then the end of the connection: nobody has to look for it
+            # while the clock runs.
+            ("Connection", "close"),
+        ]
+        head = h11.Request(method=method, target=self.base + path, headers=headers)
+        events = (head, h11.Data(data=body), h11.EndOfMessage())
+        return Call(connection, b"".join(connection.send(event) or b"" for event in events))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """One request to a server."""
+
+    connection: h11.Connection
+    """Has sent the request, and waits for the answer's bytes."""
+    request: bytes

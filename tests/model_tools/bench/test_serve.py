@@ -1,0 +1,139 @@
+"""`skiff-bench serve` against servers on real sockets, Skiff among them."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_tools.bench import cli
+from model_tools.bench.serve.prometheus import changed, parse
+from model_tools.bench.serve.reply import Outcome, Reply
+from model_tools.bench.serve.result import RATIOS, Result
+from model_tools.bench.serve.tables import ratios_table
+from tests.model.tiny_folder import tiny_folder
+from tests.model_tools.bench.fake_server import fake_server
+from tests.test_serve import serving
+
+SHORT = ["--words", "5", "--new-tokens", "4", "--requests", "6", "--warm-up", "1", "--ignore-eos"]
+
+
+def bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    cli.main(["serve", *arguments, "-o", "json"])
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+@pytest.mark.parametrize(
+    ("dialect", "path"),
+    [
+        ("paddler", "/api/v1/continue_from_raw_prompt"),
+        ("openai", "/v1/completions"),
+        ("openai-chat", "/v1/chat/completions"),
+        ("llama", "/completion"),
+    ],
+)
+def test_a_server_is_measured_in_its_dialect(
+    dialect: str, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with fake_server() as (url, asked):
+        document = bench(capsys, url, "--dialect", dialect, "--concurrency", "1,3", *SHORT)
+    assert len(asked) == 1 + 2 * 6
+    assert {each for each, _ in asked} == {path}
+    first, second = document["tables"]["requests"]
+    assert (first["load"], second["load"]) == ("1 client", "3 clients")
+    for row in (first, second):
+        assert (row["complete"], row["tokens"], row["first reason"]) == (6, 24, None)
+    kinds = [row["milliseconds"] for row in document["tables"]["latency in milliseconds"]]
+    assert kinds.count("time to first token") == 2
+    [metric] = document["tables"]["the servers' own metrics"]
+    assert (metric["metric"], metric["difference"]) == ("asked_total", 12)
+
+
+def test_paddlers_newer_envelope_needs_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with fake_server(v4=True) as (url, _):
+        [row] = bench(capsys, url, *SHORT)["tables"]["requests"]
+    assert (row["complete"], row["tokens"]) == (6, 24)
+
+
+def test_two_servers_get_the_same_prompts_in_turns(capsys: pytest.CaptureFixture[str]) -> None:
+    with fake_server() as (url, ours), fake_server() as (other, theirs):
+        flags = ["--vs", other, "--vs-dialect", "llama", "--pairs", "2", *SHORT]
+        document = bench(capsys, url, "--name", "a", "--vs-name", "b", *flags)
+    prompts = [body["raw_prompt"] for _, body in ours]
+    assert prompts == [body["prompt"] for _, body in theirs]
+    assert len(set(prompts)) == 1 + 2 * 6
+    [row] = document["tables"]["a / b: median of 2 pairs"]
+    assert row["tokens/s low"] <= row["tokens/s"] <= row["tokens/s high"]
+
+
+def test_refusals_are_counted_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    with fake_server(busy_after=4) as (url, _):
+        [row] = bench(capsys, url, *SHORT)["tables"]["requests"]
+    assert (row["complete"], row["refused"], row["failed"]) == (3, 3, 0)
+    assert row["first reason"] == "503: too busy"
+
+
+def test_skiff_is_measured_and_clients_may_leave(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny_folder(tmp_path / "tiny", "int8")
+    with serving(folder, "--ignore-eos") as server:
+        url = f"http://127.0.0.1:{server.port}"
+        flags = [*SHORT, "--rate", "500", "--leave", "0.5", "--new-tokens", "30"]
+        [row] = bench(capsys, url, *flags)["tables"]["requests"]
+    assert row["complete"] + row["left"] == 6
+    assert row["complete"] * 30 <= row["tokens"] <= 6 * 30
+
+
+def test_a_server_that_is_not_there_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(SystemExit, match=r"^skiff-bench: .*failed: the connection broke$"):
+        cli.main(["serve", f"http://127.0.0.1:{port}"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["https://localhost"], "must be http://HOST:PORT"),
+        (["localhost:8061"], "must be http://HOST:PORT"),
+        (["http://localhost:99999"], "[Pp]ort"),
+        (["http://a", "--vs", "http://a"], "both servers would be called a"),
+        (["http://a", "--words", "9-3"], "must be N or LOW-HIGH"),
+        (["http://a", "--leave", "2"], "must be a number from 0 to 1"),
+        (["http://a", "--rate", "0"], "must be a number above 0"),
+        (["http://a", "--rate", "1", "--concurrency", "1"], "not allowed with"),
+    ],
+)
+def test_a_bad_command_line_is_one_line(arguments: list[str], reason: str) -> None:
+    with pytest.raises(SystemExit, match=rf"^skiff-bench: [^\n]*{reason}[^\n]*$"):
+        cli.main(["serve", *arguments])
+
+
+def result(server: str, seconds: float) -> Result:
+    """A round of one request, with a token after each `seconds`."""
+    times = (seconds, 2 * seconds, 3 * seconds)
+    return Result(server, "1 client", (Reply(Outcome.COMPLETE, "", 7.0, times, 3),))
+
+
+def test_a_ratio_is_the_median_of_the_pairs_ratios() -> None:
+    ours = [result("a", seconds) for seconds in (1, 2, 30)]
+    theirs = [result("b", seconds) for seconds in (2, 2, 10)]
+    [row] = ratios_table([(ours, theirs)]).rows
+    by_name = dict(zip([ratio.name for ratio in RATIOS], map(str, row[1:]), strict=True))
+    assert by_name["tokens/s"] == "1.000 (0.333 to 2.000)"
+    assert by_name["gap p99"] == "1.000 (0.500 to 3.000)"
+
+
+def test_prometheus_text_is_read_and_compared() -> None:
+    text = (
+        '# HELP a b\na 1\nb{x="y z"} 2.5 1700000000\nc_bucket{le="1"} 3\nd NaN\nwrong line here\n'
+    )
+    before = parse(text)
+    assert {name: value for name, value in before.items() if value == value} == {
+        "a": 1.0,
+        'b{x="y z"}': 2.5,
+    }
+    assert changed({"a": 1.0}, {"a": 3.0, "e": 0.0, "f": 2.0}) == [("a", 1, 3), ("f", 0, 2)]
