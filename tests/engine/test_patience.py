@@ -214,3 +214,29 @@ async def test_a_stream_says_what_there_was_before_it_says_that_it_timed_out(
     assert last == NO_PROGRESS
     assert len(texts) == 2
     assert all(isinstance(text, Text) for text in texts)
+
+
+@pytest.mark.parametrize("again", range(9))
+@pytest.mark.parametrize("holds_a_slot", [True, False])
+def test_a_client_may_leave_just_when_its_time_is_over(holds_a_slot: bool, again: int) -> None:
+    """Which of the two is seen first is left to chance."""
+
+    @on_clock
+    async def test(clock: MockClock) -> None:
+        held = Held()
+        engine = engine_of(FakeDecoder(slots=1, on_call=held))
+        patience = PATIENCE.progress_seconds if holds_a_slot else PATIENCE.buffered_seconds
+        async with engine.running(), trio.open_nursery() as nursery:
+            if not holds_a_slot:
+                nursery.start_soon(told, engine, asks("a"))
+            with trio.CancelScope() as scope:
+                async with engine.generate(asks("b")):
+                    await held.begun.wait()
+                    await wait_all_tasks_blocked()
+                    scope.cancel()
+                    clock.jump(patience)
+                    await trio.sleep_forever()
+            held.let_go()
+            assert engine.requests == (0 if holds_a_slot else 1)
+
+    test()
