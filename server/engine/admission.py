@@ -18,12 +18,21 @@ class Standing(Enum):
 class Admission:
     """Requests by their keys, from arrival until their slot is free again."""
 
-    def __init__(self, slots: int, buffered_requests: int) -> None:
-        self._slots = slots
+    def __init__(self, buffered_requests: int) -> None:
+        """Until `open` there are no slots, and all wait."""
+        self._slots = 0
         self._room = buffered_requests
         self._admitted: set[int] = set()
         self._buffered: dict[int, None] = {}
         """In order of arrival."""
+
+    def open(self, slots: int) -> list[int]:
+        """From now on there are so many slots; those who are admitted to them."""
+        self._slots = slots
+        first = list(self._buffered)[:slots]
+        for key in first:
+            self._admit(key)
+        return first
 
     def enter(self, key: int) -> Standing:
         """A request arrives; one that is refused is not kept."""
@@ -42,6 +51,9 @@ class Admission:
         if not self._buffered or len(self._admitted) == self._slots:
             return None
         first = next(iter(self._buffered))
-        del self._buffered[first]
-        self._admitted.add(first)
+        self._admit(first)
         return first
+
+    def _admit(self, key: int) -> None:
+        del self._buffered[key]
+        self._admitted.add(key)

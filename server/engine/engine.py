@@ -35,7 +35,6 @@ _PROBES = 10
 """In the time that one call may take."""
 
 LAST_WORDS = {
-    Condition.LOADING: Failed(503, "The model is being loaded"),
     Condition.DRAINING: Failed(503, "The server is shutting down"),
     Condition.LOST: Failed(500, "The engine was lost"),
 }
@@ -49,7 +48,7 @@ class EngineLost(Exception):
 
 
 class Engine:
-    """Runs requests while `running` is entered, from one trio thread; takes none before.
+    """Takes requests while `running` is entered, from one trio thread.
 
     async with engine.running():
         async with engine.generate(request) as events:
@@ -63,7 +62,7 @@ class Engine:
         config: EngineConfig,
         eos_token_ids: frozenset[int],
     ) -> None:
-        """`load` is called off the event loop, when `running` is entered."""
+        """`load` is called off the event loop; requests wait for it as they do for a slot."""
         self._load = load
         self._tokenizer = tokenizer
         self._config = config
@@ -71,39 +70,44 @@ class Engine:
         self._prompts = PromptEncoder(tokenizer, config.context)
         self._one_encoding = trio.CapacityLimiter(1)
         self._keys = itertools.count()
-        self._admission = Admission(config.slots, config.patience.buffered_requests)
+        self._admission = Admission(config.patience.buffered_requests)
         self._streams: dict[int, Stream] = {}
         """Those that are not at their end."""
         self._open: set[Stream] = set()
         """Those whose block was not left: clients may still have to take the last line."""
         self._condition = Condition.LOADING
         self._lost = trio.Event()
+        self._thread = EngineThread(self._tell_lost)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The engine's life. If its thread ends by itself or hangs, every stream is told, then the
         block is cancelled, and an `EngineLost` comes out of it in an exception group."""
         self._trio = trio.lowlevel.current_trio_token()
-        decoder = await trio.to_thread.run_sync(self._load)
-        core = EngineCore(decoder, self._deliver, PromptBudget(), self._config.prefix_cache)
-        self._thread = EngineThread(core, self._tell_lost)
-        self._thread.start()
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            decoder = await trio.to_thread.run_sync(self._load)
+            self._start(decoder)
+            try:
                 nursery.start_soon(self._watch_thread)
                 nursery.start_soon(self._watch_calls)
-                self._condition = Condition.READY
                 yield
                 if self._lost.is_set():
                     await trio.sleep_forever()  # `_watch_thread` is about to raise
                 nursery.cancel_scope.cancel()
-        finally:
-            self._thread.stop()
-            decoder.interrupt()
-            # The call under way ends between two operators; one that never ends is left behind.
-            with trio.move_on_after(_LONGEST_STOP, shield=True):
-                await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
+            finally:
+                self._thread.stop()
+                decoder.interrupt()
+                # The call under way ends between two operators; one that never ends is left behind.
+                with trio.move_on_after(_LONGEST_STOP, shield=True):
+                    await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
+
+    def _start(self, decoder: Decoder) -> None:
+        core = EngineCore(decoder, self._deliver, PromptBudget(), self._config.prefix_cache)
+        self._thread.start(core)
+        for key in self._admission.open(self._config.slots):
+            self._streams[key].admit()
+        self._condition = Condition.READY
 
     async def drain(self) -> None:
         """Takes nothing new; returns when all clients have the end of what they asked for, or, when
@@ -153,7 +157,7 @@ class Engine:
 
     def _enter(self) -> Stream:
         """A stream that has a slot, or waits for one. Raises `NotTaken`."""
-        if self._condition is not Condition.READY:
+        if self._condition in LAST_WORDS:
             raise NotTaken(LAST_WORDS[self._condition])
         stream = Stream(next(self._keys), self._config.context)
         standing = self._admission.enter(stream.key)

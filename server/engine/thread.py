@@ -41,15 +41,16 @@ class EngineThread:
     One thread for the whole life: CUDA's captured graphs and ONNX Runtime's caches belong to one.
     """
 
-    def __init__(self, core: EngineCore, on_lost: Callable[[], None]) -> None:
+    def __init__(self, on_lost: Callable[[], None]) -> None:
         """`on_lost` is called in the thread when it ends in any other way than by `stop`."""
-        self._core = core
         self._on_lost = on_lost
         self._inbox: queue.SimpleQueue[_Submit | _Cancel | _Ask | _Stop] = queue.SimpleQueue()
+
+    def start(self, core: EngineCore) -> None:
+        """What came before waits in the inbox."""
+        self._core = core
         # A daemon: where the runtime never returns from a call, the process can still exit.
         self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
-
-    def start(self) -> None:
         self._thread.start()
 
     def submit(self, sequence: Sequence) -> None:

@@ -231,29 +231,34 @@ async def test_a_stream_ends_after_its_terminal_event() -> None:
 
 
 @in_trio
-async def test_before_the_model_is_there_nothing_is_taken() -> None:
-    loading, goes_on = trio.Event(), threading.Event()
-    token = trio.lowlevel.current_trio_token()
+async def test_before_the_model_is_there_requests_wait() -> None:
+    goes_on = threading.Event()
+    decoder = FakeDecoder(slots=2)
 
     def load() -> FakeDecoder:
-        token.run_sync_soon(loading.set)
         assert goes_on.wait(timeout=10)
-        return FakeDecoder()
+        return decoder
 
     async def run() -> None:
         async with engine.running():
-            running.set()
             await trio.sleep_forever()
 
-    running = trio.Event()
-    engine = Engine(load, FakeTokenizer(), EngineConfig(4, 128), EOS)
+    async def client(prompt: str) -> None:
+        given[prompt] = await told(engine, asks(prompt, 3))
+
+    given: dict[str, list[Event]] = {}
+    engine = Engine(load, FakeTokenizer(), EngineConfig(2, 128), EOS)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
-        await loading.wait()
-        assert engine.condition.value == "the model is being loaded"
-        assert await told(engine, asks("a")) == [LAST_WORDS[Condition.LOADING]]
-        goes_on.set()
-        await running.wait()
+        await wait_all_tasks_blocked()
+        async with trio.open_nursery() as clients:
+            for prompt in "abcd":
+                clients.start_soon(client, prompt)
+                await wait_all_tasks_blocked()
+            assert engine.condition.value == "the model is being loaded"
+            goes_on.set()
         assert engine.condition is Condition.READY
-        assert await told(engine, asks("a", 3)) == expected("a", 3)
         nursery.cancel_scope.cancel()
+    assert given == {prompt: expected(prompt, 3) for prompt in "abcd"}
+    begun = [call.histories[0][0] for call in decoder.calls if call.kind == "prefill"]
+    assert begun == [0, 1, 2, 3]
