@@ -46,14 +46,14 @@ def run(config: ServerConfig) -> None:
             raise fault from None
         if not isinstance(fault, EngineLost):
             raise
-        _give_up("skiff: the engine was lost, the log says why")
+        print("skiff: the engine was lost, the log says why", file=sys.stderr, flush=True)
+        _leave(1)
 
 
-def _give_up(line: str) -> NoReturn:
-    """Ends the process at once, whatever a thread does that may hang in the runtime: at an orderly
-    exit the runtime's own destructors could wait for it."""
-    print(line, file=sys.stderr, flush=True)
-    os._exit(1)
+def _leave(code: int) -> NoReturn:
+    """Ends the process at once, though a thread may hang in the runtime: at an orderly exit, the
+    runtime's own destructors could wait for it, or end it in the middle."""
+    os._exit(code)
 
 
 async def _run(config: ServerConfig) -> None:
@@ -91,6 +91,8 @@ async def _run(config: ServerConfig) -> None:
                 log.info("stopping: %d requests have up to %g s", engine.requests, seconds)
             await engine.drain()
         nursery.cancel_scope.cancel()
+    if engine.hangs:
+        _leave(0)
 
 
 async def watch_over(engine: Engine, manager: ServiceManager) -> None:

@@ -25,6 +25,18 @@ from model_tools.export import export
 from tests.model_tools.tiny_gguf import TinyLlama
 
 ROUTE = "/api/v1/continue_from_raw_prompt"
+HANGS = (
+    "-P",
+    "-c",
+    """
+import threading
+from server.model.session import OnnxDecoder
+OnnxDecoder.decode = lambda *_: threading.Event().wait()
+from server.cli import main
+main()
+""",
+)
+"""The command, whose engine hangs when it decodes."""
 SECONDS = 30
 """Longer than anything takes on a busy machine; nothing here waits for time to pass."""
 SKIFF = ("-P", "-m", "server")
@@ -274,15 +286,8 @@ def test_a_second_signal_ends_at_once_and_what_is_cut_looks_cut(tiny: Path) -> N
 
 
 def test_an_engine_that_hangs_is_told_of_and_ends_the_process(tiny: Path) -> None:
-    program = """
-import threading
-from server.model.session import OnnxDecoder
-OnnxDecoder.decode = lambda *_: threading.Event().wait()
-from server.cli import main
-main()
-"""
     with (
-        serving(tiny, "--engine-call-timeout", "0.5", program=("-P", "-c", program)) as server,
+        serving(tiny, "--engine-call-timeout", "0.5", program=HANGS) as server,
         server.ask("the answer", max_tokens=9) as response,
     ):
         assert error_of(response.readlines()[-1]) == 500
@@ -290,6 +295,18 @@ main()
         assert server.process.returncode == 1
         assert "a call into the model took more than 0.5 s" in errors
         assert errors.endswith("skiff: the engine was lost, the log says why\n")
+
+
+def test_an_engine_that_hangs_does_not_keep_the_process_from_stopping(tiny: Path) -> None:
+    with (
+        serving(tiny, "--drain-timeout", "0.1", program=HANGS) as server,
+        server.ask("the answer", max_tokens=9) as response,
+    ):
+        response.readline()
+        server.process.send_signal(signal.SIGTERM)
+        assert error_of(response.readlines()[-1]) == 503
+        server.process.communicate(timeout=SECONDS)
+        assert server.process.returncode == 0
 
 
 def test_systemd_gives_the_socket_and_hears_how_it_is(tiny: Path, tmp_path: Path) -> None:

@@ -109,6 +109,11 @@ class Engine:
             self._streams[key].admit()
         self._condition = Condition.READY
 
+    @property
+    def hangs(self) -> bool:
+        """Whether its thread was left behind in a call, at the end of `running`."""
+        return self._thread.alive
+
     async def drain(self) -> None:
         """Takes nothing new; returns when all clients have the end of what they asked for, or, when
         that takes longer than it may, the line that says so."""

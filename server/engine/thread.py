@@ -49,7 +49,7 @@ class EngineThread:
     def start(self, core: EngineCore) -> None:
         """What came before waits in the inbox."""
         self._core = core
-        # A daemon: where the runtime never returns from a call, the process can still exit.
+        # A daemon, so that a call that never returns does not keep the process.
         self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
         self._thread.start()
 
@@ -70,6 +70,11 @@ class EngineThread:
 
     def join(self) -> None:
         self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended, though it was asked to."""
+        return self._thread.is_alive()
 
     def _live(self) -> None:
         try:
