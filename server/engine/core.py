@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from server.config import PrefixCacheConfig
 from server.engine.decoder import Decoder
-from server.engine.events import Event, Failed, News, Reading
+from server.engine.events import Failed, News, Progress
 from server.engine.forward import arrange, forward
 from server.engine.plan import Call, DecodeCall, PromptCall
 from server.engine.prefixes import Prefixes
@@ -81,7 +81,7 @@ class EngineCore:
     def _run(self, call: Call, sequences: list[Sequence]) -> None:
         if isinstance(call, PromptCall) and not sequences[0].begun:
             sequences[0].begun = True
-            self._deliver([(call.key, Reading(call.start))])
+            self._deliver([(call.key, Progress.BEGUN)])
         try:
             logits = forward(self._decoder, call, sequences)
             tokens = sample(logits, [sequence.sampler for sequence in sequences])
@@ -92,7 +92,7 @@ class EngineCore:
             self._commit([(sequence, None) for sequence in sequences])
             return
         if isinstance(call, PromptCall) and not call.last:
-            self._deliver([(call.key, Reading(call.stop))])
+            self._deliver([(call.key, Progress.READ)])
         self._commit(list(zip(sequences, tokens, strict=False)))
 
     def _alive(self, call: Call) -> list[Sequence]:
@@ -103,20 +103,20 @@ class EngineCore:
 
     def _commit(self, chosen: list[tuple[Sequence, int | None]]) -> None:
         """Gives each sequence its token, or its end where there is none, and tells of it."""
-        events: list[tuple[int, News]] = []
+        news: list[tuple[int, News]] = []
         for sequence, token in chosen:
-            events += [(sequence.key, event) for event in _outcome(sequence, token)]
+            news += [(sequence.key, each) for each in _outcome(sequence, token)]
             if sequence.ended:
                 self.cancel(sequence.key)
-        if events:
-            self._deliver(events)
+        if news:
+            self._deliver(news)
 
 
-def _outcome(sequence: Sequence, token: int | None) -> list[Event]:
+def _outcome(sequence: Sequence, token: int | None) -> list[News]:
     """What the token causes. A fault in turning it into text is this one sequence's."""
     try:
         if token is not None:
-            return sequence.accept(token)
+            return [*sequence.accept(token)] or [Progress.SILENT]
     except Exception:
         log.exception("a token could not be turned into text")
     sequence.ended = True

@@ -1,6 +1,6 @@
 """What the engine tells a client: any number of `Text`, then exactly one terminal event.
 
-And what it tells of a request that is nothing to its client: how far its prompt is read.
+And what it tells of a request that is nothing to its client: that it goes on.
 """
 
 from dataclasses import dataclass
@@ -52,12 +52,13 @@ class NotTaken(Exception):
         self.failed = failed
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Progress before the first token: so many tokens of the prompt are read, none at its start."""
+class Progress(Enum):
+    """What happens to a request and is nothing to its client."""
 
-    tokens: int
+    BEGUN = "its prompt begins to be read"
+    READ = "a piece of its prompt is read"
+    SILENT = "a token completes no character"
 
 
 Event = Text | Finished | Failed
-News = Event | Reading
+News = Event | Progress

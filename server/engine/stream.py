@@ -6,7 +6,7 @@ Knows trio, as the engine's other half of the front; does not know the engine.
 import trio
 
 from server.config import Patience
-from server.engine.events import Event, Failed, Finished, News, Reading
+from server.engine.events import Event, Failed, Finished, News, Progress
 
 OVERFLOW = Failed(503, "Buffered requests overflow")
 NO_SLOT = Failed(504, "Waiting for available slot timed out")
@@ -44,7 +44,7 @@ class Stream:
         self._progress = trio.current_time()
         self._admitted.set()
         self._begun.set()
-        if isinstance(news, Reading):
+        if isinstance(news, Progress):
             return
         self._send.send_nowait(news)
         if isinstance(news, Finished | Failed):

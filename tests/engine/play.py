@@ -8,7 +8,7 @@ import numpy as np
 
 from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
-from server.engine.events import Event, News, Reading
+from server.engine.events import Event, News, Progress
 from server.engine.sampling import Sampler
 from server.engine.scheduler import PromptBudget
 from server.engine.sequence import Sequence
@@ -49,8 +49,7 @@ class Play:
         prefix_cache: PrefixCacheConfig = NO_REUSE,
     ) -> None:
         self.events: defaultdict[int, list[Event]] = defaultdict(list)
-        self.readings: defaultdict[int, list[int]] = defaultdict(list)
-        """How far each prompt was read when there was news of it."""
+        self.progress: defaultdict[int, list[Progress]] = defaultdict(list)
         self.calls_when_left: dict[int, int] = {}
         """How many calls there had been when a visitor left early."""
         self.calls_when_listening: list[int] = []
@@ -83,8 +82,8 @@ class Play:
     def _deliver(self, news: list[tuple[int, News]]) -> None:
         for key, each in news:
             assert key not in self.calls_when_left, "told after it left"
-            if isinstance(each, Reading):
-                self.readings[key].append(each.tokens)
+            if isinstance(each, Progress):
+                self.progress[key].append(each)
             else:
                 self.events[key].append(each)
 

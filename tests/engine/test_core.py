@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import MODEL_FAILED
-from server.engine.events import Event, Finished, FinishReason, Text
+from server.engine.events import Event, Finished, FinishReason, Progress, Text
 from server.engine.text import Decode
 from server.errors import Interrupted
 from tests.engine.fake_decoder import (
@@ -302,12 +302,19 @@ def test_it_listens_after_each_call() -> None:
 def test_the_start_of_a_prompt_and_each_piece_of_it_are_news() -> None:
     decoder = FakeDecoder()
     crowd = [Visitor(key, prompt(key, 60), 3, eos=frozenset()) for key in range(2)]
-    readings = Play(crowd, decoder).run().readings
+    progress = Play(crowd, decoder).run().progress
     pieces = [call.histories[0] for call in decoder.calls if call.kind == "prefill"]
-    for key, told in readings.items():
-        read = [len(history) for history in pieces if history[0] == key]
-        assert told == [0, *read[:-1]]
-        assert len(read) > 1
+    for key in range(2):
+        read = sum(history[0] == key for history in pieces)
+        assert read > 1
+        assert progress[key] == [Progress.BEGUN, *[Progress.READ] * (read - 1)]
+
+
+def test_a_token_without_text_is_news_too() -> None:
+    silent = Visitor(0, prompt(0, 3), 5, eos=frozenset(), decode=lambda tokens: "")
+    play = Play([silent], FakeDecoder()).run()
+    assert play.progress[0] == [Progress.BEGUN, *[Progress.SILENT] * 4]
+    assert play.events[0] == [Finished(FinishReason.LENGTH, 3, 5)]
 
 
 def test_an_interrupted_call_ends_the_step_and_nobody_is_told() -> None:
