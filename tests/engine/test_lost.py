@@ -12,7 +12,7 @@ from tests.engine.clients import Held, asks, collect, engine_of, expected, on_cl
 from tests.engine.fake_decoder import FakeDecoder, Misused
 
 LOST = [LAST_WORDS[Condition.LOST]]
-PATIENCE = Patience(progress_seconds=1000)
+PATIENCE = Patience(buffered_seconds=1000, progress_seconds=1000)
 
 
 def lost() -> "pytest.RaisesGroup[EngineLost]":
@@ -21,6 +21,10 @@ def lost() -> "pytest.RaisesGroup[EngineLost]":
 
 @on_clock
 async def test_a_call_that_takes_too_long_loses_the_engine(clock: MockClock) -> None:
+    async def last_client() -> None:
+        await collect(engine, "b", given)
+        held.let_go()  # so that the thread, which is waited for, comes to its end
+
     held = Held()
     engine = engine_of(FakeDecoder(slots=1, on_call=held), patience=PATIENCE)
     given: dict[str, list[Event]] = {}
@@ -30,15 +34,13 @@ async def test_a_call_that_takes_too_long_loses_the_engine(clock: MockClock) -> 
             await held.begun.wait()
             clock.jump(PATIENCE.call_seconds / 10)
             await wait_all_tasks_blocked()
-            nursery.start_soon(collect, engine, "b", given)
+            nursery.start_soon(last_client)
             clock.jump(PATIENCE.call_seconds - 1)
             await wait_all_tasks_blocked()
             assert engine.condition is Condition.READY
             assert given == {}
-            clock.rate = 1000  # its thread is waited for, and then left behind
             clock.jump(1)
             await trio.sleep_forever()
-    held.let_go()
     assert engine.condition is Condition.LOST
     assert given == {"a": LOST, "b": LOST}
 
@@ -110,4 +112,4 @@ async def test_a_client_that_takes_nothing_delays_the_end_by_a_moment(clock: Moc
     with lost():
         async with engine.running(), engine.generate(asks("a")):
             await trio.sleep_forever()
-    assert 2 <= trio.current_time() < 60
+    assert trio.current_time() >= 2
