@@ -13,11 +13,15 @@ from typing import NoReturn
 
 import trio
 
-from server.api.routes import inference_routes
+from server.api.routes import PUBLIC, inference_routes
 from server.config import EngineConfig, ServerConfig
 from server.engine.engine import Engine, EngineLost
 from server.errors import StartError
 from server.greeting import ready_lines, start_lines
+from server.http.api_keys import ApiKeys
+from server.http.cors import Cors
+from server.http.gate import Gate
+from server.http.hosts import hosts_for
 from server.http.listener import adopt, bound_addresses, open_listeners, serve
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
@@ -59,6 +63,7 @@ def _leave(code: int) -> NoReturn:
 async def _run(config: ServerConfig) -> None:
     folder = ModelFolder.read(config.model_folder)
     engine_config = _engine_config(config, folder)
+    keys = ApiKeys.read(config.access.api_key_file) if config.access.api_key_file else None
     # Before the model, which may take long: a port in use is known at once.
     listeners = adopt(inherited_sockets(os.environ)) or await open_listeners(
         config.serving.inference_address
@@ -70,19 +75,26 @@ async def _run(config: ServerConfig) -> None:
         engine_config,
         folder.eos_token_ids,
     )
-    router = inference_routes(engine, engine_config.sampling)
+    gate = Gate(
+        inference_routes(engine, engine_config.sampling),
+        hosts_for(addresses, config.serving.inference_address, config.access.allowed_hosts),
+        Cors(config.access.cors_origins),
+        keys,
+        PUBLIC,
+    )
     manager = ServiceManager.of(os.environ)
     accepting = trio.CancelScope()
     async with trio.open_nursery() as nursery:
         # Before the model too: who asks for liveness and readiness hears how it is.
-        nursery.start_soon(serve, listeners, router, config.limits, accepting)
+        nursery.start_soon(serve, listeners, gate, config.limits, accepting)
         async with engine.running():
             gc.freeze()  # a collection in mid-stream would walk all that was imported
             nursery.start_soon(watch_over, engine, manager)
             # Left at the first signal, so that a second one ends the process at once.
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                _print(ready_lines(addresses))
-                manager.ready(ready_lines(addresses)[0])
+                lines = ready_lines(addresses, config.access)
+                _print(lines)
+                manager.ready(lines[0])
                 await anext(signals)
             manager.stopping()
             accepting.cancel()

@@ -13,6 +13,7 @@ from typing import NoReturn
 from server import __version__, app
 from server.config import ServerConfig
 from server.errors import StartError
+from server.options.access import ACCESS
 from server.options.engine import ENGINE
 from server.options.flag import Group, Told
 from server.options.limits import LIMITS
@@ -23,7 +24,15 @@ from server.options.serving import SERVING
 
 RESERVED = ("doctor", "inspect")
 """First words that are, or will be, commands of their own."""
-GROUPS: tuple[Group[object], ...] = (SERVING, ENGINE, PREFIX_CACHE, LIMITS, PATIENCE, SAMPLING)
+GROUPS: tuple[Group[object], ...] = (
+    SERVING,
+    ACCESS,
+    ENGINE,
+    PREFIX_CACHE,
+    LIMITS,
+    PATIENCE,
+    SAMPLING,
+)
 
 
 def main() -> None:
@@ -48,6 +57,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConf
         serving=SERVING.read(told),
         engine=ENGINE.read(told),
         prefix_cache=PREFIX_CACHE.read(told),
+        access=ACCESS.read(told),
         limits=LIMITS.read(told),
         patience=PATIENCE.read(told),
         sampling=SAMPLING.read(told),
@@ -66,7 +76,8 @@ def parser() -> argparse.ArgumentParser:
         prog="skiff",
         usage="%(prog)s [flags] MODEL_FOLDER",
         description="Serves the language model in MODEL_FOLDER over HTTP.",
-        epilog="Each flag can also be set as the environment variable below it; the flag wins.",
+        epilog="Each flag can also be set as the environment variable below it, a repeatable one\n"
+        "with commas between its values; the flag wins.",
         formatter_class=argparse.RawTextHelpFormatter,
         allow_abbrev=False,
     )

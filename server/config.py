@@ -154,6 +154,18 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call."""
+
+    api_key_file: Path | None
+    """None: no key is asked for."""
+    cors_origins: tuple[str, ...]
+    """Origins, as browsers write them, whose pages may use the server."""
+    allowed_hosts: tuple[str, ...]
+    """Names that the server goes by on a loopback address, besides this machine's own."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """The command line and the environment, merged."""
 
@@ -161,6 +173,7 @@ class ServerConfig:
     serving: Serving
     engine: EngineChoice
     prefix_cache: PrefixCacheConfig
+    access: Access
     limits: Limits
     patience: Patience
     sampling: SamplingChoice

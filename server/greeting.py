@@ -5,6 +5,7 @@ from pathlib import Path
 
 from server import __version__
 from server.config import (
+    Access,
     Address,
     EngineConfig,
     PrefixCacheConfig,
@@ -12,10 +13,13 @@ from server.config import (
     SamplingParameters,
 )
 
-TRY = (
-    "curl -N http://{address}/api/v1/continue_from_raw_prompt -H 'Content-Type: application/json'"
-    """ -d '{{"max_tokens": 40, "raw_prompt": "The capital of France is"}}'"""
+ROUTE = "/api/v1/continue_from_raw_prompt"
+SENT = (
+    "-H 'Content-Type: application/json'"
+    """ -d '{"max_tokens": 40, "raw_prompt": "The capital of France is"}'"""
 )
+KEY = ' -H "Authorization: Bearer $KEY"'
+"""A key itself is for no terminal's history."""
 
 
 def start_lines(folder: Path, engine: EngineConfig, threads: int, kv_bytes: int) -> list[str]:
@@ -50,10 +54,11 @@ def sampling_line(sampling: SamplingParameters) -> str:
     )
 
 
-def ready_lines(addresses: Sequence[Address]) -> list[str]:
+def ready_lines(addresses: Sequence[Address], access: Access) -> list[str]:
     """The addresses, and a line to paste into another terminal."""
     urls = " and ".join(f"http://{address}" for address in addresses)
-    return [f"Ready at {urls}", TRY.format(address=reachable(addresses[0]))]
+    key = KEY if access.api_key_file else ""
+    return [f"Ready at {urls}", f"curl -N http://{reachable(addresses[0])}{ROUTE} {SENT}{key}"]
 
 
 def reachable(address: Address) -> Address:

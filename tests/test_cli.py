@@ -7,6 +7,7 @@ import pytest
 
 from server import __version__, cli
 from server.config import (
+    Access,
     Address,
     EngineChoice,
     Limits,
@@ -18,7 +19,7 @@ from server.config import (
     Serving,
 )
 from server.errors import StartError
-from server.options.flag import Flag
+from server.options.flag import Flag, Repeatable
 from server.options.values import address, size, size_text
 
 EVERY_FLAG = [flag for group in cli.GROUPS for flag in group.flags.values()]
@@ -70,6 +71,7 @@ def test_the_environment_says_what_a_flag_says(flag: Flag[object]) -> None:
         "top-p": "0.5",
         "min-p": "0.5",
         "ignore-eos": "on",
+        "cors-origin": "http://a,https://b:81",
         "max-target-size": "1KiB",
         "max-header-size": "1KiB",
     }
@@ -83,6 +85,14 @@ def test_the_environment_says_what_a_flag_says(flag: Flag[object]) -> None:
 def test_a_flag_wins_over_its_variable() -> None:
     assert cli.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "3"}).engine.slots == 2
     assert cli.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "rubbish"}).engine.slots == 2
+
+
+def test_a_flag_may_be_repeated() -> None:
+    repeated = ["--allowed-host", "a.example", "--allowed-host", "[::1]", "--allowed-host=b, *"]
+    access = cli.read(["model", *repeated], {"SKIFF_ALLOWED_HOST": "c"}).access
+    assert access.allowed_hosts == ("a.example", "::1", "b", "*")
+    assert cli.read(["model"], {"SKIFF_ALLOWED_HOST": "c, d"}).access.allowed_hosts == ("c", "d")
+    assert cli.read(["model"], {}).access == Access(None, (), ())
 
 
 def test_an_empty_variable_says_nothing() -> None:
@@ -138,6 +148,15 @@ def test_a_bad_address_is_refused(text: str) -> None:
         ("log-level", ["loud"]),
         ("prefix-cache", ["on", "0"]),
         ("prefix-cache-mib", ["-1", "1.5", "256M"]),
+        (
+            "cors-origin",
+            ["*", "null", "http://a/", "a.example", "http://A", "http://a:80", "http://a,"],
+        ),
+        (
+            "cors-origin",
+            ["https://a:443", "http://a b", "http://a?b", "http://u@a", "http://a\r\nX: y"],
+        ),
+        ("allowed-host", ["a:80", "http://a", "a/b", "a,,b", "::1"]),
         ("max-body-size", ["0", "1KB", "1.5MiB", "-1", "2GiB", "9" * 5000, "²"]),
         ("max-header-fields", ["0", "many"]),
         ("head-timeout", ["0", "-1", "inf", "86401", "10s"]),
@@ -172,7 +191,8 @@ def test_help_shows_each_flag_with_its_variable_and_default() -> None:
     for flag in EVERY_FLAG:
         value = f" {flag.metavar}" if flag.metavar else ""
         words = " ".join(flag.help.split())
-        shown = f"--{flag.name}{value} {words} [{flag.variable}, default: {flag.default}]"
+        repeats = " (repeatable)" if isinstance(flag, Repeatable) else ""
+        shown = f"--{flag.name}{value} {words}{repeats} [{flag.variable}, default: {flag.default}]"
         assert shown in text
 
 

@@ -211,6 +211,30 @@ def test_the_curl_line_works_as_it_stands(tiny: Path) -> None:
     }
 
 
+def test_who_shows_a_key_is_answered(tiny: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("secret  # of this test\n")
+    flags = ["--api-key-file", str(keys), "--cors-origin", "http://page", "--allowed-host", "box"]
+    with serving(tiny, *flags) as server:
+        assert '-H "Authorization: Bearer $KEY"' in server.curl
+        assert "secret" not in server.curl
+        for path, fields, status in (
+            ("/health", {"Host": "box"}, 200),
+            ("/health", {"Host": "other"}, 421),
+            ("/openapi.json", {}, 401),
+            ("/openapi.json", {"Authorization": "Bearer wrong"}, 401),
+            ("/openapi.json", {"Authorization": "Bearer secret", "Origin": "http://page"}, 200),
+        ):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)
+            with closing(connection):
+                connection.request("GET", path, headers=fields)
+                response = connection.getresponse()
+                assert response.status == status
+                allowed = response.getheader("access-control-allow-origin")
+                assert allowed == fields.get("Origin")
+        assert server.end(signal.SIGTERM) == (0, "")
+
+
 def test_the_start_lines_say_what_holds(tiny: Path) -> None:
     flags = ["--slots", "3", "--context", "512", "--temperature", "0.5", "--ignore-eos"]
     with serving(tiny, *flags, SKIFF_TOP_K="7", SKIFF_TEMPERATURE="0.9") as server:
@@ -385,6 +409,7 @@ def test_bad_values_are_one_line(stub: Path) -> None:
     assert "SKIFF_SLOTS must be" in refused(stub, SKIFF_SLOTS="none")
     assert "100" in refused(stub, "--context", "101")
     assert "./doctor" in refused("doctor")
+    assert "cannot read the API keys" in refused(stub, "--api-key-file", stub / "nothing")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS does not limit address space")

@@ -9,6 +9,9 @@ from server.api.ready import READY, Ready
 from server.config import SamplingParameters
 from server.http.routing import Route, Router
 
+PUBLIC = frozenset({"/health", "/ready"})
+"""Paths that ask for no key: what a supervisor and a balancer look at."""
+
 
 def inference_operations(engine: Generator, sampling: SamplingParameters) -> list[Operation]:
     """Every route that the document describes, with `sampling` for requests that do not choose

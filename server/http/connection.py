@@ -17,7 +17,7 @@ from server.http.messages import Request, RequestHead
 from server.http.places import Places
 from server.http.protocol import Protocol
 from server.http.refusal import Refusal
-from server.http.routing import Route, Router
+from server.http.routing import Finder, Route
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _RETRY_AFTER = ((b"Retry-After", b"1"),)
 
 
 async def serve_connection(
-    stream: trio.abc.HalfCloseableStream, router: Router, limits: Limits, places: Places
+    stream: trio.abc.HalfCloseableStream, router: Finder, limits: Limits, places: Places
 ) -> None:
     """Serve one client until it leaves or must; closes `stream`. Raises only cancellation."""
     try:
@@ -49,7 +49,7 @@ class Connection:
     def __init__(
         self,
         stream: trio.abc.HalfCloseableStream,
-        router: Router,
+        router: Finder,
         limits: Limits,
         places: Places,
     ) -> None:
@@ -81,6 +81,7 @@ class Connection:
             if head is None:
                 return False
             route = self._router.find(head)
+            self._protocol.route_headers = route.headers
             body = await self._read_body(head)
         except Refusal as refusal:
             await self._refuse(refusal)

@@ -24,13 +24,25 @@ _TARGET = re.compile(
 )
 # No comma, although RFC 3986 allows it in a name: a list of hosts must not pass for one.
 _HOST = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
+    rb"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+))"
+    rb"(?::[0-9]{0,5})?"
 )
 _LONG_METHOD = re.compile(rb"%b{33}" % TOKEN_CHARACTER)
 _REQUEST_LINE_OVERHEAD = 64
 """Bytes of a request line beside its target; the longest method that is served has seven."""
 _LENGTH_DIGITS = 18
-_SINGLE = frozenset({b"host", b"content-length", b"content-type", b"content-encoding"})
+_SINGLE = frozenset(
+    {
+        b"access-control-request-method",
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"origin",
+    }
+)
+"""Fields that somebody acts on and that have one value."""
 
 
 class HeadReader:
@@ -107,40 +119,42 @@ def _judge(line: tuple[bytes, bytes, bytes], headers: Headers, limits: Limits) -
     host = fields.get(b"host")
     if host is None and version == b"1.1":
         raise Refusal(400, "the field host is missing")
-    if host is not None and not _HOST.fullmatch(host):
-        raise Refusal(400, "the field host is malformed")
-    path, query = _split_target(method, target, host)
+    authority, path, query = _split_target(method, target)
+    # RFC 9112, section 3.2.2 lets the target win over Host; where they differ, parsers may too.
+    if authority and host is not None and authority.lower() != host.lower():
+        raise Refusal(400, "the request target and the field host name different hosts")
     return RequestHead(
         method=method.decode("ascii"),
         path=path,
         query=query,
+        host=_host_name(authority if host is None else host),
         headers=headers,
         content_length=_content_length(headers, fields.get(b"content-length"), version, limits),
         expects_continue=_expects_continue(headers, version),
     )
 
 
-def _split_target(method: bytes, target: bytes, host: bytes | None) -> tuple[str, str]:
-    """Path and query of a request target (RFC 9112, section 3.2)."""
+def _split_target(method: bytes, target: bytes) -> tuple[bytes | None, str, str]:
+    """Authority, path and query of a request target (RFC 9112, section 3.2)."""
     if method == b"CONNECT":  # its target is an authority, and h11 would wait for a tunnel
         raise Refusal(501, "the method CONNECT is not implemented")
     if target == b"*" and method == b"OPTIONS":
-        return "*", ""
+        return None, "*", ""
     match = _TARGET.fullmatch(target)
     if match is None or not (match["authority"] or match["path"]):
         raise Refusal(400, "malformed request target")
-    authority = match["authority"]
-    if authority is not None:
-        _check_authority(authority, host)
-    return (match["path"] or b"/").decode("ascii"), (match["query"] or b"").decode("ascii")
+    path, query = match["path"] or b"/", match["query"] or b""
+    return match["authority"], path.decode("ascii"), query.decode("ascii")
 
 
-def _check_authority(authority: bytes, host: bytes | None) -> None:
-    """RFC 9112, section 3.2.2 lets the target win over Host; where they differ, parsers may too."""
-    if host is None and not _HOST.fullmatch(authority):  # HTTP/1.0 does without Host
-        raise Refusal(400, "malformed request target")
-    if host is not None and authority.lower() != host.lower():
-        raise Refusal(400, "the request target and the field host name different hosts")
+def _host_name(host: bytes | None) -> str:
+    """Name or address of a Host; empty where there is none."""
+    if host is None:
+        return ""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        raise Refusal(400, "the field host is malformed")
+    return (match["address"] or match["name"]).decode("ascii").lower()
 
 
 def _content_length(

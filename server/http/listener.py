@@ -18,7 +18,7 @@ from server.config import Address, Limits
 from server.errors import StartError
 from server.http.connection import serve_connection
 from server.http.places import Places
-from server.http.routing import Router
+from server.http.routing import Finder
 
 
 async def open_listeners(address: Address) -> list[trio.SocketListener]:
@@ -51,7 +51,7 @@ def bound_addresses(listeners: Sequence[trio.SocketListener]) -> list[Address]:
 
 async def serve(
     listeners: Sequence[trio.SocketListener],
-    router: Router,
+    router: Finder,
     limits: Limits,
     accepting: trio.CancelScope | None = None,
 ) -> None:

@@ -35,6 +35,8 @@ class Protocol:
         self._head_followed = False
         self.request_complete = False
         """Whether the present request was read to its end."""
+        self.route_headers: Headers = ()
+        """Fields that the present response has beside its own."""
 
     @property
     def buffered(self) -> int:
@@ -95,7 +97,7 @@ class Protocol:
 
     def start(self, status: int, headers: Headers) -> bytes:
         """The head of a response. Without `Content-Length` in `headers` its body is chunked."""
-        fields = [(b"Date", formatdate(usegmt=True).encode("ascii")), *headers]
+        fields = [(b"Date", formatdate(usegmt=True).encode("ascii")), *headers, *self.route_headers]
         if not self.request_complete:  # what follows on this connection cannot be told apart
             fields.append((b"Connection", b"close"))
         reason = reasons.get(status, "")

@@ -5,9 +5,10 @@ request is refused before its body is sent.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 from server.http.exchange import Exchange, Handler
-from server.http.messages import RequestHead, Response
+from server.http.messages import Headers, RequestHead, Response
 from server.http.refusal import Refusal
 
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
@@ -26,6 +27,15 @@ class Route:
     immediate: bool = False
     """The handler waits for nothing, so its client need not be watched meanwhile, which is a
     quarter of the work of a request as small as a health check."""
+    headers: Headers = ()
+    """Fields of every response on it, refusals of the body included."""
+
+
+class Finder(Protocol):
+    """Knows which route answers a request, or refuses it by its head."""
+
+    def find(self, head: RequestHead) -> Route:
+        """Raises `Refusal`."""
 
 
 class Router:

@@ -50,18 +50,34 @@ class Flag(Generic[T_co]):
 
     def value(self, told: Told) -> T_co:
         """The value that holds; an empty variable says nothing. Raises `StartError`."""
-        flag: str | None = getattr(told.flags, self.name.replace("-", "_"))
-        if flag is not None:
+        if (flag := self._on_command_line(told)) is not None:
             return self._parsed(f"--{self.name}", flag)
         if variable := told.environment.get(self.variable):
             return self._parsed(self.variable, variable)
         return self.otherwise() if self.otherwise else self.parse(self.default)
+
+    def _on_command_line(self, told: Told) -> str | None:
+        value: str | None = getattr(told.flags, self.name.replace("-", "_"))
+        return value
 
     def _parsed(self, source: str, text: str) -> T_co:
         try:
             return self.parse(text)
         except ValueError as error:
             raise StartError(f"{source} must be {error}, not {text[:80]!r}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Repeatable(Flag[T_co]):
+    """`--name VALUE --name VALUE`, or `SKIFF_NAME=VALUE,VALUE`; `parse` gets the latter form."""
+
+    def add_to(self, parser: argparse._ActionsContainer) -> None:
+        text = f"{self.help} (repeatable)\n[{self.variable}, default: {self.default}]"
+        parser.add_argument(f"--{self.name}", metavar=self.metavar, action="append", help=text)
+
+    def _on_command_line(self, told: Told) -> str | None:
+        values: list[str] | None = getattr(told.flags, self.name.replace("-", "_"))
+        return None if values is None else ",".join(values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,11 @@ Each parser raises ValueError with what the value must be, to be read after "mus
 import math
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 from server.config import Address
+
+T = TypeVar("T")
 
 
 def nothing() -> None:
@@ -60,6 +63,15 @@ def switch(text: str) -> bool:
     raise ValueError("on or off")
 
 
+def listed(parse_one: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+    """Several values between commas."""
+
+    def parse(text: str) -> tuple[T, ...]:
+        return tuple(parse_one(one.strip()) for one in text.split(","))
+
+    return parse
+
+
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -92,3 +104,21 @@ def address(text: str) -> Address:
         return Address(host.strip("[]"), integer(0, 65535)(port))
     except ValueError:
         raise ValueError("HOST:PORT with a port from 0 to 65535") from None
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://(?:[a-z0-9.\-_]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+
+
+def origin(text: str) -> str:
+    """An origin as browsers send it; `*` and `null` would be everybody."""
+    default_port = {"http": ":80", "https": ":443"}.get(text.partition(":")[0], "/")
+    if not _ORIGIN.fullmatch(text) or text.endswith(default_port):
+        raise ValueError("an origin as browsers send it, like https://example.com or http://a:8080")
+    return text
+
+
+def host(text: str) -> str:
+    """A name or an address as in the field Host, without a port; or `*`."""
+    if not re.fullmatch(r"\*|[A-Za-z0-9.\-_]+|\[[0-9A-Fa-f:.]+\]", text):
+        raise ValueError("a host without port, like example.com or [::1], or * for all")
+    return text.strip("[]").lower()

@@ -12,7 +12,7 @@ from server.http.connection import serve_connection
 from server.http.exchange import Exchange
 from server.http.messages import Response
 from server.http.places import Places
-from server.http.routing import Route, Router
+from server.http.routing import Finder, Route, Router
 
 
 class ScriptedClient(trio.abc.HalfCloseableStream):
@@ -80,7 +80,7 @@ ECHO = Router([Route("GET", "/", echo), Route("POST", "/", echo)])
 
 def converse(
     *conversations: Sequence[bytes],
-    router: Router = ECHO,
+    router: Finder = ECHO,
     limits: Limits | None = None,
     leaves: bool = False,
 ) -> list[ScriptedClient]:

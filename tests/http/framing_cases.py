@@ -220,6 +220,10 @@ FIELDS = [
     Case("6585-5 lines too long together", head(*[b"A: " + b"b" * 80] * 3), (431,)),
     Case("6585-5 a line without end", head()[:-2] + b"A" * 300, (431,)),
     Case("9110-8.3 two content types", head(*[b"Content-Type: text/plain"] * 2), (400,)),
+    *(
+        Case(f"9110-5.3 {name.decode()} twice", head(name + b": a", name + b": a"), (400,))
+        for name in (b"Authorization", b"Content-Encoding", b"Content-Type", b"Origin")
+    ),
     Case("9110-5.3 a list in two fields", head(b"Accept: a/b", b"Accept: c/d")),
 ]
 

@@ -1,0 +1,68 @@
+"""Which web pages may use the server from a browser (the Fetch standard's CORS protocol).
+
+An origin is allowed by being named, character by character; a foreign one is never reflected, it
+gets no field at all and its browser keeps the answer from it. Knows no route and no key.
+"""
+
+from collections.abc import Iterable
+
+from server.http.exchange import Exchange
+from server.http.messages import Headers, RequestHead, Response, text
+from server.http.routing import Route
+
+# As Paddler has them.
+_METHODS = (b"DELETE", b"GET", b"POST", b"PUT", b"OPTIONS")
+_FIELDS = (b"Accept", b"Authorization", b"Content-Type")
+_MAX_AGE = b"3600"
+_ASKED_METHOD = b"access-control-request-method"
+_ASKED_FIELDS = b"access-control-request-headers"
+
+
+class Cors:
+    """The origins that are allowed; perhaps none."""
+
+    def __init__(self, origins: Iterable[str]) -> None:
+        self._origins = frozenset(origin.encode("ascii") for origin in origins)
+
+    def fields(self, head: RequestHead) -> Headers:
+        """What every response to this request says about origins."""
+        if not self._origins:
+            return ()
+        vary = (b"Vary", b"Origin")
+        origin = head.field(b"origin")
+        if origin not in self._origins:
+            return (vary,)
+        return ((b"Access-Control-Allow-Origin", origin), vary)
+
+    def preflight(self, head: RequestHead) -> Route | None:
+        """The answer to a browser that asks before the request itself; None for others.
+
+        It needs no key: a browser has none to show yet.
+        """
+        asked = head.field(_ASKED_METHOD)
+        if not self._origins or head.method != "OPTIONS" or asked is None:
+            return None
+        response = self._judge(head, asked)
+
+        async def tell(exchange: Exchange) -> None:
+            await exchange.respond(response)
+
+        return Route("OPTIONS", head.path, tell, immediate=True)
+
+    def _judge(self, head: RequestHead, method: bytes) -> Response:
+        asked = (head.field(_ASKED_FIELDS) or b"").lower().split(b",")
+        known = {b"", *(field.lower() for field in _FIELDS)}
+        if head.field(b"origin") not in self._origins:
+            return text(400, "requests from this origin are not allowed")
+        if method not in _METHODS:
+            return text(400, "the field access-control-request-method names another method")
+        if not known.issuperset(field.strip(b" \t") for field in asked):
+            return text(400, "the field access-control-request-headers names another field")
+        return Response(
+            200,
+            headers=(
+                (b"Access-Control-Allow-Methods", b", ".join(_METHODS)),
+                (b"Access-Control-Allow-Headers", b", ".join(_FIELDS)),
+                (b"Access-Control-Max-Age", _MAX_AGE),
+            ),
+        )

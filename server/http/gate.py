@@ -1,0 +1,45 @@
+"""Who may call: looked at as soon as a head is there, before the route and before any body."""
+
+from collections.abc import Set
+from dataclasses import replace
+
+from server.http.api_keys import ApiKeys
+from server.http.cors import Cors
+from server.http.hosts import Hosts
+from server.http.messages import RequestHead
+from server.http.refusal import Refusal
+from server.http.routing import Finder, Route
+
+
+class Gate:
+    """Stands before a router and is asked in its place."""
+
+    def __init__(
+        self, router: Finder, hosts: Hosts, cors: Cors, keys: ApiKeys | None, public: Set[str]
+    ) -> None:
+        self._router = router
+        self._hosts = hosts
+        self._cors = cors
+        self._keys = keys
+        self._public = public
+        """Paths that ask for no key."""
+
+    def find(self, head: RequestHead) -> Route:
+        """The route of a request that may be made. Raises `Refusal`."""
+        # HTTP/1.0 without Host passes: balancers send it, browsers never.
+        if head.host and head.host not in self._hosts:
+            raise Refusal(421, "the field host names a host that is not served here")
+        fields = self._cors.fields(head)
+        try:
+            route = self._admit(head)
+        except Refusal as refusal:
+            raise Refusal(refusal.status, refusal.sentence, refusal.headers + fields) from None
+        return replace(route, headers=fields) if fields else route
+
+    def _admit(self, head: RequestHead) -> Route:
+        preflight = self._cors.preflight(head)
+        if preflight is not None:
+            return preflight
+        if self._keys is not None and head.path not in self._public:
+            self._keys.check(head)
+        return self._router.find(head)

@@ -1,0 +1,56 @@
+"""Which names the server goes by, against DNS rebinding.
+
+A web page may let its own name point to 127.0.0.1 and then talk to a server there as to its own
+origin. What gives it away is the name in the field Host. Knows no socket.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from server.config import Address
+
+EVERY_HOST = "*"
+
+
+class Hosts(Protocol):
+    """Names that a request may be addressed to."""
+
+    def __contains__(self, host: str, /) -> bool: ...
+
+
+class AnyHost:
+    """Where no name is foreign."""
+
+    def __contains__(self, host: str, /) -> bool:
+        return True
+
+
+class LocalHosts:
+    """This machine's own names, and those that were given."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset({"localhost", *(name.lower() for name in names)})
+
+    def __contains__(self, host: str, /) -> bool:
+        return host in self._names or _is_loopback(host)
+
+
+def hosts_for(addresses: Sequence[Address], named: Address, allowed: Sequence[str]) -> Hosts:
+    """Who listens where others can come has other names than it knows of; they are not checked.
+
+    `named` is the address as the operator wrote it, `addresses` those that it stands for.
+    """
+    local = all(_is_loopback(address.host) for address in addresses)
+    if EVERY_HOST in allowed or not local:
+        return AnyHost()
+    return LocalHosts([named.host, *allowed])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
