@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import ssl
 import sys
 from functools import partial
 from typing import NoReturn
@@ -14,7 +15,7 @@ from typing import NoReturn
 import trio
 
 from server.api.routes import PUBLIC, inference_routes
-from server.config import EngineConfig, ServerConfig
+from server.config import Access, EngineConfig, ServerConfig
 from server.engine.engine import Engine, EngineLost
 from server.errors import StartError
 from server.greeting import ready_lines, start_lines
@@ -23,6 +24,7 @@ from server.http.cors import Cors
 from server.http.gate import Gate
 from server.http.hosts import hosts_for
 from server.http.listener import adopt, bound_addresses, open_listeners, serve
+from server.http.tls import tls_context
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
@@ -64,6 +66,7 @@ async def _run(config: ServerConfig) -> None:
     folder = ModelFolder.read(config.model_folder)
     engine_config = _engine_config(config, folder)
     keys = ApiKeys.read(config.access.api_key_file) if config.access.api_key_file else None
+    tls = _tls(config.access)
     # Before the model, which may take long: a port in use is known at once.
     listeners = adopt(inherited_sockets(os.environ)) or await open_listeners(
         config.serving.inference_address
@@ -86,7 +89,7 @@ async def _run(config: ServerConfig) -> None:
     accepting = trio.CancelScope()
     async with trio.open_nursery() as nursery:
         # Before the model too: who asks for liveness and readiness hears how it is.
-        nursery.start_soon(serve, listeners, gate, config.limits, accepting)
+        nursery.start_soon(serve, listeners, gate, config.limits, accepting, tls)
         async with engine.running():
             gc.freeze()  # a collection in mid-stream would walk all that was imported
             nursery.start_soon(watch_over, engine, manager)
@@ -115,6 +118,15 @@ async def watch_over(engine: Engine, manager: ServiceManager) -> None:
         await engine.alive()
         manager.alive()
         await trio.sleep(manager.watchdog_seconds / 2)
+
+
+def _tls(access: Access) -> ssl.SSLContext | None:
+    """Raises `StartError`."""
+    if access.tls_certificate and access.tls_key:
+        return tls_context(access.tls_certificate, access.tls_key)
+    if access.tls_certificate or access.tls_key:
+        raise StartError("--tls-certificate and --tls-key go together")
+    return None
 
 
 def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:

@@ -63,6 +63,16 @@ class PrefixReuse(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A UNIX socket to listen on."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
 class PrefixCacheConfig:
     """How new prompts start from what other sequences have in common with them."""
 
@@ -118,7 +128,7 @@ class EngineChoice:
 class Serving:
     """Where the process listens and what it says."""
 
-    inference_address: Address
+    inference_address: Address | UnixAddress
     log_level: str
 
 
@@ -163,6 +173,9 @@ class Access:
     """Origins, as browsers write them, whose pages may use the server."""
     allowed_hosts: tuple[str, ...]
     """Names that the server goes by on a loopback address, besides this machine's own."""
+    tls_certificate: Path | None
+    """None: no TLS."""
+    tls_key: Path | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What the terminal shows at the start: what holds, where it answers, and how to try it."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from server.config import (
     PrefixCacheConfig,
     PrefixReuse,
     SamplingParameters,
+    UnixAddress,
 )
 
 ROUTE = "/api/v1/continue_from_raw_prompt"
@@ -54,11 +56,24 @@ def sampling_line(sampling: SamplingParameters) -> str:
     )
 
 
-def ready_lines(addresses: Sequence[Address], access: Access) -> list[str]:
+def ready_lines(addresses: Sequence[Address | UnixAddress], access: Access) -> list[str]:
     """The addresses, and a line to paste into another terminal."""
-    urls = " and ".join(f"http://{address}" for address in addresses)
-    key = KEY if access.api_key_file else ""
-    return [f"Ready at {urls}", f"curl -N http://{reachable(addresses[0])}{ROUTE} {SENT}{key}"]
+    scheme = "https" if access.tls_certificate else "http"
+    urls = " and ".join(
+        f"{scheme}://{address}" if isinstance(address, Address) else str(address)
+        for address in addresses
+    )
+    return [f"Ready at {urls}", _curl(scheme, addresses[0], access)]
+
+
+def _curl(scheme: str, address: Address | UnixAddress, access: Access) -> str:
+    if isinstance(address, UnixAddress):
+        there = f"--unix-socket {shlex.quote(address.path)} {scheme}://localhost{ROUTE}"
+    else:
+        there = f"{scheme}://{reachable(address)}{ROUTE}"
+    # The certificate is for the server's public name, not for the address that this line has.
+    unsure = " --insecure" if access.tls_certificate else ""
+    return f"curl -N{unsure} {there} {SENT}{KEY if access.api_key_file else ''}"
 
 
 def reachable(address: Address) -> Address:

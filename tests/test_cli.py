@@ -17,6 +17,7 @@ from server.config import (
     SamplingChoice,
     SamplingParameters,
     Serving,
+    UnixAddress,
 )
 from server.errors import StartError
 from server.options.flag import Flag, Repeatable
@@ -92,7 +93,7 @@ def test_a_flag_may_be_repeated() -> None:
     access = cli.read(["model", *repeated], {"SKIFF_ALLOWED_HOST": "c"}).access
     assert access.allowed_hosts == ("a.example", "::1", "b", "*")
     assert cli.read(["model"], {"SKIFF_ALLOWED_HOST": "c, d"}).access.allowed_hosts == ("c", "d")
-    assert cli.read(["model"], {}).access == Access(None, (), ())
+    assert cli.read(["model"], {}).access == Access(None, (), (), None, None)
 
 
 def test_an_empty_variable_says_nothing() -> None:
@@ -110,9 +111,10 @@ def test_a_switch_is_a_word_in_the_environment(word: str, means: bool) -> None:
         ("127.0.0.1:8061", Address("127.0.0.1", 8061)),
         ("localhost:0", Address("localhost", 0)),
         ("[::]:65535", Address("::", 65535)),
+        ("unix:/run/a b:1", UnixAddress("/run/a b:1")),
     ],
 )
-def test_an_address_is_read_and_written_alike(text: str, means: Address) -> None:
+def test_an_address_is_read_and_written_alike(text: str, means: Address | UnixAddress) -> None:
     assert address(text) == means
     assert str(means) == text
 
@@ -127,10 +129,22 @@ def test_a_size_is_read_and_written_alike(text: str, means: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["8061", ":8061", "host:", "host:x", "host:65536", "host:-1", "::1:8061", "[]:1", "[a]:1"],
+    [
+        "8061",
+        ":8061",
+        "host:",
+        "host:x",
+        "host:65536",
+        "host:-1",
+        "::1:8061",
+        "[]:1",
+        "[a]:1",
+        "unix:",
+        "unix:/" + "a" * 107,
+    ],
 )
 def test_a_bad_address_is_refused(text: str) -> None:
-    assert "HOST:PORT" in refused("model", "--inference-address", text)
+    assert re.search("HOST:PORT|unix:PATH", refused("model", "--inference-address", text))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import shlex
 import shutil
 import signal
 import socket
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 import schemathesis
+import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
@@ -50,6 +50,7 @@ class Running:
     start: list[str]
     """The lines before the server was ready."""
     port: int
+    """0 for a UNIX socket."""
     curl: str
 
     def connect(self) -> http.client.HTTPConnection:
@@ -59,7 +60,7 @@ class Running:
 
     def wait_until_closed(self) -> None:
         """Returns when nobody can connect any more."""
-        with suppress(ConnectionRefusedError):
+        with suppress(ConnectionRefusedError, ConnectionResetError):
             while True:
                 self.connect().close()
 
@@ -118,10 +119,11 @@ def serving(
         try:
             assert process.stdout is not None
             start = []
-            while not (line := process.stdout.readline()).startswith("Ready at http://"):
+            while not (line := process.stdout.readline()).startswith("Ready at "):
                 assert line, "ended before it was ready"
                 start.append(line)
-            port = int(line.rpartition(":")[2])
+            end = line.strip().rpartition(":")[2]
+            port = int(end) if end.isdecimal() else 0
             curl = process.stdout.readline().strip()
             yield Running(process, start, port, curl)
         finally:
@@ -195,20 +197,24 @@ def test_nothing_that_the_document_tells_of_makes_a_fault(
     assert max(statuses) < 500
 
 
-def test_the_curl_line_works_as_it_stands(tiny: Path) -> None:
+def in_a_shell(curl: str, **environment: str) -> bytes:
+    """What a curl line brings, as it stands."""
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
+    return subprocess.run(
+        ["/bin/sh", "-c", f"{curl} --silent --fail"],
+        capture_output=True,
+        timeout=SECONDS,
+        check=True,
+        env={**os.environ, **environment},
+    ).stdout
+
+
+def test_the_curl_line_works_as_it_stands(tiny: Path) -> None:
     with serving(tiny) as server:
         assert f"http://127.0.0.1:{server.port}{ROUTE}" in server.curl
-        run = subprocess.run(
-            [*shlex.split(server.curl), "--silent", "--fail"],
-            capture_output=True,
-            timeout=SECONDS,
-            check=True,
-        )
-    assert json.loads(run.stdout.splitlines()[-1])["Response"]["response"] == {
-        "GeneratedToken": "Done"
-    }
+        answer = in_a_shell(server.curl)
+    assert json.loads(answer.splitlines()[-1])["Response"]["response"] == {"GeneratedToken": "Done"}
 
 
 def test_who_shows_a_key_is_answered(tiny: Path, tmp_path: Path) -> None:
@@ -233,6 +239,27 @@ def test_who_shows_a_key_is_answered(tiny: Path, tmp_path: Path) -> None:
                 allowed = response.getheader("access-control-allow-origin")
                 assert allowed == fields.get("Origin")
         assert server.end(signal.SIGTERM) == (0, "")
+
+
+def test_the_curl_line_works_with_a_key_over_tls_and_a_unix_socket(
+    tiny: Path, tmp_path: Path
+) -> None:
+    issued = trustme.CA().issue_cert("skiff.example")
+    issued.private_key_pem.write_to_path(tmp_path / "key")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate")
+    (tmp_path / "keys").write_text("secret")
+    access = [f"--tls-{name}={tmp_path / name}" for name in ("certificate", "key")]
+    access.append(f"--api-key-file={tmp_path / 'keys'}")
+    with serving(tiny, *access) as server:
+        assert f"https://127.0.0.1:{server.port}{ROUTE}" in server.curl
+        assert b'"Done"' in in_a_shell(server.curl, KEY="secret")
+        with pytest.raises(subprocess.CalledProcessError):
+            in_a_shell(server.curl, KEY="other")
+    path = tmp_path / "a socket"
+    with serving(tiny, *access, SKIFF_INFERENCE_ADDRESS=f"unix:{path}") as server:
+        assert b'"Done"' in in_a_shell(server.curl, KEY="secret")
+        assert server.end(signal.SIGTERM)[0] == 0
+    assert not path.exists()
 
 
 def test_the_start_lines_say_what_holds(tiny: Path) -> None:
@@ -409,6 +436,7 @@ def test_bad_values_are_one_line(stub: Path) -> None:
     assert "SKIFF_SLOTS must be" in refused(stub, SKIFF_SLOTS="none")
     assert "100" in refused(stub, "--context", "101")
     assert "./doctor" in refused("doctor")
+    assert "go together" in refused(stub, "--tls-key", stub)
     assert "cannot read the API keys" in refused(stub, "--api-key-file", stub / "nothing")
 
 

@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from server.app import watch_over
+from server.config import Address
 from server.errors import StartError
 from server.http.listener import adopt, bound_addresses
 from server.systemd import ServiceManager, inherited_sockets
@@ -147,7 +148,7 @@ def test_sockets_come_from_the_unit() -> None:
 
     async def accept() -> None:
         [listener] = adopt([inherited])
-        assert [address.port for address in bound_addresses([listener])] == [port]
+        assert bound_addresses([listener]) == [Address("127.0.0.1", port)]
         async with listener, trio.open_nursery() as nursery:
             nursery.start_soon(connect_and_leave, port)
             await (await listener.accept()).aclose()

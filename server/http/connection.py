@@ -18,6 +18,7 @@ from server.http.places import Places
 from server.http.protocol import Protocol
 from server.http.refusal import Refusal
 from server.http.routing import Finder, Route
+from server.http.tls import TlsStream
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +66,27 @@ class Connection:
         """Answer requests, one after the other, as long as the connection lasts."""
         with self._alive:
             try:
-                if self._places.enter(self._alive):
-                    while await self._serve_request():
-                        pass
-                else:
+                admitted = self._places.enter(self._alive)
+                await self._shake_hands()
+                if not admitted:
                     await self._refuse(Refusal(503, _ALL_BUSY, _RETRY_AFTER))
                     await self._linger()
+                while admitted and await self._serve_request():
+                    pass
             finally:
                 self._places.leave(self._alive)
+
+    async def _shake_hands(self) -> None:
+        """TLS before HTTP, in the time that a head may take."""
+        if not isinstance(self._stream, TlsStream):
+            return
+        try:
+            with trio.fail_after(self._limits.head_seconds):
+                await self._stream.handshake()
+        except trio.BrokenResourceError:
+            await self._leave("the TLS handshake failed")
+        except trio.TooSlowError:
+            await self._leave("the TLS handshake took too long")
 
     async def _serve_request(self) -> bool:
         """Answer one request; whether there can be another one."""

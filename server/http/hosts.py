@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from server.config import Address
+from server.config import Address, UnixAddress
 
 EVERY_HOST = "*"
 
@@ -36,15 +36,23 @@ class LocalHosts:
         return host in self._names or _is_loopback(host)
 
 
-def hosts_for(addresses: Sequence[Address], named: Address, allowed: Sequence[str]) -> Hosts:
+def hosts_for(
+    addresses: Sequence[Address | UnixAddress],
+    named: Address | UnixAddress,
+    allowed: Sequence[str],
+) -> Hosts:
     """Who listens where others can come has other names than it knows of; they are not checked.
+    Nor are they on UNIX sockets, where no browser comes.
 
     `named` is the address as the operator wrote it, `addresses` those that it stands for.
     """
-    local = all(_is_loopback(address.host) for address in addresses)
-    if EVERY_HOST in allowed or not local:
+    if EVERY_HOST in allowed or not all(map(_is_local, addresses)):
         return AnyHost()
-    return LocalHosts([named.host, *allowed])
+    return LocalHosts([named.host, *allowed] if isinstance(named, Address) else allowed)
+
+
+def _is_local(address: Address | UnixAddress) -> bool:
+    return isinstance(address, Address) and _is_loopback(address.host)
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""TCP listeners and what they accept. Knows connections, but nothing of what is said on them.
+"""Listeners and what they accept. Knows connections, but nothing of what is said on them.
 
     listeners = await open_listeners(Address("127.0.0.1", 8061))
     async with trio.open_nursery() as nursery:
@@ -10,23 +10,28 @@ Cancelling `accepting` before closes the listeners only.
 """
 
 import socket
+import ssl
 from collections.abc import Sequence
 
 import trio
 
-from server.config import Address, Limits
+from server.config import Address, Limits, UnixAddress
 from server.errors import StartError
 from server.http.connection import serve_connection
 from server.http.places import Places
 from server.http.routing import Finder
+from server.http.tls import TlsStream
+from server.http.unix_socket import open_unix_listener, socket_files
 
 
-async def open_listeners(address: Address) -> list[trio.SocketListener]:
+async def open_listeners(address: Address | UnixAddress) -> list[trio.SocketListener]:
     """Listen on `address`; a host name with several addresses gives several listeners.
 
     With port 0 only the first of them is used, so that there is one port to tell. Raises
     StartError.
     """
+    if isinstance(address, UnixAddress):
+        return [open_unix_listener(address)]
     try:
         listeners = await trio.open_tcp_listeners(address.port, host=address.host)
     except OSError as error:
@@ -43,10 +48,12 @@ def adopt(sockets: Sequence[socket.socket]) -> list[trio.SocketListener]:
     return [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in sockets]
 
 
-def bound_addresses(listeners: Sequence[trio.SocketListener]) -> list[Address]:
+def bound_addresses(
+    listeners: Sequence[trio.SocketListener],
+) -> list[Address | UnixAddress]:
     """Where the listeners listen, with the ports that the system chose."""
     names = (listener.socket.getsockname() for listener in listeners)
-    return [Address(host, port) for host, port, *_ in names]
+    return [UnixAddress(name) if isinstance(name, str) else Address(*name[:2]) for name in names]
 
 
 async def serve(
@@ -54,14 +61,16 @@ async def serve(
     router: Finder,
     limits: Limits,
     accepting: trio.CancelScope | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Accept clients until `accepting` is cancelled, and serve them until they have all left;
-    closes `listeners`."""
+    closes `listeners`. With `tls`, nothing else is spoken."""
     places = Places(limits.connections)
 
     async def serve_client(stream: trio.SocketStream) -> None:
-        await serve_connection(stream, router, limits, places)
+        client = TlsStream(stream, tls) if tls else stream
+        await serve_connection(client, router, limits, places)
 
     async with trio.open_nursery() as connections:
-        with accepting or trio.CancelScope():
+        with accepting or trio.CancelScope(), socket_files(listeners):
             await trio.serve_listeners(serve_client, list(listeners), handler_nursery=connections)

@@ -8,7 +8,7 @@ from server.options.values import host, listed, nothing, origin
 
 ACCESS = Group(
     "access",
-    "Who may call. /health and /ready never ask for a key.",
+    "Who may call, and how. /health and /ready never ask for a key.",
     Access,
     {
         "api_key_file": Flag(
@@ -35,5 +35,14 @@ ACCESS = Group(
             "none",
             tuple,
         ),
+        "tls_certificate": Flag(
+            "tls-certificate",
+            "FILE",
+            Path,
+            "speak TLS with this certificate and its chain, in PEM form",
+            "no TLS",
+            nothing,
+        ),
+        "tls_key": Flag("tls-key", "FILE", Path, "the certificate's key", "no TLS", nothing),
     },
 )

@@ -13,7 +13,7 @@ SERVING = Group(
             "inference-address",
             "HOST:PORT",
             address,
-            "where to listen; port 0 takes a free one",
+            "where to listen, or unix:PATH; port 0 takes a free one",
             "127.0.0.1:8061",
         ),
         "log_level": Flag(

@@ -4,11 +4,12 @@ Each parser raises ValueError with what the value must be, to be read after "mus
 """
 
 import math
+import os
 import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from server.config import Address
+from server.config import Address, UnixAddress
 
 T = TypeVar("T")
 
@@ -94,12 +95,21 @@ def size_text(value: int) -> str:
     return f"{value // scale}{unit}"
 
 
-def address(text: str) -> Address:
-    """HOST:PORT; an IPv6 host is in brackets, since it has colons itself."""
+_SUN_PATH_BYTES = 107
+"""Of a UNIX socket's path, on Linux; three more than elsewhere."""
+
+
+def address(text: str) -> Address | UnixAddress:
+    """HOST:PORT, or unix:PATH; an IPv6 host is in brackets, since it has colons itself."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path or "\0" in path or len(os.fsencode(path)) > _SUN_PATH_BYTES:
+            raise ValueError(f"unix:PATH with a path of 1 to {_SUN_PATH_BYTES} bytes")
+        return UnixAddress(path)
     host, _, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not host.strip("[]") or (":" in host) != bracketed:
-        raise ValueError("HOST:PORT ([HOST]:PORT for IPv6)")
+        raise ValueError("HOST:PORT ([HOST]:PORT for IPv6) or unix:PATH")
     try:
         return Address(host.strip("[]"), integer(0, 65535)(port))
     except ValueError:

@@ -161,6 +161,7 @@ def test_a_real_socket_carries_it_too() -> None:
     async def stream_and_leave() -> bytes:
         listeners = await open_listeners(Address("127.0.0.1", 0))
         [address] = bound_addresses(listeners)
+        assert isinstance(address, Address)
         async with trio.open_nursery() as nursery:
             router = inference_routes(engine, SAMPLING)
             nursery.start_soon(serve, listeners, router, Limits())

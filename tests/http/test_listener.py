@@ -3,6 +3,7 @@
 import contextlib
 import re
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from server.config import Address, Limits
+from server.config import Address, Limits, UnixAddress
 from server.errors import StartError
 from server.http.exchange import Exchange, Handler
 from server.http.listener import bound_addresses, open_listeners, serve
@@ -42,18 +43,25 @@ class Endless:
 
 
 @asynccontextmanager
-async def serving(handler: Handler, limits: Limits | None = None) -> AsyncIterator[Address]:
+async def serving(
+    handler: Handler,
+    limits: Limits | None = None,
+    at: Address | UnixAddress = ANY_PORT,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Address | UnixAddress]:
     """A server whose `/` is `handler`; leaving the block stops it."""
     router = Router([Route("GET", "/", handler), Route("GET", "/echo", echo)])
-    listeners = await open_listeners(ANY_PORT)
+    listeners = await open_listeners(at)
     [address] = bound_addresses(listeners)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve, listeners, router, limits or Limits())
+        nursery.start_soon(serve, listeners, router, limits or Limits(), None, tls)
         yield address
         nursery.cancel_scope.cancel()
 
 
-async def connect(address: Address) -> trio.SocketStream:
+async def connect(address: Address | UnixAddress) -> trio.SocketStream:
+    if isinstance(address, UnixAddress):
+        return await trio.open_unix_socket(address.path)
     return await trio.open_tcp_stream(address.host, address.port)
 
 
@@ -201,6 +209,7 @@ def test_any_port_is_one_port() -> None:
     async def test() -> None:
         listeners = await open_listeners(Address("localhost", 0))
         [address] = bound_addresses(listeners)
+        assert isinstance(address, Address)
         assert address.port != 0
         await listeners[0].aclose()
 

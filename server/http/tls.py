@@ -1,0 +1,69 @@
+"""TLS of a connection: trio's, over the standard library's. Knows no HTTP."""
+
+import ssl
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+import trio
+
+from server.errors import StartError
+
+
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """What a server of this certificate (with its chain) speaks: TLS 1.2 and later.
+
+    Raises `StartError`.
+    """
+    for path in (certificate, key):  # ssl does not say which file it could not read
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise StartError(f"cannot read {path}: {error.strerror}") from None
+
+    def ask_for_password() -> NoReturn:  # without it, OpenSSL would ask the terminal
+        raise StartError(f"the TLS key {key} is encrypted, which is not supported")
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key, ask_for_password)
+    except ssl.SSLError as error:
+        reason = (error.reason or "not in PEM form").replace("_", " ").lower()
+        raise StartError(f"{certificate} and {key} are no certificate and key: {reason}") from None
+    return context
+
+
+class TlsStream(trio.abc.HalfCloseableStream):
+    """The server's end of a TLS connection."""
+
+    def __init__(self, transport: trio.abc.HalfCloseableStream, context: ssl.SSLContext) -> None:
+        self._transport = transport
+        self._tls = trio.SSLStream(transport, context, server_side=True)
+        self._reading: trio.abc.ReceiveStream = self._tls
+
+    async def handshake(self) -> None:
+        """To be done before anything else. Raises trio.BrokenResourceError."""
+        await self._tls.do_handshake()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return bytes(await self._reading.receive_some(max_bytes))
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._tls.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._tls.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """The closure alert of RFC 9112, section 9.8, without which a client cannot tell the end
+        from a cut; waits for the client's own, and then ends the connection beneath."""
+        self._reading = self._transport
+        with suppress(trio.BrokenResourceError):
+            await self._tls.unwrap()
+        await self._transport.send_eof()
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()

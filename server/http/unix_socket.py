@@ -1,0 +1,70 @@
+"""UNIX sockets to listen on: the file that is one, from its making to its end."""
+
+import os
+import socket
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import trio
+
+from server.config import UnixAddress
+from server.errors import StartError
+
+_FORBIDDEN = 0o117
+"""The file's mode is 660: its owner and its group may connect."""
+_BACKLOG = 128
+
+
+def open_unix_listener(address: UnixAddress) -> trio.SocketListener:
+    """Listen on `address`; a file that an ended server left there is replaced. Raises
+    StartError."""
+    try:
+        _remove_stale(address)
+        with ExitStack() as unless_all_goes_well:
+            opened = unless_all_goes_well.enter_context(socket.socket(socket.AF_UNIX))
+            before = os.umask(_FORBIDDEN)
+            try:
+                opened.bind(address.path)
+            finally:
+                os.umask(before)
+            opened.listen(_BACKLOG)
+            unless_all_goes_well.pop_all()
+    except OSError as error:
+        raise StartError(f"cannot listen on {address}: {error.strerror}") from error
+    return trio.SocketListener(trio.socket.from_stdlib_socket(opened))
+
+
+def _remove_stale(address: UnixAddress) -> None:
+    path = Path(address.path)
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise StartError(f"cannot listen on {address}: the file there is no socket")
+        with socket.socket(socket.AF_UNIX) as visitor:
+            try:
+                visitor.connect(address.path)
+            except ConnectionRefusedError:
+                path.unlink()
+            else:
+                raise StartError(f"cannot listen on {address}: another process listens there")
+
+
+@contextmanager
+def socket_files(listeners: Sequence[trio.SocketListener]) -> Iterator[None]:
+    """Removes the files of `listeners` at the end, but for those that are no longer theirs."""
+    names = [listener.socket.getsockname() for listener in listeners]
+    paths = [Path(name) for name in names if isinstance(name, str) and name]
+    made = {path: _identity(path) for path in paths}
+    try:
+        yield
+    finally:
+        for path, identity in made.items():
+            with suppress(OSError):
+                if _identity(path) == identity:
+                    path.unlink()
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    status = path.lstat()
+    return status.st_dev, status.st_ino, status.st_mtime_ns  # a number may be given to a later file
