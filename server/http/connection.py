@@ -5,6 +5,7 @@ deadline: idle, head, body, write. Knows no h11 (`protocol.py` does) and no JSON
 """
 
 import logging
+import math
 import secrets
 from contextlib import suppress
 from typing import NoReturn
@@ -130,9 +131,15 @@ class Connection:
         raise Refusal(408, "the head of the request took too long")
 
     async def _wait_for_request(self) -> bool:
-        with trio.move_on_after(self._limits.idle_seconds):
-            return await self._receive(_HEAD_READ)
-        return False
+        self._end_after(self._limits.idle_seconds)
+        arrived = await self._receive(_HEAD_READ)
+        self._end_after(math.inf)
+        return arrived
+
+    def _end_after(self, seconds: float) -> None:
+        """Give up the connection then. Moving one deadline costs less than a scope of its own for
+        each read and write."""
+        self._alive.deadline = trio.current_time() + seconds
 
     async def _read_body(self, head: RequestHead) -> bytes:
         """The request's body. Raises `Refusal`."""
@@ -185,13 +192,12 @@ class Connection:
         """Write to the client, at once and whole."""
         if not data:
             return
+        self._end_after(self._limits.write_seconds)
         try:
-            with trio.fail_after(self._limits.write_seconds):
-                await self._stream.send_all(data)
+            await self._stream.send_all(data)
         except trio.BrokenResourceError:
             await self._leave("the client reset the connection")
-        except trio.TooSlowError:
-            await self._leave("the client stopped reading")
+        self._end_after(math.inf)
 
     async def _leave(self, reason: str) -> NoReturn:
         """Give up the connection: cancels whatever is done for it, this call included."""

@@ -127,6 +127,7 @@ def _judge(line: tuple[bytes, bytes, bytes], headers: Headers, limits: Limits) -
         method=method.decode("ascii"),
         path=path,
         query=query,
+        version=version.decode("ascii"),
         host=_host_name(authority if host is None else host),
         headers=headers,
         content_length=_content_length(headers, fields.get(b"content-length"), version, limits),

@@ -14,6 +14,8 @@ class RequestHead:
     path: str
     """As sent: percent-encoded and not normalised, so that no two parsers can disagree about it."""
     query: str
+    version: str
+    """1.1 or 1.0."""
     host: str
     """Whom the request is addressed to: a name or an address without port and brackets, in lower
     case; empty where HTTP/1.0 leaves it out."""

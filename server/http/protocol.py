@@ -6,7 +6,9 @@ must close) and writes. The bytes of later requests stay in a buffer here, never
 socket and no clock but `Date`.
 """
 
+import time
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from http.client import responses as reasons
 
@@ -17,6 +19,8 @@ from server.http.chunked import ChunkedReader
 from server.http.head import HeadReader
 from server.http.messages import Headers, RequestHead, Response, text
 from server.http.refusal import Refusal
+
+_ABOUT_CONNECTION = frozenset({b"connection", b"upgrade"})
 
 
 class Protocol:
@@ -32,7 +36,8 @@ class Protocol:
         self._head_reader = HeadReader(self._limits)
         self._chunked: ChunkedReader | None = None
         self._content_left = 0
-        self._head_followed = False
+        self._head: bytes | None = None
+        """The request's head as it came, until h11 gets it."""
         self.request_complete = False
         """Whether the present request was read to its end."""
         self.route_headers: Headers = ()
@@ -56,8 +61,17 @@ class Protocol:
             self._chunked = ChunkedReader(self._limits)
         else:
             self._content_left = head.content_length
-        self._feed(self._head_reader.raw)
+        self._head = self._head_reader.raw
+        if _is_plain(head):
+            self.request_complete = True
+        else:
+            self._follow_head()
         return head
+
+    def _follow_head(self) -> None:
+        if self._head is not None:
+            self._feed(self._head)
+            self._head = None
 
     def next_content(self) -> bytes:
         """What has arrived of the body, possibly nothing; look at `request_complete` then.
@@ -83,9 +97,7 @@ class Protocol:
             self._connection.receive_data(data)
         try:
             while (event := self._connection.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
-                if isinstance(event, h11.Request):
-                    self._head_followed = True
-                elif isinstance(event, h11.EndOfMessage):
+                if isinstance(event, h11.EndOfMessage):
                     self.request_complete = True
                     return
         except h11.RemoteProtocolError as error:  # stricter than we are, somewhere
@@ -96,8 +108,12 @@ class Protocol:
         return self._send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue"))
 
     def start(self, status: int, headers: Headers) -> bytes:
-        """The head of a response. Without `Content-Length` in `headers` its body is chunked."""
-        fields = [(b"Date", formatdate(usegmt=True).encode("ascii")), *headers, *self.route_headers]
+        """The head of a response whose body is chunked."""
+        self._follow_head()
+        return self._start(status, headers)
+
+    def _start(self, status: int, headers: Headers) -> bytes:
+        fields = [(b"Date", _date(int(time.time()))), *headers, *self.route_headers]
         if not self.request_complete:  # what follows on this connection cannot be told apart
             fields.append((b"Connection", b"close"))
         reason = reasons.get(status, "")
@@ -115,16 +131,16 @@ class Protocol:
 
     def whole(self, response: Response) -> bytes:
         """A response from its status line to its end."""
-        start = self.start(response.status, _with_length(response))
+        start = self._start(response.status, _with_length(response))
         return start + self.chunk(response.body) + self.end()
 
     def refusal(self, refusal: Refusal) -> bytes:
         """The answer to a request that reaches no handler."""
         response = text(refusal.status, refusal.sentence, refusal.headers)
-        if self._head_reader.method == "HEAD" and not self._head_followed:
+        if self._head_reader.method == "HEAD" and self._connection.their_state is h11.IDLE:
             # h11 does not know of the HEAD and waits for the body that must not be sent; with this
             # response the connection is over.
-            return self.start(response.status, _with_length(response))
+            return self._start(response.status, _with_length(response))
         return self.whole(response)
 
     def _send(self, event: h11.Event) -> bytes:
@@ -132,11 +148,35 @@ class Protocol:
 
     def start_next_cycle(self) -> bool:
         """Get ready for the next request; False when the connection must be closed instead."""
-        if not self._connection.our_state is self._connection.their_state is h11.DONE:
+        if self._connection.our_state is not h11.DONE:
             return False
-        self._connection.start_next_cycle()
+        if self._head is not None and self.request_complete:
+            self._connection = h11.Connection(h11.SERVER)
+        elif self._connection.their_state is h11.DONE:
+            self._connection.start_next_cycle()
+        else:
+            return False
         self._begin()
         return True
+
+
+def _is_plain(head: RequestHead) -> bool:
+    """Whether there is nothing in a request that h11 has to decide anything by.
+
+    Such a request it gets only if its answer is a stream: following heads that `head.py` has judged
+    is a sixth of the work of a health check.
+    """
+    return (
+        head.version == "1.1"
+        and head.method != "HEAD"
+        and head.content_length == 0
+        and not any(name in _ABOUT_CONNECTION for name, _ in head.headers)
+    )
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode("ascii")
 
 
 def _with_length(response: Response) -> Headers:
