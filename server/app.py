@@ -9,13 +9,14 @@ import os
 import signal
 import ssl
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
 import trio
 
 from server.api.routes import PUBLIC, inference_routes
-from server.config import Access, EngineConfig, ServerConfig
+from server.config import Access, Address, EngineConfig, ServerConfig, UnixAddress
 from server.engine.engine import Engine, EngineLost
 from server.errors import StartError
 from server.greeting import ready_lines, start_lines
@@ -24,6 +25,7 @@ from server.http.cors import Cors
 from server.http.gate import Gate
 from server.http.hosts import hosts_for
 from server.http.listener import adopt, bound_addresses, open_listeners, serve
+from server.http.routing import Router
 from server.http.tls import tls_context
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
@@ -65,7 +67,6 @@ def _leave(code: int) -> NoReturn:
 async def _run(config: ServerConfig) -> None:
     folder = ModelFolder.read(config.model_folder)
     engine_config = _engine_config(config, folder)
-    keys = ApiKeys.read(config.access.api_key_file) if config.access.api_key_file else None
     tls = _tls(config.access)
     # Before the model, which may take long: a port in use is known at once.
     listeners = adopt(inherited_sockets(os.environ)) or await open_listeners(
@@ -78,13 +79,7 @@ async def _run(config: ServerConfig) -> None:
         engine_config,
         folder.eos_token_ids,
     )
-    gate = Gate(
-        inference_routes(engine, engine_config.sampling),
-        hosts_for(addresses, config.serving.inference_address, config.access.allowed_hosts),
-        Cors(config.access.cors_origins),
-        keys,
-        PUBLIC,
-    )
+    gate = _gate(config, addresses, inference_routes(engine, engine_config.sampling))
     manager = ServiceManager.of(os.environ)
     accepting = trio.CancelScope()
     async with trio.open_nursery() as nursery:
@@ -118,6 +113,14 @@ async def watch_over(engine: Engine, manager: ServiceManager) -> None:
         await engine.alive()
         manager.alive()
         await trio.sleep(manager.watchdog_seconds / 2)
+
+
+def _gate(config: ServerConfig, addresses: Sequence[Address | UnixAddress], router: Router) -> Gate:
+    """Raises `StartError`."""
+    access = config.access
+    hosts = hosts_for(addresses, config.serving.inference_address, access.allowed_hosts)
+    keys = ApiKeys.read(access.api_key_file) if access.api_key_file else None
+    return Gate(router, hosts, Cors(access.cors_origins), keys, PUBLIC)
 
 
 def _tls(access: Access) -> ssl.SSLContext | None:
