@@ -48,8 +48,16 @@ def damaged_requests(draw: st.DrawFn) -> bytes:
 TELLING = [b"\r\n", b"\n", b"\r", b" ", b":", b",", b";", b"\0", b"0", b"Host: y\r\n", b"\r\n\r\n"]
 
 
-@settings(max_examples=300, deadline=None)
-@given(damaged_requests(), st.data())
+SCRAPS = [
+    *(b"GET ", b"POST ", b"/", b"/?a=b", b" HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n"),
+    *(b"Host: x\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"),
+    *(b"5\r\n", b"hello", b"0\r\n\r\n", b"Connection: close\r\n", *TELLING),
+]
+scraps = st.lists(st.sampled_from(SCRAPS) | st.binary(max_size=3), max_size=12).map(b"".join)
+
+
+@settings(max_examples=500, deadline=None)
+@given(damaged_requests() | scraps, st.data())
 def test_no_damage_is_our_fault(data: bytes, draw: st.DataObject) -> None:
     cuts = sorted(draw.draw(st.lists(st.integers(0, len(data)), max_size=5)))
     pieces = [data[a:b] for a, b in pairwise([0, *cuts, len(data)]) if a < b]
