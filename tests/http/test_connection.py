@@ -7,12 +7,13 @@ import trio
 from trio.testing import MockClock
 
 from server.config import Limits
+from server.errors import ClientError
 from server.http.connection import serve_connection
 from server.http.exchange import Exchange, Handler
 from server.http.messages import Response
 from server.http.places import Places
 from server.http.routing import Route, Router
-from tests.http.conversation import ECHO, ScriptedClient, converse
+from tests.http.conversation import ECHO, ScriptedClient, converse, echo
 from tests.http.framing_cases import head, post, sized
 
 TIMES = pytest.mark.parametrize(
@@ -206,6 +207,27 @@ def test_a_whole_answer_is_one_write() -> None:
 def test_every_answer_has_a_date() -> None:
     [client] = converse([head() + head(first=b"GET /no HTTP/1.1") + b"\0"])
     assert [b"\r\nDate: " in write for write in client.writes] == [True] * 3
+
+
+@pytest.mark.parametrize("method", [b"GET", b"OPTIONS", b"DELETE"])
+@pytest.mark.parametrize("target", [b"/whole", b"/stream", b"/refused", b"/nothing"])
+def test_a_head_that_h11_need_not_follow_has_the_same_answer(method: bytes, target: bytes) -> None:
+    async def stream(exchange: Exchange) -> None:
+        async with exchange.stream(200, ()) as send:
+            await send(b"one")
+
+    async def refuse(exchange: Exchange) -> None:
+        raise ClientError(422, "no")
+
+    routes = ((b"/whole", echo), (b"/stream", stream), (b"/refused", refuse))
+    router = Router([Route("GET", path.decode(), handler) for path, handler in routes])
+    request = b"%b %b HTTP/1.1" % (method, target)
+    plain, followed = head(first=request), head(b"Connection: keep-alive", first=request)
+    sole, other, mixed = converse(
+        [plain * 4], [followed * 4], [(plain + followed) * 2], router=router
+    )
+    assert len(sole.statuses) == 4
+    assert sole.transcript == other.transcript == mixed.transcript
 
 
 def test_a_refused_head_request_has_no_body() -> None:
