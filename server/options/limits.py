@@ -2,18 +2,14 @@
 
 from server.config import Limits
 from server.options.flag import Flag, Group
-from server.options.values import integer, number, size, size_text
+from server.options.timeout import timeout
+from server.options.values import integer, size, size_text
 
 _DEFAULT = Limits()
 
 
 def _size(name: str, text: str, default: int, low: int) -> Flag[int]:
     return Flag(name, "SIZE", size(low, 2**30), text, size_text(default))
-
-
-def _seconds(name: str, text: str, default: float) -> Flag[float]:
-    day = 24 * 60 * 60
-    return Flag(name, "SECONDS", number(0, day, above_low=True), text, f"{default:g}")
 
 
 def _count(name: str, text: str, default: int) -> Flag[int]:
@@ -38,18 +34,18 @@ LIMITS = Group(
         "body_chunks": _count(
             "max-body-chunks", "chunks of a chunked body; 413 beyond", _DEFAULT.body_chunks
         ),
-        "head_seconds": _seconds(
+        "head_seconds": timeout(
             "head-timeout",
             "for a request's head, from its first byte; 408 after it",
             _DEFAULT.head_seconds,
         ),
-        "body_seconds": _seconds(
+        "body_seconds": timeout(
             "body-timeout", "for a request's body; 408 after it", _DEFAULT.body_seconds
         ),
-        "idle_seconds": _seconds(
+        "idle_seconds": timeout(
             "idle-timeout", "for the first byte of the next request", _DEFAULT.idle_seconds
         ),
-        "write_seconds": _seconds(
+        "write_seconds": timeout(
             "write-timeout", "for one write to a client that does not read", _DEFAULT.write_seconds
         ),
         "connections": _count(

@@ -2,14 +2,10 @@
 
 from server.config import Patience
 from server.options.flag import Flag, Group
-from server.options.values import integer, number
+from server.options.timeout import timeout
+from server.options.values import integer
 
 _DEFAULT = Patience()
-
-
-def _seconds(name: str, text: str, default: float) -> Flag[float]:
-    day = 24 * 60 * 60
-    return Flag(name, "SECONDS", number(0, day, above_low=True), text, f"{default:g}")
 
 
 PATIENCE = Group(
@@ -24,20 +20,20 @@ PATIENCE = Group(
             "requests that wait for a slot; Error 503 beyond",
             str(_DEFAULT.buffered_requests),
         ),
-        "buffered_seconds": _seconds(
+        "buffered_seconds": timeout(
             "buffered-timeout", "for a slot; Error 504 after it", _DEFAULT.buffered_seconds
         ),
-        "progress_seconds": _seconds(
+        "progress_seconds": timeout(
             "progress-timeout",
             "from one token, or piece of the prompt, to the next; Error 504 after it",
             _DEFAULT.progress_seconds,
         ),
-        "call_seconds": _seconds(
+        "call_seconds": timeout(
             "engine-call-timeout",
             "for one call into the model; after it the process ends, with code 1",
             _DEFAULT.call_seconds,
         ),
-        "drain_seconds": _seconds(
+        "drain_seconds": timeout(
             "drain-timeout",
             "for what runs and waits at SIGTERM or SIGINT; Error 503 after it",
             _DEFAULT.drain_seconds,
