@@ -146,6 +146,7 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
         config.engine.ignore_eos,
         config.patience,
         config.prefix_cache,
+        config.engine.gap_stretch,
     )
 
 

@@ -52,6 +52,10 @@ class Address:
         return f"{host}:{self.port}"
 
 
+GAP_STRETCH = 2.25
+"""The default of `EngineConfig.gap_stretch`."""
+
+
 class PrefixReuse(Enum):
     """Whose keys and values a new prompt may start from."""
 
@@ -110,6 +114,8 @@ class EngineConfig:
     """Generate to the limit whatever the model says; for benchmarks."""
     patience: Patience = field(default_factory=Patience)
     prefix_cache: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
+    gap_stretch: float = GAP_STRETCH
+    """Times as long as without prompts that a step of running streams may take; above 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,7 @@ class EngineChoice:
     """None: the model folder decides."""
     threads: int
     """Cores that one call into ONNX Runtime uses."""
+    gap_stretch: float
     ignore_eos: bool
 
 

@@ -14,14 +14,16 @@ from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.cores import usable_cores
 from server.engine.core import EngineCore
 from server.engine.events import Finished, News
+from server.engine.pace import Pace
 from server.engine.plan import DecodeCall, PromptCall, SavedPrefix, SlotPrefix, StepPlan
 from server.engine.sampling import Row, Sampler
-from server.engine.scheduler import PromptBudget, Scheduler
+from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
 from server.engine.text import IncrementalText
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
+from tests.engine.paces import SteadyPacer
 
 SLOTS = 4
 NEW_TOKENS = 26
@@ -30,7 +32,7 @@ LENGTHS = (
     *(65, 96, 97, 127, 128, 129, 160, 193, 257, 321, 413, 513, 700),
 )
 """Prompts, in tokens; around the sizes of the tiles that attention works in, and of the budgets."""
-BUDGET = PromptBudget(alone=512, beside_streams=32)
+PACER = SteadyPacer(alone=512, beside_streams=32)
 NO_REUSE = PrefixCacheConfig(PrefixReuse.OFF)
 TEXT = Path(__file__).resolve().parent.parent / "LICENSE"
 
@@ -77,7 +79,7 @@ class Play:
     ) -> None:
         self._coming = sorted(visitors, key=lambda visitor: visitor.arrives)
         self._leaving = [visitor for visitor in self._coming if visitor.leaves is not None]
-        self._core = EngineCore(decoder, self._deliver, BUDGET, prefix_cache)
+        self._core = EngineCore(decoder, self._deliver, PACER, prefix_cache)
         self._calls = 0
         self.reused: dict[int, int] = {}
         """Prompt tokens that were not read, of each that ended by itself."""
@@ -191,8 +193,8 @@ def recorded_plans(monkeypatch: pytest.MonkeyPatch) -> list[StepPlan]:
     plans: list[StepPlan] = []
     plan = Scheduler.plan
 
-    def recording(self: Scheduler, budget: PromptBudget) -> StepPlan:
-        plans.append(plan(self, budget))
+    def recording(self: Scheduler, pace: Pace) -> StepPlan:
+        plans.append(plan(self, pace))
         return plans[-1]
 
     monkeypatch.setattr(Scheduler, "plan", recording)

@@ -7,13 +7,14 @@ import logging
 from collections.abc import Callable
 
 from server.config import PrefixCacheConfig
-from server.engine.decoder import Decoder
+from server.engine.decoder import Decoder, Logits
 from server.engine.events import Failed, News, Progress
 from server.engine.forward import arrange, forward
+from server.engine.pacer import Pacer
 from server.engine.plan import Call, DecodeCall, PromptCall
 from server.engine.prefixes import Prefixes
 from server.engine.sampling import sample
-from server.engine.scheduler import PromptBudget, Scheduler
+from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
 from server.errors import Interrupted
 
@@ -32,12 +33,12 @@ class EngineCore:
         self,
         decoder: Decoder,
         deliver: Deliver,
-        budget: PromptBudget,
+        pacer: Pacer,
         prefix_cache: PrefixCacheConfig,
     ) -> None:
         self._decoder = decoder
         self._deliver = deliver
-        self._budget = budget
+        self._pacer = pacer
         self._sequences: dict[int, Sequence] = {}
         self._left: list[tuple[Sequence, int]] = []
         """Sequences that ended since the last plan, and the slots in which they still lie."""
@@ -65,7 +66,7 @@ class EngineCore:
         """Takes one step. `listen` is called after each call into the model: it may submit and
         cancel. Raises `Interrupted` if the decoder was interrupted."""
         self._keep_prefixes()
-        plan = self._scheduler.plan(self._budget)
+        plan = self._scheduler.plan(self._pacer.pace)
         arrange(self._decoder, plan)
         for call in plan.calls:
             if sequences := self._alive(call):
@@ -83,7 +84,7 @@ class EngineCore:
             sequences[0].begun = True
             self._deliver([(call.key, Progress.BEGUN)])
         try:
-            logits = forward(self._decoder, call, sequences)
+            logits = self._forward(call, sequences)
             tokens = sample(logits, [sequence.sampler for sequence in sequences])
         except Interrupted:
             raise
@@ -94,6 +95,12 @@ class EngineCore:
         if isinstance(call, PromptCall) and not call.last:
             self._deliver([(call.key, Progress.READ)])
         self._commit(list(zip(sequences, tokens, strict=False)))
+
+    def _forward(self, call: Call, sequences: list[Sequence]) -> Logits:
+        start = self._pacer.clock()
+        logits = forward(self._decoder, call, sequences)
+        self._pacer.took(call, sequences, self._pacer.clock() - start)
+        return logits
 
     def _alive(self, call: Call) -> list[Sequence]:
         """The call's sequences. Nothing is cancelled between a plan and its decode call, so that

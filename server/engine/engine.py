@@ -17,10 +17,10 @@ from server.engine.condition import Condition
 from server.engine.core import EngineCore
 from server.engine.decoder import Decoder, Tokens
 from server.engine.events import Event, Failed, Finished, News, NotTaken
+from server.engine.pacer import Pacer
 from server.engine.prompt import PromptEncoder, Tokenizer
 from server.engine.request import GenerationRequest
 from server.engine.sampling import Sampler
-from server.engine.scheduler import PromptBudget
 from server.engine.sequence import Sequence
 from server.engine.stream import OVERFLOW, Stream
 from server.engine.text import IncrementalText
@@ -103,7 +103,8 @@ class Engine:
                     await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
 
     def _start(self, decoder: Decoder) -> None:
-        core = EngineCore(decoder, self._deliver, PromptBudget(), self._config.prefix_cache)
+        pacer = Pacer(self._config.gap_stretch)
+        core = EngineCore(decoder, self._deliver, pacer, self._config.prefix_cache)
         self._thread.start(core)
         for key in self._admission.open(self._config.slots):
             self._streams[key].admit()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from server.engine.pace import LEAST_TOKENS, Pace
 from server.engine.plan import (
     Call,
     DecodeCall,
@@ -21,21 +22,8 @@ from server.engine.plan import (
 )
 from server.engine.prefixes import Found
 
-LEAST_BUDGET = 4
-"""Prompt tokens of which some can always be read (see `cut`)."""
-
 Find = Callable[[int, Sequence[PromptCall]], Found | None]
 """`Prefixes.find`."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptBudget:
-    """Prompt tokens that one step may read, `LEAST_BUDGET` at least."""
-
-    alone: int = 512
-    """While nothing is decoding: large calls read fastest."""
-    beside_streams: int = 32
-    """While streams are running: what is read delays each of them by its time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -89,17 +77,18 @@ class Scheduler:
         self._released.append(place.slot)
         return place.slot
 
-    def plan(self, budget: PromptBudget) -> StepPlan:
+    def plan(self, pace: Pace) -> StepPlan:
         """The next step. What it holds counts as done: a call that fails ends in `remove`."""
         released = tuple(self._released)
         self._released.clear()
         moves = self._close_gaps() if released else []
         calls: list[Call] = []
+        seconds = pace.allowance(len(self._decoding), sum(place.tokens for place in self._decoding))
         if self._decoding:
             calls.append(DecodeCall(tuple(place.key for place in self._decoding)))
             for place in self._decoding:
                 place.tokens += 1
-        reads = self._read_prompts(budget.beside_streams if calls else budget.alone, moves)
+        reads = self._read_prompts(pace, seconds, moves)
         return StepPlan(released, tuple(moves), (*calls, *reads))
 
     def _place(self, key: int) -> _Place:
@@ -116,13 +105,21 @@ class Scheduler:
         self._decoding.sort(key=lambda place: place.slot)
         return moves
 
-    def _read_prompts(self, budget: int, moves: list[SlotMove]) -> list[PromptCall]:
-        """Calls for up to `budget` tokens of prompts. A prompt's last call happens in the slot in
-        which it will decode, so that a prompt begun after it always lies above."""
+    def _read_prompts(self, pace: Pace, seconds: float, moves: list[SlotMove]) -> list[PromptCall]:
+        """Calls that read prompts for so many seconds: one at least, where there is a prompt.
+
+        A prompt's last call happens in the slot in which it will decode, so that a prompt begun
+        after it always lies above."""
         calls: list[PromptCall] = []
-        while budget >= LEAST_BUDGET and (place := self._reading or self._admit(calls)):
-            length = cut(place.prompt_tokens - place.tokens, budget, self._tile)
-            budget -= length
+        while not calls or pace.tokens(LEAST_TOKENS, 0, seconds) == LEAST_TOKENS:
+            place = self._reading or self._admit(calls)
+            if place is None:
+                break
+            remaining = place.prompt_tokens - place.tokens
+            least = LEAST_TOKENS if calls else pace.least_tokens(place.tokens)
+            budget = max(pace.tokens(remaining, place.tokens, seconds), least)
+            length = cut(remaining, budget, self._tile)
+            seconds -= pace.costs.prompt_seconds(length, place.tokens)
             start, stop = place.tokens, place.tokens + length
             last = stop == place.prompt_tokens
             if last and place.slot != len(self._decoding):
@@ -165,7 +162,7 @@ class Scheduler:
 
 
 def cut(remaining: int, budget: int, tile: int) -> int:
-    """How many of a prompt's remaining tokens to read with `budget`, `LEAST_BUDGET` or more.
+    """How many of a prompt's remaining tokens to read with `budget`, `LEAST_TOKENS` or more.
 
     Attention works through a call's tokens in tiles, and a tile of one token takes another path and
     rounds in another way. So no call of several tokens has a last tile of one, and none leaves one

@@ -1,9 +1,9 @@
 """The flags about the engine: how much runs at once, and on what."""
 
-from server.config import EngineChoice
+from server.config import GAP_STRETCH, EngineChoice
 from server.cores import usable_cores
 from server.options.flag import Flag, Group
-from server.options.values import integer, nothing, switch
+from server.options.values import integer, nothing, number, switch
 
 ENGINE = Group(
     "engine",
@@ -26,6 +26,14 @@ ENGINE = Group(
             "cores that one call into ONNX Runtime uses",
             "the cores that this process may use",
             usable_cores,
+        ),
+        "gap_stretch": Flag(
+            "gap-stretch",
+            "X",
+            number(1, above_low=True),
+            "while a prompt is read, running streams' gaps are about X times as long as\n"
+            "without; more reads prompts sooner",
+            f"{GAP_STRETCH:g}",
         ),
         "ignore_eos": Flag(
             "ignore-eos",

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from server.engine.pace import Pace
 from server.engine.prefixes import Found
-from server.engine.scheduler import PromptBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class GoldScheduler:
         self._begun: dict[int, int] = {}
         """Tokens that each prompt did not need to read, for those of which something was read."""
         self._reads: list[Read] = []
+        self._decodes: list[int] = []
+        """A key for each token that was decoded."""
 
     def submit(self, key: int, prompt_tokens: int) -> None:
         self._prompts[key] = prompt_tokens
@@ -41,18 +43,26 @@ class GoldScheduler:
     def remove(self, key: int) -> None:
         del self._prompts[key]
 
-    def plan(self, budget: PromptBudget) -> GoldStep:
+    def plan(self, pace: Pace) -> GoldStep:
         decoded = frozenset(key for key in self._prompts if not self._unread(key))
-        allowed = budget.beside_streams if decoded else budget.alone
+        past = sum(self._prompts[key] + self._decodes.count(key) for key in decoded)
+        seconds = pace.longest_call
+        if decoded:
+            beside = (pace.stretch - 1) * pace.costs.decode_seconds(len(decoded), past)
+            seconds = min(beside, seconds)
+        self._decodes += decoded
         running, reads = len(decoded), list[Read]()
         for key in [key for key in self._prompts if key not in decoded]:
-            if running == self._slots or allowed < 4 or not self._begin(key):
+            no_time = reads and pace.costs.prompt_seconds(4, 0) > seconds
+            if running == self._slots or no_time or not self._begin(key):
                 break
-            length = longest_read(self._unread(key), allowed, self._tile)
             start = self._prompts[key] - self._unread(key)
+            least = 4 if reads else pace.least_tokens(start)
+            budget = affordable(pace, self._unread(key), start, seconds)
+            length = longest_read(self._unread(key), max(budget, least), self._tile)
+            seconds -= pace.costs.prompt_seconds(length, start)
             reads.append(Read(key, start, start + length))
             self._reads.append(reads[-1])
-            allowed -= length
             running += 1
             if self._unread(key):  # one prompt at a time
                 break
@@ -82,3 +92,8 @@ def longest_read(unread: int, budget: int, tile: int) -> int:
         return 1
     lengths = [length for length in range(2, min(unread, budget) + 1) if unread - length != 1]
     return max(length for length in lengths if length % tile != 1)
+
+
+def affordable(pace: Pace, unread: int, past: int, seconds: float) -> int:
+    lengths = range(1, unread + 1)
+    return max((n for n in lengths if pace.costs.prompt_seconds(n, past) <= seconds), default=0)

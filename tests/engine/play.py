@@ -10,10 +10,10 @@ from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
 from server.engine.events import Event, News, Progress
 from server.engine.sampling import Sampler
-from server.engine.scheduler import PromptBudget
 from server.engine.sequence import Sequence
 from server.engine.text import Decode, IncrementalText
 from tests.engine.fake_decoder import FakeDecoder, History
+from tests.engine.paces import SteadyPacer
 
 EOS = frozenset({7, 19})
 GREEDY = SamplingParameters()
@@ -55,8 +55,8 @@ class Play:
         self.calls_when_listening: list[int] = []
         self._decoder = decoder
         self._visitors = visitors
-        budget = PromptBudget(alone=24, beside_streams=8)
-        self._core = EngineCore(decoder, self._deliver, budget, prefix_cache)
+        pacer = SteadyPacer(alone=24, beside_streams=8)
+        self._core = EngineCore(decoder, self._deliver, pacer, prefix_cache)
         self._time = -1
 
     def run(self) -> "Play":

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from server.engine.costs import Costs, Rates
+from server.engine.pace import Pace
 from server.engine.plan import (
     DecodeCall,
     PromptCall,
@@ -16,12 +18,23 @@ from server.engine.plan import (
     StepPlan,
 )
 from server.engine.prefixes import Found
-from server.engine.scheduler import PromptBudget, Scheduler, cut
+from server.engine.scheduler import Scheduler, cut
 from tests.engine.fake_decoder import FakeDecoder, FakeSaved
 from tests.engine.gold_scheduler import GoldScheduler, GoldStep, Read, longest_read
+from tests.engine.paces import tokens_a_step
 
 SAVED = FakeSaved(FakeDecoder(), [])
-budgets = st.builds(PromptBudget, alone=st.integers(4, 70), beside_streams=st.integers(4, 40))
+PLENTY = tokens_a_step(alone=512, beside_streams=32)
+few = st.integers(0, 5)
+rates = st.builds(Rates, call=few, token=st.integers(1, 5), past=few, pair=few)
+paces = st.builds(
+    tokens_a_step, alone=st.integers(4, 70), beside_streams=st.integers(4, 40)
+) | st.builds(
+    Pace,
+    st.builds(Costs, rates, rates),
+    stretch=st.sampled_from([1.1, 2, 9]),
+    longest_call=st.integers(0, 90),
+)
 
 
 class SlotTable:
@@ -128,15 +141,15 @@ class AnyOrder(RuleBasedStateMachine):
         for key in data.draw(st.sets(st.sampled_from(sorted(self.alive)), min_size=1)):
             self._remove(key)
 
-    @rule(times=st.integers(1, 4), budget=budgets, data=st.data())
-    def step(self, times: int, budget: PromptBudget, data: st.DataObject | None) -> None:
+    @rule(times=st.integers(1, 4), pace=paces, data=st.data())
+    def step(self, times: int, pace: Pace, data: st.DataObject | None) -> None:
         self.data = data
         for _ in range(times):
             self.found.clear()
             busy = self.scheduler.busy
-            plan = self.scheduler.plan(budget)
+            plan = self.scheduler.plan(pace)
             assert busy == (plan != StepPlan())
-            assert calls_of(plan, self.alive) == self.gold.plan(budget)
+            assert calls_of(plan, self.alive) == self.gold.plan(pace)
             self.table.apply(plan, self.found)
 
     @rule()
@@ -144,10 +157,10 @@ class AnyOrder(RuleBasedStateMachine):
         """Nobody starves: in each step some prompt comes nearer to its end, and here a sequence
         ends with its second token."""
         for _ in range(sum(self.alive.values()) + 2 * len(self.alive)):
-            self.step(times=1, budget=PromptBudget(8, 4), data=None)
+            self.step(times=1, pace=tokens_a_step(8, 4), data=None)
             for key in [key for key in self.alive if key in self.table.running]:
                 self._remove(key)
-        self.step(times=1, budget=PromptBudget(), data=None)
+        self.step(times=1, pace=PLENTY, data=None)
         assert not self.alive
         assert not self.scheduler.busy
         assert self.table.held == [None] * len(self.table.held)
@@ -214,16 +227,14 @@ def test_the_last_row_takes_the_place_of_one_that_ends() -> None:
     scheduler = Scheduler(slots=3, tile=32, find=nothing)
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)
-    assert [
-        call.slot for call in scheduler.plan(PromptBudget()).calls if isinstance(call, PromptCall)
-    ] == [
+    assert [call.slot for call in scheduler.plan(PLENTY).calls if isinstance(call, PromptCall)] == [
         0,
         1,
         2,
     ]
-    assert scheduler.plan(PromptBudget()).calls == (DecodeCall((0, 1, 2)),)
+    assert scheduler.plan(PLENTY).calls == (DecodeCall((0, 1, 2)),)
     scheduler.remove(0)
-    plan = scheduler.plan(PromptBudget())
+    plan = scheduler.plan(PLENTY)
     assert plan == StepPlan((0,), (SlotMove(2, 0, length=11),), (DecodeCall((2, 1)),))
 
 
@@ -237,9 +248,9 @@ def test_a_prompt_begins_with_what_another_one_has_read_in_the_slot_where_it_now
     scheduler = Scheduler(2, tile=32, find=lambda key, reading: sources.get(key, Found()))
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)
-    scheduler.plan(PromptBudget())
+    scheduler.plan(PLENTY)
     scheduler.remove(0)
-    assert scheduler.plan(PromptBudget()) == StepPlan(
+    assert scheduler.plan(PLENTY) == StepPlan(
         (0,),
         (SlotMove(1, 0, length=10),),
         (DecodeCall((1,)), PromptCall(2, 1, 8, 10, last=True, prefix=SlotPrefix(0, length=8))),
@@ -252,5 +263,5 @@ def test_a_prompt_that_is_to_wait_for_another_holds_up_those_behind_it() -> None
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)
     for key in range(3):
-        *_, call = scheduler.plan(PromptBudget()).calls
+        *_, call = scheduler.plan(PLENTY).calls
         assert call == PromptCall(key, slot=key, start=0, stop=10, last=True)

@@ -12,12 +12,13 @@ from pathlib import Path
 from types import TracebackType
 
 from model_tools.bench.engine.workload import Prompts, Split, Timing, Workload
-from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
+from server.config import GAP_STRETCH, PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
 from server.engine.decoder import Tokens
 from server.engine.events import Failed, News
+from server.engine.pace import LEAST_TOKENS
+from server.engine.pacer import Pacer
 from server.engine.sampling import Row, Sampler
-from server.engine.scheduler import PromptBudget
 from server.engine.sequence import Sequence
 from server.engine.text import IncrementalText
 from server.errors import StartError
@@ -28,8 +29,6 @@ from server.model.tokenizer import Tokenizer
 GREEDY = SamplingParameters()
 NO_REUSE = PrefixCacheConfig(PrefixReuse.OFF)
 """Repetitions of one prompt are all to be read."""
-SMALLEST_CHUNK = 16
-"""Tokens of a prompt that a step reads beside streams, at least."""
 
 
 class Stopwatch:
@@ -105,7 +104,7 @@ class SkiffRunner:
         self._context = min(max(map(_room, workloads)), model.context_length)
         slots = max(workload.streams for workload in workloads)
         self._decoder = TimedDecoder(model, slots=slots, context=self._context, threads=threads)
-        self._core = EngineCore(self._decoder, self._deliver, PromptBudget(), NO_REUSE)
+        self._core = EngineCore(self._decoder, self._deliver, Pacer(GAP_STRETCH), NO_REUSE)
         self._sampling, self._text = Stopwatch(), Stopwatch()
         self._keys = itertools.count()
 
@@ -173,7 +172,7 @@ class SkiffRunner:
 def _room(workload: Workload) -> int:
     """Tokens of a stream that starts first, and generates while the others' prompts are read."""
     others = workload.streams - 1
-    return workload.context + others * (workload.given // SMALLEST_CHUNK + 1)
+    return workload.context + others * (workload.given // LEAST_TOKENS + 1)
 
 
 def _nothing_came() -> None:

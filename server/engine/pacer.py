@@ -1,0 +1,46 @@
+"""Sets the pace of prompts by what calls take. Knows calls and their times; decides nothing."""
+
+import time
+from collections.abc import Callable
+
+from server.engine.costs import CostMeter
+from server.engine.pace import Pace
+from server.engine.plan import Call, DecodeCall
+from server.engine.sequence import Sequence
+
+_EVERY = 16
+"""Of so many decode calls one is taken in, which takes longer than the rest of what a step does
+beside the model. Where a prompt is being read, each one is: there it is little, and matters."""
+
+
+class Pacer:
+    """`pace` is what holds now. Nothing is measured in advance: a guess holds until calls come."""
+
+    def __init__(
+        self,
+        stretch: float,
+        clock: Callable[[], float] = time.perf_counter,
+        meter: CostMeter | None = None,
+    ) -> None:
+        """`stretch` is that of `Pace`; `clock` gives seconds."""
+        self.clock = clock
+        self._stretch = stretch
+        self._meter = meter or CostMeter()
+        self._left_out = 0
+        self.pace = Pace(self._meter.costs(), stretch)
+
+    def took(self, call: Call, sequences: list[Sequence], seconds: float) -> None:
+        """Takes in a call that has just run for its sequences."""
+        if isinstance(call, DecodeCall):
+            self._left_out += 1
+            if self._left_out < _EVERY:
+                return
+            self._left_out = 0
+            past = sum(sequence.past for sequence in sequences)
+            self._meter.decoded(len(sequences), past, seconds)
+        else:
+            self._left_out = _EVERY
+            if call.prefix:
+                return  # part of the time went into copying
+            self._meter.read(call.stop - call.start, call.start, seconds)
+        self.pace = Pace(self._meter.costs(), self._stretch)

@@ -1,0 +1,25 @@
+"""Paces in tokens, for tests in which no time passes."""
+
+from server.engine.costs import Costs, Rates
+from server.engine.pace import Pace
+from server.engine.pacer import Pacer
+from server.engine.plan import Call
+from server.engine.sequence import Sequence
+
+TOKENS = Costs(decode=Rates(1, 0, 0, 0), prompt=Rates(0, 1, 0, 0))
+"""A prompt call costs its tokens, a decode call one."""
+
+
+def tokens_a_step(alone: int, beside_streams: int) -> Pace:
+    return Pace(TOKENS, stretch=1 + beside_streams, longest_call=alone)
+
+
+class SteadyPacer(Pacer):
+    """Sets one pace, whatever calls take."""
+
+    def __init__(self, alone: int, beside_streams: int) -> None:
+        super().__init__(stretch=2)
+        self.pace = tokens_a_step(alone, beside_streams)
+
+    def took(self, call: Call, sequences: list[Sequence], seconds: float) -> None:
+        pass

@@ -1,0 +1,145 @@
+"""The pace follows what calls take: few measurements are enough, and none is made in advance."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.engine.costs import CostMeter, Costs, Rates
+from server.engine.pace import LONGEST_CALL, Pace
+from server.engine.pacer import Pacer
+from server.engine.plan import DecodeCall, PromptCall, SlotPrefix
+from tests.engine.play import Visitor, sequence_of
+
+SMALL = Rates(call=5e-3, token=0.5e-3, past=4e-6, pair=0.2e-6)
+"""Of the order of the default model on two cores."""
+LARGE = Rates(call=0.4, token=60e-3, past=0.4e-3, pair=5e-6)
+FAST = Rates(call=4e-3, token=5e-6, past=1e-8, pair=1e-9)
+"""As on a GPU: a call costs much, a token next to nothing."""
+rates = st.builds(
+    Rates,
+    call=st.floats(0, 0.1),
+    token=st.floats(1e-6, 0.1),
+    past=st.floats(0, 1e-3),
+    pair=st.floats(0, 1e-5),
+)
+
+
+@pytest.mark.parametrize("true", [SMALL, LARGE, FAST])
+def test_a_few_calls_tell_what_the_next_ones_take(true: Rates) -> None:
+    """Within a tenth, on a machine whose times vary by as much; sizes that were not seen too."""
+    chance = random.Random(0)
+    costs, meter = Costs(true, true), CostMeter()
+
+    def seconds(tokens: int, past: int) -> float:
+        return costs.prompt_seconds(tokens, past) * chance.uniform(0.95, 1.05)
+
+    for tokens, past in [(30, 0), (300, 30), (20, 330), (40, 700), *((16, p) for p in range(9))]:
+        meter.read(tokens, past, seconds(tokens, past))
+    for tokens, past in [(10, 0), (100, 100), (250, 0), (16, 500)]:
+        expected = pytest.approx(costs.prompt_seconds(tokens, past), rel=0.15)
+        assert meter.costs().prompt_seconds(tokens, past) == expected
+
+
+def test_decode_calls_are_told_apart_from_prompts() -> None:
+    meter = CostMeter()
+    for rows, past in [(1, 10), (1, 500), (4, 900), (8, 900), (8, 4000)] * 4:
+        meter.decoded(rows, past, SMALL.seconds(rows, past, 0))
+        meter.read(rows, past, 1.0)
+    expected = pytest.approx(SMALL.seconds(6, 2000, 0), rel=0.1)
+    assert meter.costs().decode_seconds(6, 2000) == expected
+
+
+def test_one_call_that_was_held_up_changes_little() -> None:
+    meter = CostMeter()
+    for past in range(0, 600, 20):
+        meter.read(20, past, Costs(SMALL, SMALL).prompt_seconds(20, past))
+    before = meter.costs().prompt_seconds(20, 600)
+    meter.read(20, 600, 5.0)
+    assert meter.costs().prompt_seconds(20, 600) == pytest.approx(before, rel=0.1)
+
+
+def test_the_first_call_of_a_prompt_is_a_short_one() -> None:
+    """Nothing was measured yet, and the model may be a large one."""
+    pace = Pacer(stretch=2).pace
+    assert 16 <= pace.tokens(1000, 0, pace.allowance(0, 0)) <= 64
+
+
+@given(costs=st.builds(Costs, rates, rates), most=st.integers(1, 300), past=st.integers(0, 9000))
+def test_as_many_tokens_as_there_is_time_for(costs: Costs, most: int, past: int) -> None:
+    pace, seconds = Pace(costs, stretch=2), costs.prompt_seconds(100, past)
+    tokens = pace.tokens(most, past, seconds)
+    assert tokens == min(most, 100)
+
+
+@given(costs=st.builds(Costs, rates, rates), past=st.integers(0, 9000))
+def test_a_call_is_half_as_long_again_as_an_empty_one(costs: Costs, past: int) -> None:
+    """Without what the tokens of the call attend to among themselves."""
+    least = Pace(costs, stretch=2).least_tokens(past)
+    empty = costs.prompt_seconds(0, past)
+    a_token = costs.prompt.token + costs.prompt.pair * past
+    assert least * a_token >= 0.499 * empty
+    assert least == 4 or (least - 1) * a_token <= 0.501 * empty
+
+
+def test_what_prompts_may_take_beside_streams_follows_the_stretch() -> None:
+    costs = Costs(decode=SMALL, prompt=SMALL)
+    for stretch, share in ((1.5, 0.5), (3.0, 2.0)):
+        allowed = Pace(costs, stretch).allowance(rows=4, past=800)
+        assert allowed == pytest.approx(share * costs.decode_seconds(4, 800))
+    assert Pace(costs, 3).allowance(rows=0, past=0) == LONGEST_CALL
+    assert Pace(costs, 1000).allowance(rows=4, past=800) == LONGEST_CALL
+
+
+class Counted(CostMeter):
+    """Counts what is taken in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decodes = self.reads = 0
+
+    def decoded(self, rows: int, past: int, seconds: float) -> None:
+        self.decodes += 1
+        super().decoded(rows, past, seconds)
+
+    def read(self, tokens: int, past: int, seconds: float) -> None:
+        self.reads += 1
+        super().read(tokens, past, seconds)
+
+
+@pytest.fixture
+def counted() -> Counted:
+    return Counted()
+
+
+@pytest.fixture
+def took(counted: Counted) -> Callable[..., None]:
+    pacer = Pacer(2, meter=counted)
+    sequence = sequence_of(Visitor(0, (1, 2, 3), 9))
+    return lambda call: pacer.took(call, [sequence], seconds=0.01)
+
+
+def test_plain_decode_steps_are_rarely_taken_in(
+    counted: Counted, took: Callable[..., None]
+) -> None:
+    for _ in range(64):
+        took(DecodeCall((0,)))
+    assert counted.decodes == 4
+
+
+def test_beside_a_prompt_every_step_is_taken_in(
+    counted: Counted, took: Callable[..., None]
+) -> None:
+    for start in range(0, 160, 16):
+        took(PromptCall(1, 1, start, start + 16, last=False))
+        took(DecodeCall((0,)))
+    assert (counted.reads, counted.decodes) == (10, 10)
+
+
+def test_a_call_that_also_copied_a_prefix_tells_nothing(
+    counted: Counted, took: Callable[..., None]
+) -> None:
+    took(PromptCall(1, 1, 8, 16, last=False, prefix=SlotPrefix(0, 8)))
+    assert counted.reads == 0
