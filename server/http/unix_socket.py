@@ -42,12 +42,15 @@ def _remove_stale(address: UnixAddress) -> None:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise StartError(f"cannot listen on {address}: the file there is no socket")
         with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.setblocking(False)  # the other one may be stuck, and its backlog full
             try:
                 visitor.connect(address.path)
             except ConnectionRefusedError:
                 path.unlink()
-            else:
-                raise StartError(f"cannot listen on {address}: another process listens there")
+                return
+            except BlockingIOError:
+                pass
+        raise StartError(f"cannot listen on {address}: another process listens there")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import socket
 import stat
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,25 @@ def test_the_file_of_another_server_is_not(tmp_path: Path) -> None:
             with pytest.raises(StartError, match="another process listens there"):
                 await open_listeners(at)
             await (await connect(address)).aclose()
+
+    run(test)
+
+
+def test_nor_is_that_of_one_that_is_stuck(tmp_path: Path) -> None:
+    async def test() -> None:
+        path = str(tmp_path / "skiff")
+        with ExitStack() as sockets:
+            stuck, *visitors = (
+                sockets.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(3)
+            )
+            stuck.bind(path)
+            stuck.listen(0)
+            for visitor in visitors:
+                visitor.setblocking(False)
+                with suppress(BlockingIOError):
+                    visitor.connect(path)
+            with pytest.raises(StartError, match="another process listens there"):
+                await open_listeners(UnixAddress(path))
 
     run(test)
 
