@@ -6,15 +6,20 @@ Knows the modes' names; each has its flags and its tables in a package of its ow
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from model_tools.bench.flags import Parser
 from server import __version__
 from server.errors import StartError
 
 try:
+    from model_tools.bench import compare
+    from model_tools.bench.engine import batch_command as batch
     from model_tools.bench.engine import command as engine
+    from model_tools.bench.report import plot
     from model_tools.bench.report.formats import FORMATS
     from model_tools.bench.report.report import Report
+    from model_tools.bench.report.saved import save
     from model_tools.bench.serve import command as serve
 except ModuleNotFoundError as error:
     sys.exit(f"skiff-bench: {error.name} is missing: pip install 'skiff-llm[bench]'")
@@ -24,12 +29,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; ends the process where it cannot."""
     try:
         options = _parser().parse_args(arguments)
-        run: Callable[[argparse.Namespace], Report] = options.run
-        print(FORMATS[options.output](run(options)), end="")
+        _measure(options)
     except StartError as error:
         sys.exit(f"skiff-bench: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    """Runs the mode. Raises `StartError`."""
+    run: Callable[[argparse.Namespace], Report] = options.run
+    if options.plot:
+        plot.check(options.plot)
+    report = run(options)
+    if options.save:
+        save(report, options.save)
+    print(FORMATS[options.output](report), end="", flush=True)
+    if options.plot:
+        plot.draw(report.series, options.plot)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,20 +59,35 @@ def _parser() -> argparse.ArgumentParser:
     modes = parser.add_subparsers(metavar="MODE", required=True)
     for name, module, text in (
         ("engine", engine, "prompt and decode speed of a model folder, without a network"),
+        ("batch", batch, "many sequences at once, with the columns of llama-batched-bench"),
         ("serve", serve, "latency and throughput of a server, or of two in turns, over HTTP"),
+        ("compare", compare, "two runs that were saved: what differs by more than the noise"),
     ):
         mode = modes.add_parser(name, help=text, description=f"{text}.", allow_abbrev=False)
         module.add_to(mode)
-        _add_output(mode)
+        _add_output(mode, measures=module is not compare, draws=module is serve)
         mode.set_defaults(run=module.run)
     return parser
 
 
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_output(parser: argparse.ArgumentParser, *, measures: bool, draws: bool) -> None:
+    parser.set_defaults(save=None, plot=None)
+    group = parser.add_argument_group("output")
+    group.add_argument(
         "-o",
         "--output",
         choices=list(FORMATS),
         default="table",
         help="what is printed (default: table)",
     )
+    if measures:
+        group.add_argument(
+            "--save", metavar="FILE", type=Path, help="keep all raw figures, as JSON, for compare"
+        )
+    if draws:
+        group.add_argument(
+            "--plot",
+            metavar="FILE",
+            type=Path,
+            help="draw how latencies are distributed, and throughput over the load (.png, .svg)",
+        )

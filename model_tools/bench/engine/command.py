@@ -4,6 +4,8 @@ Knows its flags, which are llama-bench's, and its tables.
 """
 
 import argparse
+import itertools
+from collections.abc import Iterator
 
 from tqdm import tqdm
 
@@ -22,6 +24,7 @@ from model_tools.bench.flags import (
 )
 from model_tools.bench.machine import machine, model
 from model_tools.bench.report.report import Cell, Report, Table
+from model_tools.bench.report.series import Better, Of, Series
 from model_tools.bench.report.spread import Middle, Spread
 from server.errors import StartError
 
@@ -83,13 +86,9 @@ def run(options: argparse.Namespace) -> Report:
                 done=bar.update,
             )
         )
-    header = {
-        **machine(),
-        **model(folder),
-        "provider": skiff.provider,
-        "threads": str(options.threads),
-    }
-    return Report("engine", header, (_rates(measured), _split([first for first, *_ in measured])))
+    header = {**machine(), **model(folder), **skiff.header}
+    tables = (_rates(measured), _split([first for first, *_ in measured]))
+    return Report("engine", header, tables, tuple(_series(measured)))
 
 
 def _workloads(options: argparse.Namespace) -> list[Workload]:
@@ -121,6 +120,18 @@ def _rates(measured: list[list[Measurement]]) -> Table:
             cells += [Middle.of(first.ratios(other)), other.setting]
         rows.append(tuple(cells))
     return Table("tokens per second", tuple(columns), tuple(rows))
+
+
+def _series(measured: list[list[Measurement]]) -> Iterator[Series]:
+    for one in itertools.chain.from_iterable(measured):
+        yield Series(
+            test=one.workload.name,
+            subject=one.runner,
+            measure="t/s",
+            better=Better.HIGHER,
+            of=Of.ROUND,
+            samples=tuple(one.rates),
+        )
 
 
 def _split(measurements: list[Measurement]) -> Table:

@@ -27,8 +27,6 @@ from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
 
 GREEDY = SamplingParameters()
-NO_REUSE = PrefixCacheConfig(PrefixReuse.OFF)
-"""Repetitions of one prompt are all to be read."""
 
 
 class Stopwatch:
@@ -91,7 +89,14 @@ class SkiffRunner:
 
     name = "skiff"
 
-    def __init__(self, folder: Path, *, workloads: list[Workload], threads: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        workloads: list[Workload],
+        threads: int,
+        reuse: PrefixReuse = PrefixReuse.OFF,
+    ) -> None:
         """With room for each of the workloads. Raises `StartError`."""
         model = ModelFolder.read(folder)
         longest = max(workload.context for workload in workloads)
@@ -100,11 +105,13 @@ class SkiffRunner:
                 f"{longest} tokens are more than the model's context of {model.context_length}"
             )
         self.setting = f"{threads} threads"
+        self._threads = threads
         self._tokenizer = Tokenizer.read(model.tokenizer_file)
         self._context = min(max(map(_room, workloads)), model.context_length)
         slots = max(workload.streams for workload in workloads)
         self._decoder = TimedDecoder(model, slots=slots, context=self._context, threads=threads)
-        self._core = EngineCore(self._decoder, self._deliver, Pacer(GAP_STRETCH), NO_REUSE)
+        pacer, reused = Pacer(GAP_STRETCH), PrefixCacheConfig(reuse)
+        self._core = EngineCore(self._decoder, self._deliver, pacer, reused)
         self._sampling, self._text = Stopwatch(), Stopwatch()
         self._keys = itertools.count()
 
@@ -113,8 +120,9 @@ class SkiffRunner:
         return self._decoder.vocabulary_size
 
     @property
-    def provider(self) -> str:
-        return self._decoder.provider
+    def header(self) -> dict[str, str]:
+        """What a report says of it."""
+        return {"provider": self._decoder.provider, "threads": str(self._threads)}
 
     def read(self, prompts: Prompts, new_tokens: int) -> Timing:
         begin, split = time.perf_counter(), self._split()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from model_tools.bench.report.series import Series
 from model_tools.bench.report.spread import Middle, Spread
 
 Cell = str | int | float | Spread | Middle | None
@@ -24,3 +25,4 @@ class Report:
     header: dict[str, str]
     """What a figure is worth nothing without: the machine, the versions, the model."""
     tables: tuple[Table, ...]
+    series: tuple[Series, ...] = ()

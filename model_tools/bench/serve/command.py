@@ -12,6 +12,7 @@ from model_tools.bench.serve.dialect import DIALECTS, Settings
 from model_tools.bench.serve.load import ClosedLoop, Load, OpenLoop
 from model_tools.bench.serve.prompts import Lengths, Mix
 from model_tools.bench.serve.result import Result
+from model_tools.bench.serve.series import all_series
 from model_tools.bench.serve.session import Findings, Plan
 from model_tools.bench.serve.session import run as run_session
 from model_tools.bench.serve.tables import (
@@ -127,7 +128,9 @@ def run(options: argparse.Namespace) -> Report:
     turns = len(plan.loads) * plan.rounds * len(plan.targets)
     with tqdm(total=turns, unit="round", disable=None) as bar:
         findings = run_session(plan, bar.update)
-    return Report("serve", {**machine(), **_asked(plan)}, _tables(plan, findings))
+    groups = _groups(plan, findings)
+    series = tuple(all_series([rounds for group in groups for rounds in group]))
+    return Report("serve", {**machine(), **_asked(plan)}, _tables(groups, findings), series)
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -167,20 +170,23 @@ def _asked(plan: Plan) -> dict[str, str]:
     }
 
 
-def _tables(plan: Plan, findings: Findings) -> tuple[Table, ...]:
-    loads = [load.name for load in plan.loads]
+def _groups(plan: Plan, findings: Findings) -> list[list[list[Result]]]:
+    """By load, and then by server, the rounds."""
     names = [target.name for target in plan.targets]
-    groups = [[_rounds(findings.results, load, name) for name in names] for load in loads]
+    return [[_rounds(findings.results, load, name) for name in names] for load in plan.loads]
+
+
+def _tables(groups: list[list[list[Result]]], findings: Findings) -> tuple[Table, ...]:
     flat = [rounds for group in groups for rounds in group]
     tables = [requests_table(flat), latency_table(flat)]
-    if len(names) == 2:
+    if len(groups[0]) == 2:
         tables.append(ratios_table([(first, second) for first, second in groups]))
     if (metrics := metrics_table(findings.metrics)) is not None:
         tables.append(metrics)
     return tuple(tables)
 
 
-def _rounds(results: Sequence[Result], load: str, server: str) -> list[Result]:
+def _rounds(results: Sequence[Result], load: Load, server: str) -> list[Result]:
     return [each for each in results if (each.load, each.server) == (load, server)]
 
 

@@ -23,6 +23,11 @@ class ClosedLoop:
     def name(self) -> str:
         return f"{self.clients} clients" if self.clients > 1 else "1 client"
 
+    @property
+    def size(self) -> float:
+        """Where it stands among others of its kind."""
+        return self.clients
+
     async def run(self, requests: Sequence[T], send: Send[T]) -> None:
         waiting = iter(requests)
         async with trio.open_nursery() as nursery:
@@ -41,6 +46,10 @@ class OpenLoop:
     @property
     def name(self) -> str:
         return f"{self.rate:g} requests/s"
+
+    @property
+    def size(self) -> float:
+        return self.rate
 
     async def run(self, requests: Sequence[T], send: Send[T]) -> None:
         source = random.Random(self.seed)  # noqa: S311 no secret

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model_tools.bench.report.series import Better, Of
+from model_tools.bench.serve.load import Load
 from model_tools.bench.serve.reply import Outcome, Reply
 
 
@@ -13,7 +15,7 @@ class Result:
     """One round of a load."""
 
     server: str
-    load: str
+    load: Load
     replies: tuple[Reply, ...]
 
     @property
@@ -41,6 +43,7 @@ class Measure:
     name: str
     figures: Callable[[Sequence[Reply]], list[float]]
     """In seconds."""
+    of: Of = Of.REQUEST
 
 
 def _each(
@@ -63,7 +66,7 @@ _ANSWERED = (Outcome.COMPLETE, Outcome.LEFT)
 TIME_TO_FIRST_TOKEN = Measure(
     "time to first token", _each(lambda reply: reply.time_to_first_token, *_ANSWERED)
 )
-GAP = Measure("gap between tokens", _gaps)
+GAP = Measure("gap between tokens", _gaps, Of.GAP)
 TIME_PER_OUTPUT_TOKEN = Measure(
     "time per output token", _each(lambda reply: reply.time_per_output_token, Outcome.COMPLETE)
 )
@@ -77,6 +80,7 @@ class Ratio:
 
     name: str
     figure: Callable[[Result], float | None]
+    better: Better = Better.LOWER
 
 
 def _percentile(measure: Measure, percent: float) -> Callable[[Result], float | None]:
@@ -88,7 +92,7 @@ def _percentile(measure: Measure, percent: float) -> Callable[[Result], float | 
 
 
 RATIOS = (
-    Ratio("tokens/s", lambda result: result.tokens_per_second or None),
+    Ratio("tokens/s", lambda result: result.tokens_per_second or None, Better.HIGHER),
     Ratio("first token p50", _percentile(TIME_TO_FIRST_TOKEN, 50)),
     Ratio("gap p50", _percentile(GAP, 50)),
     Ratio("gap p99", _percentile(GAP, 99)),

@@ -80,7 +80,7 @@ async def _round(plan: Plan, target: Target, load: Load, requests: Sequence[Requ
     with undisturbed():
         await load.run(requests, send)
     replies = [_reply(plan, target, request, answer) for request, answer in seen]
-    return Result(target.name, load.name, tuple(replies))
+    return Result(target.name, load, tuple(replies))
 
 
 async def _ask(plan: Plan, target: Target, request: Request) -> Exchange:

@@ -24,7 +24,7 @@ def _requests_row(rounds: Rounds) -> tuple[Cell, ...]:
     counts = [sum(result.count(outcome) for result in rounds) for outcome in Outcome]
     reasons = [reply.reason for result in rounds for reply in result.replies if _bad(reply.outcome)]
     return (
-        rounds[0].load,
+        rounds[0].load.name,
         rounds[0].server,
         *counts,
         sum(result.tokens for result in rounds),
@@ -44,7 +44,7 @@ def latency_table(groups: Sequence[Rounds]) -> Table:
         replies = [reply for result in rounds for reply in result.replies]
         for measure in MEASURES:
             if figures := [1000 * figure for figure in measure.figures(replies)]:
-                who = (rounds[0].load, rounds[0].server, measure.name)
+                who = (rounds[0].load.name, rounds[0].server, measure.name)
                 rows.append((*who, len(figures), *Distribution.of(figures).cells))
     columns = ("load", "server", "milliseconds", "count", *COLUMNS)
     return Table("latency in milliseconds", columns, tuple(rows))
@@ -56,7 +56,7 @@ def ratios_table(groups: Sequence[tuple[Rounds, Rounds]]) -> Table:
     title = f"{first[0].server} / {second[0].server}: median of {len(first)} pairs"
     columns = ("load", *(ratio.name for ratio in RATIOS))
     rows = [
-        (ours[0].load, *(_ratio(ratio, ours, theirs) for ratio in RATIOS))
+        (ours[0].load.name, *(_ratio(ratio, ours, theirs) for ratio in RATIOS))
         for ours, theirs in groups
     ]
     return Table(title, columns, tuple(rows))

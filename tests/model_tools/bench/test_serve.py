@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from model_tools.bench import cli
+from model_tools.bench.serve.load import ClosedLoop
 from model_tools.bench.serve.prometheus import changed, parse
 from model_tools.bench.serve.reply import Outcome, Reply
 from model_tools.bench.serve.result import RATIOS, Result
@@ -115,7 +116,7 @@ def test_a_bad_command_line_is_one_line(arguments: list[str], reason: str) -> No
 def result(server: str, seconds: float) -> Result:
     """A round of one request, with a token after each `seconds`."""
     times = (seconds, 2 * seconds, 3 * seconds)
-    return Result(server, "1 client", (Reply(Outcome.COMPLETE, "", 7.0, times, 3),))
+    return Result(server, ClosedLoop(1), (Reply(Outcome.COMPLETE, "", 7.0, times, 3),))
 
 
 def test_a_ratio_is_the_median_of_the_pairs_ratios() -> None:

@@ -1,0 +1,79 @@
+"""`skiff-bench compare`: two saved runs, figure by figure. Does not know what they measured."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from model_tools.bench.report.report import Cell, Report, Table
+from model_tools.bench.report.saved import load
+from model_tools.bench.report.series import Better, Of, Series
+from model_tools.bench.report.significance import LEVEL, chance, enough
+from model_tools.bench.report.spread import Spread
+from server.errors import StartError
+
+Key = tuple[str, ...]
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", metavar="A", type=Path, help="what --save wrote")
+    parser.add_argument("second", metavar="B", type=Path, help="likewise, of the run to judge")
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Raises `StartError`."""
+    first, second = load(options.first), load(options.second)
+    columns = ("test", "of", "figure", "A", "B", "B / A", "chance", "B is")
+    rows = tuple(_rows(first, second))
+    if not rows:
+        raise StartError(f"{options.first} and {options.second} have no figure in common")
+    title = f"B against A; the same up to noise unless chance is below {LEVEL}"
+    return Report("compare", _headers(first, second), (Table(title, columns, rows),))
+
+
+def _rows(first: Report, second: Report) -> Iterator[tuple[Cell, ...]]:
+    """Gaps are left out: each is too much like the next to prove anything by its number."""
+    theirs = {_key(series, second): series for series in second.series}
+    for ours in first.series:
+        other = theirs.get(_key(ours, first))
+        if other and ours.samples and other.samples and ours.of is not Of.GAP:
+            yield _row(ours, other)
+
+
+def _key(series: Series, report: Report) -> Key:
+    """Where a run has one subject, its name does not matter: it may be a port's."""
+    alone = len({each.subject for each in report.series}) == 1
+    return (series.test, series.measure, "" if alone else series.subject)
+
+
+def _row(ours: Series, other: Series) -> tuple[Cell, ...]:
+    before, after = float(np.mean(ours.samples)), float(np.mean(other.samples))
+    probability = chance(ours.samples, other.samples)
+    return (
+        ours.test,
+        other.subject,
+        ours.measure,
+        Spread.of(ours.samples),
+        Spread.of(other.samples),
+        after / before if before else None,
+        probability,
+        _verdict(ours, other, rises=after > before, probability=probability),
+    )
+
+
+def _verdict(ours: Series, other: Series, *, rises: bool, probability: float) -> str:
+    if not enough(ours.samples, other.samples):
+        return "unknown: too few"
+    if probability > LEVEL:
+        return "the same"
+    return "better" if rises == (ours.better is Better.HIGHER) else "worse"
+
+
+def _headers(first: Report, second: Report) -> dict[str, str]:
+    """What is alike once, and what differs of both."""
+    headers = {}
+    for name in first.header | second.header:
+        before, after = first.header.get(name, "?"), second.header.get(name, "?")
+        headers[name] = before if before == after else f"{before} -> {after}"
+    return headers

@@ -1,0 +1,81 @@
+"""A run's figures drawn: how latencies are distributed, and throughput over the load.
+
+Knows matplotlib, an optional dependency.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from model_tools.bench.report.series import Of, Series
+from server.errors import StartError
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+except ModuleNotFoundError:
+    Figure = None  # type: ignore[assignment, misc]
+
+INCHES = (6, 4.5)
+"""Of one drawing."""
+THROUGHPUT = "tokens/s"
+
+
+def check(file: Path) -> None:
+    """Raises `StartError` where nothing can be drawn, before an hour was spent on measuring."""
+    if Figure is None:
+        raise StartError("matplotlib is not installed: pip install 'skiff-llm[plot]'")
+    kinds = Figure().canvas.get_supported_filetypes()
+    if file.suffix.removeprefix(".") not in kinds:
+        raise StartError(f"{file}: must end in one of .{', .'.join(sorted(kinds))}")
+    if not file.absolute().parent.is_dir():
+        raise StartError(f"{file}: no such folder")
+
+
+def draw(series: Sequence[Series], file: Path) -> None:
+    """Raises `StartError`."""
+    latencies = [each for each in series if each.of is not Of.ROUND and each.samples]
+    measures = list(dict.fromkeys(each.measure for each in latencies))
+    rows = len(measures) // 2 + 1
+    figure = Figure(figsize=(INCHES[0] * 2, INCHES[1] * rows), layout="constrained")
+    axes = list(figure.subplots(rows, 2).flat)
+    if len(axes) > len(measures) + 1:
+        axes.pop().remove()
+    for place, measure in zip(axes, measures, strict=False):
+        _distribution(place, [each for each in latencies if each.measure == measure])
+    _throughput(axes[-1], [each for each in series if each.measure == THROUGHPUT])
+    try:
+        figure.savefig(file, dpi=120)
+    except OSError as error:
+        raise StartError(f"{file}: cannot be written: {error.strerror}") from None
+
+
+def _distribution(axes: "Axes", series: Sequence[Series]) -> None:
+    """The share of figures that are no larger."""
+    for each in series:
+        values = np.sort(each.samples)
+        shares = np.arange(1, len(values) + 1) / len(values)
+        axes.step(values, shares, where="post", label=f"{each.subject}, {each.test}")
+    axes.set(xscale="log", xlabel=f"{series[0].measure} (ms)", ylabel="share of all", ylim=(0, 1))
+    axes.xaxis.set_major_formatter("{x:g}")  # not in powers of ten
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend(fontsize="small")
+
+
+def _throughput(axes: "Axes", series: Sequence[Series]) -> None:
+    """Means of the rounds, with their extremes."""
+    for subject in dict.fromkeys(each.subject for each in series):
+        own = sorted(
+            [each for each in series if each.subject == subject], key=lambda each: each.at or 0
+        )
+        means = np.array([np.mean(each.samples) for each in own])
+        below = means - [min(each.samples) for each in own]
+        above = [max(each.samples) for each in own] - means
+        places = [each.at or 0 for each in own]
+        axes.errorbar(places, means, [below, above], marker="o", capsize=3, label=subject)
+    axes.set(xlabel="clients, or requests per second", ylabel="tokens per second", ylim=(0, None))
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(fontsize="small")

@@ -1,0 +1,57 @@
+"""A run's raw figures in a file. Knows its JSON."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from model_tools.bench.report.report import Report
+from model_tools.bench.report.series import Better, Of, Series
+from server.errors import StartError
+
+FORMAT = "skiff-bench 1"
+
+
+def save(report: Report, file: Path) -> None:
+    """Raises `StartError`."""
+    document = {
+        "format": FORMAT,
+        "command": report.command,
+        "header": report.header,
+        "series": [_written(series) for series in report.series],
+    }
+    try:
+        file.write_text(json.dumps(document) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StartError(f"{file}: cannot be written: {error.strerror}") from None
+
+
+def load(file: Path) -> Report:
+    """Without tables. Raises `StartError`."""
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StartError(f"{file}: cannot be read as JSON: {error}") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise StartError(f"{file}: was not written by --save of this skiff-bench")
+    try:
+        series = tuple(map(_read, document["series"]))
+        return Report(document["command"], dict(document["header"]), (), series)
+    except (LookupError, TypeError, ValueError) as error:
+        raise StartError(f"{file}: is damaged: {error!r}") from None
+
+
+def _written(series: Series) -> dict[str, Any]:
+    return {**asdict(series), "better": series.better.value, "of": series.of.value}
+
+
+def _read(record: dict[str, Any]) -> Series:
+    return Series(
+        test=str(record["test"]),
+        subject=str(record["subject"]),
+        measure=str(record["measure"]),
+        better=Better(record["better"]),
+        of=Of(record["of"]),
+        samples=tuple(map(float, record["samples"])),
+        at=None if record["at"] is None else float(record["at"]),
+    )

@@ -1,0 +1,36 @@
+"""The raw figures of `skiff-bench serve`. Knows results."""
+
+from collections.abc import Iterator, Sequence
+
+from model_tools.bench.report.series import Better, Of, Series
+from model_tools.bench.serve.result import MEASURES, RATIOS, Result
+
+
+def all_series(groups: Sequence[Sequence[Result]]) -> Iterator[Series]:
+    """Of each server under each load: what each round came to, and every single figure."""
+    for rounds in groups:
+        yield from _of_rounds(rounds)
+        yield from _of_replies(rounds)
+
+
+def _of_rounds(rounds: Sequence[Result]) -> Iterator[Series]:
+    """In the units of the tables: milliseconds, but for rates."""
+    for ratio in RATIOS:
+        factor = 1000 if ratio.better is Better.LOWER else 1
+        figures = [ratio.figure(result) for result in rounds]
+        samples = tuple(factor * figure for figure in figures if figure is not None)
+        yield _series(rounds, ratio.name, ratio.better, Of.ROUND, samples)
+
+
+def _of_replies(rounds: Sequence[Result]) -> Iterator[Series]:
+    replies = [reply for result in rounds for reply in result.replies]
+    for measure in MEASURES:
+        samples = tuple(1000 * figure for figure in measure.figures(replies))
+        yield _series(rounds, measure.name, Better.LOWER, measure.of, samples)
+
+
+def _series(
+    rounds: Sequence[Result], measure: str, better: Better, of: Of, samples: tuple[float, ...]
+) -> Series:
+    load, server = rounds[0].load, rounds[0].server
+    return Series(load.name, server, measure, better, of, samples, load.size)
