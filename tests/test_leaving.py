@@ -23,6 +23,8 @@ from tests.http.framing_cases import head
 
 LINE_END = b"\n\r\n"
 END = b"0\r\n\r\n"
+ENDLESS = 1_000_000
+"""Tokens, which would take minutes: only leaving ends it."""
 NO_EOS: frozenset[int] = frozenset()
 
 
@@ -66,7 +68,7 @@ prompts = st.text(string.ascii_lowercase, min_size=1, max_size=40)
 visits = st.builds(
     Visit,
     prompts,
-    st.integers(1, 60),
+    st.integers(1, 60) | st.just(ENDLESS),
     sent=st.just(1.0) | st.floats(0, 1),
     lines=st.integers(0, 60),
     half_closes=st.booleans(),
@@ -78,7 +80,7 @@ visits = st.builds(
 def test_whoever_leaves_and_whenever_leaves_nothing_behind(
     leaving: list[Visit], prompt: str, slots: int
 ) -> None:
-    decoder = FakeDecoder(slots)
+    decoder = FakeDecoder(slots, context=ENDLESS)
     engine = engine_of(decoder, ignore_eos=True, patience=Patience(buffered_requests=20))
     router = inference_routes(engine, SamplingParameters())
     heard: list[bytes] = []

@@ -1,0 +1,51 @@
+"""Many times more requests at once than the server takes, and how soon each one learns of it."""
+
+import os
+import re
+
+import trio
+
+from tests.torture.canary import percentile
+from tests.torture.client import LAST_CHUNK, Target, ask, read_until
+from tests.torture.crowds import Attack
+from tests.torture.tally import Tally
+
+_P50_SECONDS = 0.05
+_P99_SECONDS = 0.3
+_REQUEST = ask("Tell me", 4)
+_WHOLE = b"}}}\n"
+"""How an answer ends that is no stream, since it is a single line."""
+_ERROR = re.compile(rb'"error":\{"code":(\d+)')
+
+
+def demand(count: int) -> Attack:
+    """`count` requests in one burst: who finds no room learns it at once, in band."""
+
+    async def attack(target: Target, tally: Tally, *, task_status: trio.TaskStatus[None]) -> None:
+        streams = [await target.connect() for _ in range(count)]
+        refused_after: list[float] = []
+        task_status.started()
+        async with trio.open_nursery() as nursery:
+            for stream in streams:
+                start = trio.current_time()
+                # Past trio, whose work here would take from the server's time.
+                os.write(stream.socket.fileno(), _REQUEST)
+                nursery.start_soon(_hear, stream, start, tally, refused_after)
+        if refused_after:
+            p50, p99 = (percentile(refused_after, share) for share in (0.5, 0.99))
+            tally.check_time(p50 <= _P50_SECONDS, f"refused after {p50 * 1000:.0f} ms (p50)")
+            tally.check_time(p99 <= _P99_SECONDS, f"refused after {p99 * 1000:.0f} ms (p99)")
+
+    return attack
+
+
+async def _hear(
+    stream: trio.SocketStream, start: float, tally: Tally, refused_after: list[float]
+) -> None:
+    tally.count += 1
+    async with stream:
+        answer = await read_until(stream, LAST_CHUNK, _WHOLE)
+    tally.check(answer.endswith((LAST_CHUNK, _WHOLE)), "an answer has no end")
+    if error := _ERROR.search(answer):
+        tally.check(error[1] in (b"503", b"504"), f"a request failed with {error[1]!r}")
+        refused_after.append(trio.current_time() - start)

@@ -1,0 +1,78 @@
+"""The server under torture: a process of its own, seen from outside as an operator sees it (Linux).
+
+Knows the command line and /proc; does not know what is done to the server.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SLOTS = 4
+BUFFERED = 30
+CAPACITY = SLOTS + BUFFERED
+"""Requests that the server takes at once."""
+PHASE_SECONDS = 5
+"""Each of the server's deadlines: short, so that a run sees them pass."""
+FLAGS = (
+    *("--inference-address", "127.0.0.1:0", "--ignore-eos"),
+    *("--slots", str(SLOTS), "--buffered-requests", str(BUFFERED)),
+    *(f"--{phase}-timeout={PHASE_SECONDS}" for phase in ("idle", "head", "body", "write")),
+)
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """A running server."""
+
+    process: subprocess.Popen[str]
+    port: int
+    log: Path
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is still the process that was started."""
+        return self.process.poll() is None
+
+    @property
+    def open_files(self) -> int:
+        return len(list(self._proc.joinpath("fd").iterdir()))
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(self._proc.joinpath("statm").read_text().split()[1]) * _PAGE
+
+    @property
+    def tracebacks(self) -> int:
+        """How many there are in its log."""
+        return self.log.read_text(errors="replace").count("Traceback (most recent call last)")
+
+    @property
+    def _proc(self) -> Path:
+        return Path("/proc", str(self.process.pid))
+
+
+@contextmanager
+def serving(folder: Path, log: Path, threads: int) -> Iterator[Victim]:
+    """Start a server, and end it at the end. `log` gets its stderr."""
+    command = [sys.executable, "-P", "-m", "server", str(folder), *FLAGS, f"--threads={threads}"]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        try:
+            yield Victim(process, _port(process), log)
+        finally:
+            process.terminate()
+
+
+def _port(process: subprocess.Popen[str]) -> int:
+    for line in process.stdout or ():
+        if line.startswith("Ready at http://"):
+            return int(line.rpartition(":")[2])
+    sys.exit("torture: the server did not start")
