@@ -19,7 +19,7 @@ from server.engine.plan import DecodeCall, PromptCall, SavedPrefix, SlotPrefix, 
 from server.engine.sampling import Row, Sampler
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
-from server.engine.text import IncrementalText
+from server.engine.windowed_text import WindowedText
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
@@ -111,7 +111,7 @@ class Play:
                 max_tokens=NEW_TOKENS,
                 eos_token_ids=frozenset(),
                 sampler=sampler,
-                text=IncrementalText(lambda tokens: ""),
+                text=WindowedText(lambda tokens: ""),
             )
         )
 

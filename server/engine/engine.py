@@ -23,7 +23,7 @@ from server.engine.request import GenerationRequest
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
 from server.engine.stream import OVERFLOW, Stream
-from server.engine.text import IncrementalText
+from server.engine.text import incremental_text
 from server.engine.thread import EngineThread
 
 _LONGEST_STOP = 0.5
@@ -204,7 +204,7 @@ class Engine:
             max_tokens=min(request.max_tokens, self._config.context - len(prompt)),
             eos_token_ids=self._eos_token_ids,
             sampler=Sampler(request.sampling, prompt),
-            text=IncrementalText(self._tokenizer.decode),
+            text=incremental_text(self._tokenizer),
         )
 
     async def _watch_patience(self, stream: Stream) -> None:

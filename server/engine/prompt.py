@@ -1,24 +1,22 @@
 """A request's prompt to tokens that fit the context. Knows a tokenizer, but no thread."""
 
-from collections.abc import Sequence as Ids
 from typing import Protocol
 
 import numpy as np
 
 from server.engine.decoder import Tokens
 from server.engine.request import GenerationRequest
+from server.engine.text import Detokenizer
 from server.errors import ClientError
 
 
-class Tokenizer(Protocol):
+class Tokenizer(Detokenizer, Protocol):
     """What the engine needs of `server.model.tokenizer`."""
 
     @property
     def longest_token_bytes(self) -> int: ...
 
     def encode(self, text: str) -> list[int]: ...
-
-    def decode(self, tokens: Ids[int]) -> str: ...
 
 
 class PromptEncoder:

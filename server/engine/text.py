@@ -1,52 +1,62 @@
-"""Text out of tokens as they come, in whole characters. Knows a `decode` function, no tokenizer.
+"""Text out of tokens as they come, in whole characters. Knows what it needs of a tokenizer.
 
-The concatenation of all that is given out equals the text of all tokens decoded at once. The method
-is the one of Hugging Face's and vLLM's streaming decoders: decode a short window twice, with and
-without the newest tokens, and give out the difference; the first half of the window is context for
-decoders that treat the first token of a text in a way of its own.
+The concatenation of all that is given out equals the text of all tokens decoded at once.
 """
 
+import codecs
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
-UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+from server.engine.windowed_text import WindowedText
 
-Decode = Callable[[Sequence[int]], str]
+_Utf8 = codecs.getincrementaldecoder("utf-8")
+
+BytesOf = Callable[[int], bytes]
+"""The bytes that a token always stands for; none for a special token."""
 
 
-class IncrementalText:
+class IncrementalText(Protocol):
     """The text of one sequence."""
-
-    def __init__(self, decode: Decode) -> None:
-        self._decode = decode
-        self._window: list[int] = []
-        self._context = 0
-        """Leading tokens of the window whose text was given out."""
-        self._context_text = ""
 
     def push(self, token: int) -> str:
         """The characters that this token completes; "" while one is unfinished."""
-        self._window.append(token)
-        text = self._decode(self._window)
-        if text == self._context_text:
-            # A special token, which is no context for what follows. Before any text it may also be
-            # a space that the decoder takes from the beginning, and that makes a beginning.
-            if text:
-                self._window.pop()
-            return ""
-        if text.endswith(UNFINISHED):
-            return ""
-        return self._give_out(text)
 
     def flush(self) -> str:
         """What was held back; bytes that never became a character are U+FFFD."""
-        return self._give_out(self._decode(self._window))
 
-    def _give_out(self, text: str) -> str:
-        if text.startswith(self._context_text):
-            new = text[len(self._context_text) :]
-        else:  # byte fallback: one bad byte makes its whole run bad, with what is already out
-            new = self._decode(self._window[self._context :])
-        del self._window[: self._context]
-        self._context = len(self._window)
-        self._context_text = self._decode(self._window)
-        return new
+
+class Detokenizer(Protocol):
+    """What text needs of `server.model.tokenizer`."""
+
+    @property
+    def bytes_of(self) -> BytesOf | None:
+        """None where the text of a token depends on its neighbours."""
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+
+def incremental_text(detokenizer: Detokenizer) -> IncrementalText:
+    """The cheapest that streams this tokenizer's text."""
+    if detokenizer.bytes_of is None:
+        return WindowedText(detokenizer.decode)
+    return ByteText(detokenizer.bytes_of)
+
+
+class ByteText:
+    """Where a text's bytes are those of its tokens, one after the other, as with byte-level BPE.
+
+    A step finds all caches full of weights, and this touches a dozen lines of them, where decoding
+    a window (`windowed_text`) goes through the whole tokenizer.
+    """
+
+    def __init__(self, bytes_of: BytesOf) -> None:
+        self._bytes_of = bytes_of
+        self._decoder = _Utf8("replace")
+
+    def push(self, token: int) -> str:
+        """See `IncrementalText`."""
+        return self._decoder.decode(self._bytes_of(token))
+
+    def flush(self) -> str:
+        """See `IncrementalText`."""
+        return self._decoder.decode(b"", final=True)

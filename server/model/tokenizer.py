@@ -1,11 +1,21 @@
 """Text to token ids and back: the one door to `tokenizers`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tokenizers
 
 from server.errors import StartError
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The character that stands for each byte in the vocabularies of byte-level BPE, as GPT-2 has
+    it: printable Latin-1 for itself, the others in order from U+0100."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {
+        chr(0x100 + place): byte for place, byte in enumerate(others)
+    }
 
 
 class Tokenizer:
@@ -17,6 +27,10 @@ class Tokenizer:
         inner.no_padding()
         self._inner = inner
         self._pieces: dict[int, str] = {}
+        self._bytes: dict[int, bytes] = {}
+        self._alphabet = _byte_alphabet()
+        added = inner.get_added_tokens_decoder()
+        self._special = frozenset(token for token in added if added[token].special)
         self.longest_token_bytes = max(
             (len(token.encode()) for token in inner.get_vocab()), default=1
         )
@@ -34,6 +48,27 @@ class Tokenizer:
         """Ids of a whole prompt: special tokens in the text count as such, and the file's own
         post-processor adds a beginning-of-text token where the model wants one."""
         return self._inner.encode(text).ids
+
+    @property
+    def bytes_of(self) -> Callable[[int], bytes] | None:
+        """The bytes that a token always stands for; None where its text depends on its neighbours,
+        as it does unless the file's decoder is the byte-level one alone."""
+        byte_level = isinstance(self._inner.decoder, tokenizers.decoders.ByteLevel)
+        return self._bytes_of if byte_level else None
+
+    def _bytes_of(self, token: int) -> bytes:
+        known = self._bytes.get(token)
+        if known is None:
+            known = self._bytes[token] = self._read_bytes(token)
+        return known
+
+    def _read_bytes(self, token: int) -> bytes:
+        text = self._inner.id_to_token(token)
+        if text is None or token in self._special:
+            return b""
+        if all(character in self._alphabet for character in text):
+            return bytes(self._alphabet[character] for character in text)
+        return text.encode()  # an added token, which stands for itself
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of tokens, special ones left out; U+FFFD where bytes make no character."""

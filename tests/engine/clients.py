@@ -12,6 +12,7 @@ from server.config import EngineConfig, Patience, SamplingParameters
 from server.engine.engine import Engine
 from server.engine.events import Event, Finished, FinishReason, NotTaken, Text
 from server.engine.request import GenerationRequest
+from server.engine.text import BytesOf
 from tests.engine.fake_decoder import FakeDecoder, greedy_tokens
 from tests.engine.play import EOS, text_of
 
@@ -22,6 +23,7 @@ class FakeTokenizer:
 
     on_encode: Callable[[], object] = lambda: None
     longest_token_bytes: int = 3
+    bytes_of: BytesOf | None = None
     encoded: list[str] = field(default_factory=list)
 
     def encode(self, text: str) -> list[int]:

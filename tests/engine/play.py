@@ -11,7 +11,7 @@ from server.engine.core import EngineCore
 from server.engine.events import Event, News, Progress
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
-from server.engine.text import Decode, IncrementalText
+from server.engine.windowed_text import Decode, WindowedText
 from tests.engine.fake_decoder import FakeDecoder, History
 from tests.engine.paces import SteadyPacer
 
@@ -96,7 +96,7 @@ def sequence_of(visitor: Visitor) -> Sequence:
         max_tokens=visitor.max_tokens,
         eos_token_ids=visitor.eos,
         sampler=Sampler(visitor.sampling, prompt),
-        text=IncrementalText(visitor.decode),
+        text=WindowedText(visitor.decode),
     )
 
 

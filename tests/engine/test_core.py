@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import MODEL_FAILED
 from server.engine.events import Event, Finished, FinishReason, Progress, Text
-from server.engine.text import Decode
+from server.engine.windowed_text import Decode
 from server.errors import Interrupted
 from tests.engine.fake_decoder import (
     VOCABULARY,

@@ -9,7 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from server.engine.text import UNFINISHED, Decode, IncrementalText
+from server.engine.text import ByteText, IncrementalText, incremental_text
+from server.engine.windowed_text import UNFINISHED, Decode, WindowedText
+from server.model.tokenizer import Tokenizer as Detokenizer
 from tests.engine.fake_text import SPECIAL, Piece, byte_fallback, byte_level, sentencepiece
 
 FAMILY = "\N{MAN}\N{ZERO WIDTH JOINER}\N{WOMAN}\N{ZERO WIDTH JOINER}\N{GIRL}"
@@ -32,15 +34,25 @@ texts = st.sampled_from(TEXTS) | st.text(
 )
 
 
-def stream(decode: Decode, tokens: Sequence[int]) -> list[str]:
+def stream(text: IncrementalText, tokens: Sequence[int]) -> list[str]:
     """What each token gave, and what was left at the end."""
-    text = IncrementalText(decode)
     return [*(text.push(token) for token in tokens), text.flush()]
 
 
-def assert_streams_as_decoded(decode: Decode, tokens: Sequence[int]) -> None:
+def byte_text(vocabulary: Sequence[bytes]) -> ByteText:
+    """A token beyond the vocabulary is a special one."""
+    return ByteText(lambda token: vocabulary[token] if token < len(vocabulary) else b"")
+
+
+def assert_bytes_stream_as_decoded(vocabulary: Sequence[bytes], tokens: Sequence[int]) -> None:
+    decode = partial(byte_level, vocabulary)
+    assert_streams_as_decoded(WindowedText(decode), decode, tokens)
+    assert_streams_as_decoded(byte_text(vocabulary), decode, tokens)
+
+
+def assert_streams_as_decoded(text: IncrementalText, decode: Decode, tokens: Sequence[int]) -> None:
     """And at once: nothing is held back that is whole."""
-    given = stream(decode, tokens)
+    given = stream(text, tokens)
     assert "".join(given) == decode(tokens)
     for end in range(len(tokens)):
         so_far = decode(tokens[: end + 1])
@@ -56,15 +68,16 @@ def cut_at(text: bytes, places: Sequence[int]) -> list[bytes]:
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_text_cut_at_every_byte_comes_in_whole_characters(text: str) -> None:
     parts = [bytes([byte]) for byte in text.encode()]
-    given = stream(partial(byte_level, parts), range(len(parts)))
-    assert [part for part in given if part] == [*text]
+    for each in (WindowedText(partial(byte_level, parts)), byte_text(parts)):
+        given = stream(each, range(len(parts)))
+        assert [part for part in given if part] == [*text]
 
 
 @settings(max_examples=300)
 @given(text=texts, places=st.lists(st.integers(0, 100), max_size=8))
 def test_bytes_in_any_parts(text: str, places: list[int]) -> None:
     parts = cut_at(text.encode(), places)
-    assert_streams_as_decoded(partial(byte_level, parts), range(len(parts)))
+    assert_bytes_stream_as_decoded(parts, range(len(parts)))
 
 
 @settings(max_examples=300)
@@ -72,15 +85,22 @@ def test_bytes_in_any_parts(text: str, places: list[int]) -> None:
 def test_any_bytes_and_special_tokens(parts: list[bytes], data: st.DataObject) -> None:
     """The special token may stand in the middle of a character."""
     tokens = data.draw(st.lists(st.integers(0, len(parts)), max_size=15))
-    assert_streams_as_decoded(partial(byte_level, parts), tokens)
+    assert_bytes_stream_as_decoded(parts, tokens)
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3])
 def test_bytes_that_never_became_a_character_are_one_replacement(missing: int) -> None:
     text = "a🙂".encode()[:-missing]
-    decode = partial(byte_level, [bytes([byte]) for byte in text])
-    assert "".join(stream(decode, range(len(text)))) == "a" + UNFINISHED
-    assert IncrementalText(decode).flush() == ""
+    vocabulary = [bytes([byte]) for byte in text]
+    for empty, each in (
+        (
+            WindowedText(partial(byte_level, vocabulary)),
+            WindowedText(partial(byte_level, vocabulary)),
+        ),
+        (byte_text(vocabulary), byte_text(vocabulary)),
+    ):
+        assert "".join(stream(each, range(len(text)))) == "a" + UNFINISHED
+        assert empty.flush() == ""
 
 
 def test_a_token_costs_the_same_however_long_the_text_is() -> None:
@@ -90,7 +110,7 @@ def test_a_token_costs_the_same_however_long_the_text_is() -> None:
         lengths.append(len(tokens))
         return byte_level([b"a", "🙂".encode()[:2], "🙂".encode()[2:]], tokens)
 
-    stream(decode, [0, 1, 2, 99] * 50)
+    stream(WindowedText(decode), [0, 1, 2, 99] * 50)
     assert max(lengths) <= 6
 
 
@@ -115,14 +135,22 @@ def fallback_tokens(draw: st.DrawFn) -> list[Piece]:
 def test_text_and_bytes_and_a_first_space(
     family: Callable[[Sequence[Piece], Sequence[int]], str], vocabulary: list[Piece]
 ) -> None:
-    assert_streams_as_decoded(partial(family, vocabulary), range(len(vocabulary)))
+    decode = partial(family, vocabulary)
+    assert_streams_as_decoded(WindowedText(decode), decode, range(len(vocabulary)))
 
 
 def test_a_bad_byte_after_whole_ones_is_a_replacement_of_its_own() -> None:
     """Decoded at once, byte fallback makes the whole run bad; but the run's beginning is out."""
     run: list[Piece] = [*"€".encode(), 0xF0, "a"]
     assert byte_fallback(run, range(5)) == 4 * UNFINISHED + "a"
-    assert stream(partial(byte_fallback, run), range(5)) == ["", "", "€", "", UNFINISHED + "a", ""]
+    assert stream(WindowedText(partial(byte_fallback, run)), range(5)) == [
+        "",
+        "",
+        "€",
+        "",
+        UNFINISHED + "a",
+        "",
+    ]
 
 
 def real_byte_level() -> Tokenizer:
@@ -135,6 +163,7 @@ def real_byte_level() -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|end|>"])
+    tokenizer.add_tokens(["<tool é>", "Ġa a"])
     return tokenizer
 
 
@@ -163,11 +192,14 @@ REAL = [real_byte_level(), real_byte_fallback()]
 @pytest.mark.parametrize("tokenizer", REAL, ids=["byte level", "byte fallback"])
 def test_what_real_tokenizers_make_of_a_text(tokenizer: Tokenizer, text: str, spaces: int) -> None:
     tokens = tokenizer.encode("▁" * spaces + text.replace(" ", "▁")).ids
-    assert_streams_as_decoded(tokenizer.decode, tokens)
+    streamed = incremental_text(Detokenizer(tokenizer))
+    assert_streams_as_decoded(streamed, tokenizer.decode, tokens)
 
 
 @settings(max_examples=200)
 @given(data=st.data())
 def test_any_tokens_of_a_real_byte_level_tokenizer(data: st.DataObject) -> None:
-    ids = st.integers(0, REAL[0].get_vocab_size() - 1)
-    assert_streams_as_decoded(REAL[0].decode, data.draw(st.lists(ids, max_size=12)))
+    ids = st.integers(0, REAL[0].get_vocab_size() + 1)
+    tokens = data.draw(st.lists(ids, max_size=12))
+    for each in (WindowedText(REAL[0].decode), incremental_text(Detokenizer(REAL[0]))):
+        assert_streams_as_decoded(each, REAL[0].decode, tokens)

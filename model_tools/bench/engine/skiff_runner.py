@@ -7,7 +7,6 @@ that the engine carries no clock for it.
 
 import itertools
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -20,7 +19,7 @@ from server.engine.pace import LEAST_TOKENS
 from server.engine.pacer import Pacer
 from server.engine.sampling import Row, Sampler
 from server.engine.sequence import Sequence
-from server.engine.text import IncrementalText
+from server.engine.text import IncrementalText, incremental_text
 from server.errors import StartError
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
@@ -70,18 +69,18 @@ class TimedSampler(Sampler):
             return super().choose(row)
 
 
-class TimedText(IncrementalText):
-    def __init__(self, decode: Callable[..., str], watch: Stopwatch) -> None:
-        super().__init__(decode)
+class TimedText:
+    def __init__(self, text: IncrementalText, watch: Stopwatch) -> None:
+        self._text = text
         self._watch = watch
 
     def push(self, token: int) -> str:
         with self._watch:
-            return super().push(token)
+            return self._text.push(token)
 
     def flush(self) -> str:
         with self._watch:
-            return super().flush()
+            return self._text.flush()
 
 
 class SkiffRunner:
@@ -156,7 +155,7 @@ class SkiffRunner:
             max_tokens=max_tokens,
             eos_token_ids=frozenset(),
             sampler=TimedSampler(prompt, self._sampling),
-            text=TimedText(self._tokenizer.decode, self._text),
+            text=TimedText(incremental_text(self._tokenizer), self._text),
         )
         self._core.submit(sequence)
         return sequence
