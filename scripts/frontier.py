@@ -22,7 +22,7 @@ from server.engine.events import News, Text
 from server.engine.pacer import Pacer
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
-from server.engine.text import IncrementalText
+from server.engine.text import incremental_text
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
 
