@@ -22,7 +22,7 @@ from server.engine.events import News, Text
 from server.engine.pacer import Pacer
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
-from server.engine.text import incremental_text
+from server.engine.windowed_text import WindowedText
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
 
@@ -49,7 +49,7 @@ class Run:
         key = next(self._keys)
         prompt = self._random.integers(0, self._decoder.vocabulary_size, prompt_tokens)
         sampler = Sampler(SamplingParameters(), prompt)
-        text = IncrementalText(lambda tokens: "." * len(tokens))
+        text = WindowedText(lambda tokens: "." * len(tokens))
         self._core.submit(Sequence(key, prompt, max_tokens, frozenset(), sampler, text))
         self.times[key] = []
         return key
