@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from server.errors import Interrupted, StartError
 from server.model.folder import ModelFolder
 from server.model.graph_interface import GraphInterface
+from server.model.heap import huge_pages, share_one_heap
 from server.model.kv_memory import KvMemory, SavedKv
 
 # Its wheels report to Microsoft unless told not to before they are imported; a server tells nobody.
@@ -20,9 +21,13 @@ try:
 except ModuleNotFoundError:
     onnxruntime = None
 
+share_one_heap()  # here, before there is a thread that loads a model
+
 Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
 
+_PREPACKED = 1.25
+"""Bytes that weights take as the runtime's kernels want them, to one on disk, at most."""
 _MASK_WIDTH = 128
 """The attention mask of decode rows is as wide as the next multiple of this."""
 
@@ -233,10 +238,13 @@ def _open(folder: ModelFolder, threads: int) -> "onnxruntime.InferenceSession":
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # shapes vary, and a pattern is kept for each
     options.log_severity_level = 4  # what goes wrong comes as an exception, and is told once
+    on_disk = folder.model_file.parent.glob(f"{folder.model_file.name}*")
+    size = int(_PREPACKED * sum(file.stat().st_size for file in on_disk))
     try:
-        return onnxruntime.InferenceSession(
-            folder.model_file, options, providers=["CPUExecutionProvider"]
-        )
+        with huge_pages(size):
+            return onnxruntime.InferenceSession(
+                folder.model_file, options, providers=["CPUExecutionProvider"]
+            )
     except Exception as error:  # the runtime's own exceptions have no common base
         raise StartError(
             f"{folder.model_file}: ONNX Runtime cannot load it: {_line(error)}"
