@@ -27,7 +27,7 @@ _HEAD_READ = 4 * 1024
 """Bytes of one read while a head is awaited: what a head may cost is counted per read."""
 _BODY_READ = 16 * 1024
 _CHUNKS_READ = 4 * 1024
-"""Of tiny chunks, this takes 2 ms of the event loop, and of every stream that runs beside it."""
+"""Of tiny chunks, this takes 0.4 ms of the event loop, and of every stream that runs beside it."""
 _LINGER_SECONDS = 2.0
 _LINGER_READS = 256
 _ALL_BUSY = "every connection of this server is busy"
@@ -148,15 +148,16 @@ class Connection:
             return b""
         if head.expects_continue:
             await self._send(self._protocol.proceed())
-        body = bytearray()
+        body = bytearray(self._protocol.next_content())
+        if self._protocol.request_complete:  # it came with the head, and needs no deadline
+            return bytes(body)
         most = _BODY_READ if head.content_length is not None else _CHUNKS_READ
         with trio.move_on_after(self._limits.body_seconds):
-            while True:
+            while await self._receive(most):
                 body += self._protocol.next_content()
                 if self._protocol.request_complete:
                     return bytes(body)
-                if not await self._receive(most):
-                    await self._leave("the client left in the middle of a body")
+            await self._leave("the client left in the middle of a body")
         raise Refusal(408, "the body of the request took too long")
 
     async def _answer(self, route: Route, exchange: Exchange) -> None:
@@ -175,6 +176,8 @@ class Connection:
         instead is kept for the next request, up to a few KiB; a client that sends more is not read
         from, and thus not watched, until it is answered.
         """
+        if exchange.answered:  # in one write, before this could begin
+            return
         while (room := self._limits.read_ahead_bytes - self._protocol.buffered) > 0:
             if not await self._receive(room):
                 if not exchange.answered:

@@ -1,9 +1,9 @@
 """HTTP/1.1 of one connection, sans-IO: the one door to h11.
 
 Bytes in, requests out; responses in, bytes out. What arrives is judged by `head.py` and
-`chunked.py`; h11 gets only what passed, keeps the connection's state (who may send what, when it
-must close) and writes. The bytes of later requests stay in a buffer here, never in h11's. Knows no
-socket and no clock but `Date`.
+`chunked.py`; h11 gets only heads that passed, keeps the connection's state (who may send what, when
+it must close) and writes. Bodies and later requests stay in a buffer here, never in h11's. Knows
+no socket and no clock but `Date`.
 """
 
 import time
@@ -20,7 +20,7 @@ from server.http.head import HeadReader
 from server.http.messages import Headers, RequestHead, Response, text
 from server.http.refusal import Refusal
 
-_ABOUT_CONNECTION = frozenset({b"connection", b"upgrade"})
+_ABOUT_CONNECTION = frozenset({b"connection", b"expect", b"upgrade"})
 
 
 class Protocol:
@@ -61,47 +61,37 @@ class Protocol:
             self._chunked = ChunkedReader(self._limits)
         else:
             self._content_left = head.content_length
+        self.request_complete = head.content_length == 0
         self._head = self._head_reader.raw
-        if _is_plain(head):
-            self.request_complete = True
-        else:
+        if not _is_plain(head):
             self._follow_head()
         return head
 
     def _follow_head(self) -> None:
-        if self._head is not None:
-            self._feed(self._head)
-            self._head = None
+        """Let h11 know what it answers; the body is none of its business."""
+        if self._head is None:
+            return
+        self._connection.receive_data(self._head)
+        self._head = None
+        try:
+            self._connection.next_event()
+        except h11.RemoteProtocolError as error:  # stricter than we are, somewhere
+            raise Refusal(error.error_status_hint, "malformed request") from error
 
     def next_content(self) -> bytes:
         """What has arrived of the body, possibly nothing; look at `request_complete` then.
 
         Raises `Refusal`.
         """
-        if self._chunked is None:
-            content = bytes(self._buffer[: self._content_left])
-            del self._buffer[: self._content_left]
-            self._content_left -= len(content)
-            self._feed(content)
+        if self._chunked is not None:
+            content = self._chunked.read(self._buffer)
+            self.request_complete = self._chunked.complete
             return content
-        content = self._chunked.read(self._buffer)
-        # h11 gets one canonical chunk, whatever the client's chunks and extensions were.
-        self._feed(b"%x\r\n%b\r\n" % (len(content), content) if content else b"")
-        if self._chunked.complete:
-            self._feed(b"0\r\n\r\n")
+        content = bytes(self._buffer[: self._content_left])
+        del self._buffer[: self._content_left]
+        self._content_left -= len(content)
+        self.request_complete = not self._content_left
         return content
-
-    def _feed(self, data: bytes) -> None:
-        """Let h11 follow what was read of the request."""
-        if data:
-            self._connection.receive_data(data)
-        try:
-            while (event := self._connection.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
-                if isinstance(event, h11.EndOfMessage):
-                    self.request_complete = True
-                    return
-        except h11.RemoteProtocolError as error:  # stricter than we are, somewhere
-            raise Refusal(error.error_status_hint, "malformed request") from error
 
     def proceed(self) -> bytes:
         """`100 Continue`."""
@@ -148,14 +138,9 @@ class Protocol:
 
     def start_next_cycle(self) -> bool:
         """Get ready for the next request; False when the connection must be closed instead."""
-        if self._connection.our_state is not h11.DONE:
+        if self._connection.our_state is not h11.DONE or not self.request_complete:
             return False
-        if self._head is not None and self.request_complete:
-            self._connection = h11.Connection(h11.SERVER)
-        elif self._connection.their_state is h11.DONE:
-            self._connection.start_next_cycle()
-        else:
-            return False
+        self._connection = h11.Connection(h11.SERVER)
         self._begin()
         return True
 
@@ -163,13 +148,12 @@ class Protocol:
 def _is_plain(head: RequestHead) -> bool:
     """Whether there is nothing in a request that h11 has to decide anything by.
 
-    Such a request it gets only if its answer is a stream: following heads that `head.py` has judged
-    is a sixth of the work of a health check.
+    The head of such a request it gets only if its answer is a stream: following heads that
+    `head.py` has judged is a sixth of the work of a health check.
     """
     return (
         head.version == "1.1"
         and head.method != "HEAD"
-        and head.content_length == 0
         and not any(name in _ABOUT_CONNECTION for name, _ in head.headers)
     )
 

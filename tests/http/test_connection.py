@@ -230,6 +230,19 @@ def test_a_head_that_h11_need_not_follow_has_the_same_answer(method: bytes, targ
     assert sole.transcript == other.transcript == mixed.transcript
 
 
+def test_a_body_that_h11_need_not_follow_changes_no_answer() -> None:
+    sized, coded = (
+        (b"Content-Length: 2", b"hi"),
+        (b"Transfer-Encoding: chunked", b"2\r\nhi\r\n0\r\n\r\n"),
+    )
+    for field, body in (sized, coded):
+        plain = post(field, body=body)
+        followed = post(field, b"Connection: keep-alive", body=body)
+        sole, other, mixed = converse([plain * 4], [followed * 4], [(plain + followed) * 2])
+        assert sole.transcript.count(b"POST /  hi") == 4
+        assert sole.transcript == other.transcript == mixed.transcript
+
+
 def test_a_refused_head_request_has_no_body() -> None:
     malformed = head(b"A : b", first=b"HEAD / HTTP/1.1")
     wrong_path = head(first=b"HEAD /no HTTP/1.1")

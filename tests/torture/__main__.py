@@ -9,6 +9,7 @@ import random
 import resource
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
@@ -16,7 +17,7 @@ import trio
 from model_tools.default_model import model_folder
 from tests.torture.client import Target
 from tests.torture.recovery import warm_up
-from tests.torture.rows import ROWS, Verdict, judge
+from tests.torture.rows import ROWS, Row, Verdict, judge
 from tests.torture.victim import Victim, serving
 
 _QUICK_SECONDS = 15.0
@@ -39,20 +40,21 @@ def main() -> None:
         os.sched_setaffinity(0, cores[-1:])
         seconds = _QUICK_SECONDS if options.quick else options.seconds
         try:
-            passed = trio.run(_torture, victim, seconds)
+            rows = [row for row in ROWS if not options.row or row.name in options.row]
+            passed = trio.run(_torture, victim, rows, seconds)
         finally:
             if victim.tracebacks or not victim.alive:
                 print(victim.log.read_text(errors="replace"), file=sys.stderr)
     sys.exit(0 if passed else 1)
 
 
-async def _torture(victim: Victim, seconds: float) -> bool:
+async def _torture(victim: Victim, rows: Sequence[Row], seconds: float) -> bool:
     """Whether every row passed."""
     baseline = await warm_up(victim, Target(victim.port))
-    each = seconds / sum(2 * row.weight for row in ROWS)
+    each = seconds / sum(2 * row.weight for row in rows)
     passed = True
     print(_line("attack", "clients", "songs", "p99 beside", "p99", "ratio", "after it"))
-    for row in ROWS:
+    for row in rows:
         verdict = await judge(row, victim, baseline, each * row.weight)
         print(_shown(verdict), flush=True)
         passed &= verdict.passed
@@ -93,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         " (default: 60)",
     )
     parser.add_argument("--quick", action="store_true", help=f"--seconds {_QUICK_SECONDS:g}")
+    parser.add_argument(
+        "--row",
+        action="append",
+        choices=[row.name for row in ROWS],
+        help="do only this one (repeatable)",
+    )
     parser.add_argument("--folder", type=Path, help="a model folder (default: the default model)")
     parser.add_argument(
         "--seed", type=int, default=random.randrange(2**32), help="of the random moments"

@@ -42,7 +42,7 @@ class Row:
 
 
 # What a client costs is the server's CPU time for many of its kind: a body of tiny chunks takes as
-# much as 140 health checks or more, one of garbage as much as 20, a refused request as much as 2.
+# much as 50 health checks, one of garbage as much as 20, a refused request as much as 2.
 ROWS = (
     Row("silent connections", standing(1000, silent)),
     Row("slow heads", standing(1000, slow_head)),
@@ -57,7 +57,7 @@ ROWS = (
     Row("aborts", coming(300, abort), beside=regulars(2 * SLOTS, read_it_all), weight=3),
     Row("malformed heads", coming(100, malformed), beside=coming(100, visit)),
     Row("pipelining", coming(20, pipeline), beside=coming(20, checks(PIPELINED))),
-    Row("tiny chunks", coming(2, tiny_chunks), beside=coming(2, checks(140))),
+    Row("tiny chunks", coming(2, tiny_chunks), beside=coming(2, checks(50))),
     Row("garbage bodies", coming(10, garbage), beside=coming(10, checks(20))),
     Row(
         "overload",
