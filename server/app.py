@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import trio
 
+from server.api.engine_metrics import EngineMetrics
 from server.api.routes import PUBLIC, inference_routes
 from server.config import Access, Address, EngineConfig, ServerConfig, UnixAddress
 from server.engine.engine import Engine, EngineLost
@@ -73,13 +74,15 @@ async def _run(config: ServerConfig) -> None:
         config.serving.inference_address
     )
     addresses = bound_addresses(listeners)
+    metrics = EngineMetrics()
     engine = Engine(
         partial(_load, config, engine_config, folder),
         Tokenizer.read(folder.tokenizer_file),
         engine_config,
         folder.eos_token_ids,
+        metrics.take,
     )
-    gate = _gate(config, addresses, inference_routes(engine, engine_config.sampling))
+    gate = _gate(config, addresses, inference_routes(engine, engine_config.sampling, metrics))
     manager = ServiceManager.of(os.environ)
     accepting = trio.CancelScope()
     async with trio.open_nursery() as nursery:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
+from server.api.engine_metrics import EngineMetrics
 from server.api.routes import inference_routes
 from server.config import Limits, Patience, SamplingParameters
 from server.engine.engine import Engine
@@ -82,7 +83,7 @@ def test_whoever_leaves_and_whenever_leaves_nothing_behind(
 ) -> None:
     decoder = FakeDecoder(slots, context=ENDLESS)
     engine = engine_of(decoder, ignore_eos=True, patience=Patience(buffered_requests=20))
-    router = inference_routes(engine, SamplingParameters())
+    router = inference_routes(engine, SamplingParameters(), EngineMetrics())
     heard: list[bytes] = []
 
     async def stay() -> None:

@@ -11,6 +11,7 @@ from server.api.envelopes import LINE, Envelopes
 from server.api.operation import Answer
 from server.engine.condition import Condition
 from server.engine.events import Event, NotTaken
+from server.engine.facts import Occupancy
 from server.engine.request import GenerationRequest
 from server.http.exchange import Exchange
 from server.http.messages import Response
@@ -29,6 +30,10 @@ class Generator(Protocol):
     @property
     def condition(self) -> Condition:
         """Whether requests are taken."""
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """How full it is now."""
 
     def generate(
         self, request: GenerationRequest

@@ -1,8 +1,10 @@
 """The table of routes of the inference listener."""
 
 from server.api.continue_from_raw_prompt import FIELDS, ContinueFromRawPrompt
+from server.api.engine_metrics import EngineMetrics
 from server.api.generation import STREAM, Generator
 from server.api.health import OK, health
+from server.api.metrics import FIGURES, Metrics
 from server.api.openapi import OpenApi
 from server.api.operation import Operation
 from server.api.ready import READY, Ready
@@ -13,9 +15,11 @@ PUBLIC = frozenset({"/health", "/ready"})
 """Paths that ask for no key: what a supervisor and a balancer look at."""
 
 
-def inference_operations(engine: Generator, sampling: SamplingParameters) -> list[Operation]:
+def inference_operations(
+    engine: Generator, sampling: SamplingParameters, metrics: EngineMetrics
+) -> list[Operation]:
     """Every route that the document describes, with `sampling` for requests that do not choose
-    their own."""
+    their own, and `metrics` that take what the engine tells."""
     return [
         Operation(
             Route("GET", "/health", health, immediate=True),
@@ -27,6 +31,11 @@ def inference_operations(engine: Generator, sampling: SamplingParameters) -> lis
             "Whether a request sent now would be generated.",
             READY,
             unavailable="It would not; a sentence says why.",
+        ),
+        Operation(
+            Route("GET", "/metrics", Metrics(engine, metrics), immediate=True),
+            "What the engine does and how long it takes, in figures.",
+            FIGURES,
         ),
         Operation(
             Route(
@@ -42,8 +51,10 @@ def inference_operations(engine: Generator, sampling: SamplingParameters) -> lis
     ]
 
 
-def inference_routes(engine: Generator, sampling: SamplingParameters) -> Router:
+def inference_routes(
+    engine: Generator, sampling: SamplingParameters, metrics: EngineMetrics
+) -> Router:
     """Every route, the document itself included."""
-    operations = inference_operations(engine, sampling)
+    operations = inference_operations(engine, sampling, metrics)
     document = Route("GET", "/openapi.json", OpenApi.of(operations), immediate=True)
     return Router([*(operation.route for operation in operations), document])

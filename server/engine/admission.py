@@ -26,6 +26,21 @@ class Admission:
         self._buffered: dict[int, None] = {}
         """In order of arrival."""
 
+    @property
+    def slots(self) -> int:
+        """0 until `open`."""
+        return self._slots
+
+    @property
+    def admitted(self) -> list[int]:
+        """Those who have a slot, in order of arrival."""
+        return sorted(self._admitted)
+
+    @property
+    def buffered(self) -> int:
+        """How many wait for a slot."""
+        return len(self._buffered)
+
     def open(self, slots: int) -> list[int]:
         """From now on there are so many slots; those who are admitted to them."""
         self._slots = slots

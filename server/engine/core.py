@@ -9,10 +9,12 @@ from collections.abc import Callable
 from server.config import PrefixCacheConfig
 from server.engine.decoder import Decoder, Logits
 from server.engine.events import Failed, News, Progress
+from server.engine.facts import Observe, unobserved
 from server.engine.forward import arrange, forward
 from server.engine.pacer import Pacer
 from server.engine.plan import Call, DecodeCall, PromptCall
 from server.engine.prefixes import Prefixes
+from server.engine.recorder import Recorder
 from server.engine.sampling import sample
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
@@ -35,10 +37,12 @@ class EngineCore:
         deliver: Deliver,
         pacer: Pacer,
         prefix_cache: PrefixCacheConfig,
+        observe: Observe = unobserved,
     ) -> None:
         self._decoder = decoder
         self._deliver = deliver
         self._pacer = pacer
+        self._recorder = Recorder(decoder, pacer.clock, observe)
         self._sequences: dict[int, Sequence] = {}
         self._left: list[tuple[Sequence, int]] = []
         """Sequences that ended since the last plan, and the slots in which they still lie."""
@@ -65,6 +69,7 @@ class EngineCore:
     def step(self, listen: Callable[[], None]) -> None:
         """Takes one step. `listen` is called after each call into the model: it may submit and
         cancel. Raises `Interrupted` if the decoder was interrupted."""
+        self._recorder.step_begins()
         self._keep_prefixes()
         plan = self._scheduler.plan(self._pacer.pace)
         arrange(self._decoder, plan)
@@ -72,6 +77,7 @@ class EngineCore:
             if sequences := self._alive(call):
                 self._run(call, sequences)
                 listen()
+        self._recorder.step_ends(plan)
 
     def _keep_prefixes(self) -> None:
         """Before the next plan gives their slots to others."""
@@ -80,8 +86,8 @@ class EngineCore:
         self._left.clear()
 
     def _run(self, call: Call, sequences: list[Sequence]) -> None:
-        if isinstance(call, PromptCall) and not sequences[0].begun:
-            sequences[0].begun = True
+        if isinstance(call, PromptCall) and sequences[0].begun is None:
+            self._recorder.prompt_begins(sequences[0])
             self._deliver([(call.key, Progress.BEGUN)])
         try:
             logits = self._forward(call, sequences)
@@ -92,6 +98,7 @@ class EngineCore:
             log.exception("a call into the model failed: %s", call)
             self._commit([(sequence, None) for sequence in sequences])
             return
+        self._recorder.ran(call, sequences)
         if isinstance(call, PromptCall) and not call.last:
             self._deliver([(call.key, Progress.READ)])
         self._commit(list(zip(sequences, tokens, strict=False)))

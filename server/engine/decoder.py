@@ -39,6 +39,10 @@ class Decoder(Protocol):
     def token_bytes(self) -> int:
         """Bytes that the keys and values of one token take."""
 
+    @property
+    def runtime_seconds(self) -> float:
+        """Seconds that all calls so far spent inside what runs the model."""
+
     def prefill(self, slot: int, past: int, tokens: Tokens) -> Logits:
         """Reads `tokens` [n] after the slot's first `past` ones; the last one's logits [1, V]."""
 

@@ -5,6 +5,7 @@ Knows text, tokens and threads; does not know HTTP, JSON or the model's runtime.
 
 import itertools
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,11 +13,13 @@ from functools import partial
 import trio
 
 from server.config import EngineConfig
+from server.engine.account import Account
 from server.engine.admission import Admission, Standing
 from server.engine.condition import Condition
 from server.engine.core import EngineCore
 from server.engine.decoder import Decoder, Tokens
-from server.engine.events import Event, Failed, Finished, News, NotTaken
+from server.engine.events import Event, Failed, Finished, FinishReason, News, NotTaken
+from server.engine.facts import Observe, Occupancy, unobserved
 from server.engine.pacer import Pacer
 from server.engine.prompt import PromptEncoder, Tokenizer
 from server.engine.request import GenerationRequest
@@ -25,6 +28,7 @@ from server.engine.sequence import Sequence
 from server.engine.stream import OVERFLOW, Stream
 from server.engine.text import incremental_text
 from server.engine.thread import EngineThread
+from server.errors import ClientError
 
 _LONGEST_STOP = 0.5
 """Seconds. With the last words of draining, it is less than the one within which a process is to
@@ -61,11 +65,18 @@ class Engine:
         tokenizer: Tokenizer,
         config: EngineConfig,
         eos_token_ids: frozenset[int],
+        observe: Observe = unobserved,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`load` is called off the event loop; requests wait for it as they do for a slot."""
+        """`load` is called off the event loop; requests wait for it as they do for a slot.
+
+        `observe` is called in two threads: see `facts`. `clock` gives seconds.
+        """
         self._load = load
         self._tokenizer = tokenizer
         self._config = config
+        self._observe = observe
+        self._clock = clock
         self._eos_token_ids = frozenset() if config.ignore_eos else eos_token_ids
         self._prompts = PromptEncoder(tokenizer, config.context)
         self._one_encoding = trio.CapacityLimiter(1)
@@ -103,8 +114,8 @@ class Engine:
                     await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
 
     def _start(self, decoder: Decoder) -> None:
-        pacer = Pacer(self._config.gap_stretch)
-        core = EngineCore(decoder, self._deliver, pacer, self._config.prefix_cache)
+        pacer = Pacer(self._config.gap_stretch, self._clock)
+        core = EngineCore(decoder, self._deliver, pacer, self._config.prefix_cache, self._observe)
         self._thread.start(core)
         for key in self._admission.open(self._config.slots):
             self._streams[key].admit()
@@ -133,6 +144,14 @@ class Engine:
         """Whether requests are taken."""
         return self._condition
 
+    @property
+    def occupancy(self) -> Occupancy:
+        """How full it is now."""
+        held = sum(stream.account.held_tokens for stream in self._streams.values())
+        running, waiting = len(self._admission.admitted), self._admission.buffered
+        usage = held / (self._config.slots * self._config.context)
+        return Occupancy(self._admission.slots, running, waiting, usage)
+
     async def alive(self) -> None:
         """Returns when the engine's thread has given a sign of life, at once if it is idle."""
         await self._ask().wait()
@@ -151,24 +170,24 @@ class Engine:
         finds no room to wait in, or an engine that takes none, whatever its prompt; and then
         `ClientError` (400) for a prompt that has no tokens or does not fit the context.
         """
-        stream = self._enter()
+        stream = self._enter(Account(request.request_id, self._clock))
         try:
             await self._submit(stream, request)
             yield stream.events
         finally:
             self._open.remove(stream)
             stream.left.set()
-            if self._leave(stream):
+            if self._leave(stream, None):
                 self._thread.cancel(stream.key)
 
-    def _enter(self) -> Stream:
+    def _enter(self, account: Account) -> Stream:
         """A stream that has a slot, or waits for one. Raises `NotTaken`."""
         if self._condition in LAST_WORDS:
-            raise NotTaken(LAST_WORDS[self._condition])
-        stream = Stream(next(self._keys), self._config.context)
+            raise self._refusal(account, LAST_WORDS[self._condition])
+        stream = Stream(next(self._keys), account, self._config.context)
         standing = self._admission.enter(stream.key)
         if standing is Standing.REFUSED:
-            raise NotTaken(OVERFLOW)
+            raise self._refusal(account, OVERFLOW)
         if standing is Standing.ADMITTED:
             stream.admit()
         self._streams[stream.key] = stream
@@ -176,11 +195,19 @@ class Engine:
         self._nursery.start_soon(self._watch_patience, stream)
         return stream
 
-    def _leave(self, stream: Stream) -> bool:
-        """The stream is at its end, and what it held is the next one's; whether that is new."""
+    def _refusal(self, account: Account, failed: Failed) -> NotTaken:
+        self._observe(account.ended(failed.code))
+        return NotTaken(failed)
+
+    def _leave(self, stream: Stream, end: FinishReason | int | None) -> bool:
+        """The stream is at its end, and what it held is the next one's; whether that is new.
+
+        `end` is that of `RequestEnded`.
+        """
         if self._streams.pop(stream.key, None) is None:
             return False
         stream.end()
+        self._observe(stream.account.ended(end))
         admitted = self._admission.leave(stream.key)
         if admitted is not None:
             self._streams[admitted].admit()
@@ -188,24 +215,33 @@ class Engine:
 
     async def _submit(self, stream: Stream, request: GenerationRequest) -> None:
         """Hands the request to the engine's thread, unless the stream ends before."""
-        self._prompts.check_size(request)
-        with stream.encoding:
-            # Off the event loop, one prompt at a time.
-            prompt = await trio.to_thread.run_sync(
-                self._prompts.encode, request, limiter=self._one_encoding, abandon_on_cancel=True
-            )
-            if stream.key in self._streams:
-                self._thread.submit(self._sequence(stream.key, request, prompt))
+        try:
+            self._prompts.check_size(request)
+            with stream.encoding:
+                # Off the event loop, one prompt at a time.
+                prompt = await trio.to_thread.run_sync(
+                    self._prompts.encode,
+                    request,
+                    limiter=self._one_encoding,
+                    abandon_on_cancel=True,
+                )
+                if stream.key in self._streams:
+                    self._thread.submit(self._sequence(stream, request, prompt))
+        except ClientError as error:
+            self._leave(stream, error.status)
+            raise
 
-    def _sequence(self, key: int, request: GenerationRequest, prompt: Tokens) -> Sequence:
-        return Sequence(
-            key=key,
+    def _sequence(self, stream: Stream, request: GenerationRequest, prompt: Tokens) -> Sequence:
+        sequence = stream.account.sequence = Sequence(
+            key=stream.key,
             prompt=prompt,
             max_tokens=min(request.max_tokens, self._config.context - len(prompt)),
             eos_token_ids=self._eos_token_ids,
             sampler=Sampler(request.sampling, prompt),
             text=incremental_text(self._tokenizer),
+            arrived=stream.account.arrived,
         )
+        return sequence
 
     async def _watch_patience(self, stream: Stream) -> None:
         with stream.waiting:
@@ -213,7 +249,7 @@ class Engine:
 
     def _fail(self, stream: Stream, failed: Failed) -> None:
         stream.hear(failed)
-        self._leave(stream)
+        self._leave(stream, failed.code)
         self._thread.cancel(stream.key)
 
     def _deliver(self, news: list[tuple[int, News]]) -> None:
@@ -225,7 +261,7 @@ class Engine:
             if stream := self._streams.get(key):
                 stream.hear(each)
                 if isinstance(each, Finished | Failed):
-                    self._leave(stream)
+                    self._leave(stream, each.reason if isinstance(each, Finished) else each.code)
 
     def _tell_lost(self) -> None:
         """In the engine's thread, as its last act."""

@@ -29,14 +29,23 @@ class Sequence:
     reused: int = 0
     """How many of them came from another sequence."""
     generated: list[int] = field(default_factory=list)
-    begun: bool = False
-    """Whether reading the prompt has begun."""
+    arrived: float = 0.0
+    """When its request came; seconds, as all times here."""
+    begun: float | None = None
+    """When reading the prompt began."""
+    first_token: float | None = None
+    """When the prompt was read whole."""
     ended: bool = False
 
     @property
     def past(self) -> int:
         """Tokens in the slot before the next decode call, which reads the newest one."""
         return len(self.prompt) + len(self.generated) - 1
+
+    @property
+    def held(self) -> int:
+        """Tokens whose keys and values the slot holds."""
+        return self.read + max(len(self.generated) - 1, 0)
 
     def accept(self, token: int) -> list[Event]:
         """Takes the next token; the events that it causes, the terminal one included."""

@@ -6,6 +6,7 @@ Knows trio, as the engine's other half of the front; does not know the engine.
 import trio
 
 from server.config import Patience
+from server.engine.account import Account
 from server.engine.events import Event, Failed, Finished, News, Progress
 
 OVERFLOW = Failed(503, "Buffered requests overflow")
@@ -21,8 +22,9 @@ class Stream:
     same tokens. A client that stops reading is dropped by its connection.
     """
 
-    def __init__(self, key: int, context: int) -> None:
+    def __init__(self, key: int, account: Account, context: int) -> None:
         self.key = key
+        self.account = account
         # Tokens, what the last of them held back, and the end.
         self._send, self.events = trio.open_memory_channel[Event](context + 2)
         self._admitted = trio.Event()

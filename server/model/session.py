@@ -4,6 +4,7 @@ Knows tensors and their memory; does not know requests, sampling or text.
 """
 
 import os
+import time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,8 @@ class OnnxDecoder:
         self._prompt_bindings: dict[int, onnxruntime.IOBinding] = {}
         self._decode_rows: dict[int, _DecodeRows] = {}
         self._run_options = onnxruntime.RunOptions()
+        self.runtime_seconds = 0.0
+        """Seconds that all calls so far spent inside the runtime."""
         self._try_out(folder)
 
     @property
@@ -146,12 +149,14 @@ class OnnxDecoder:
         self.release(0)
 
     def _run(self, binding: "onnxruntime.IOBinding") -> None:
+        start = time.perf_counter()
         try:
             self._session.run_with_iobinding(binding, self._run_options)
         except RuntimeError:
             if self._run_options.terminate:
                 raise Interrupted from None
             raise
+        self.runtime_seconds += time.perf_counter() - start
 
     def _feed(self, binding: "onnxruntime.IOBinding", feeds: dict[str, Tokens]) -> None:
         """Binds arrays, which the caller keeps until they were used for the last time."""

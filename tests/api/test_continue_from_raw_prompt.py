@@ -6,6 +6,7 @@ import re
 import pytest
 import trio
 
+from server.api.engine_metrics import EngineMetrics
 from server.api.routes import inference_routes
 from server.config import Address, Limits, SamplingParameters
 from server.engine.events import Event, Failed, Finished, FinishReason, NotTaken, Text
@@ -29,7 +30,9 @@ def post(body: bytes) -> bytes:
 
 
 def ask(engine: FakeEngine, body: bytes = VALID, *, leaves: bool = False) -> ScriptedClient:
-    [client] = converse([post(body)], router=inference_routes(engine, SAMPLING), leaves=leaves)
+    [client] = converse(
+        [post(body)], router=inference_routes(engine, SAMPLING, EngineMetrics()), leaves=leaves
+    )
     return client
 
 
@@ -78,7 +81,7 @@ def test_the_engine_gets_what_was_asked() -> None:
 
 def test_each_request_has_an_id_of_its_own() -> None:
     engine = FakeEngine([DONE])
-    converse([post(VALID) * 20], router=inference_routes(engine, SAMPLING))
+    converse([post(VALID) * 20], router=inference_routes(engine, SAMPLING, EngineMetrics()))
     assert len({request.request_id for request in engine.requests}) == 20
 
 
@@ -148,7 +151,7 @@ def test_leaving_ends_the_generation() -> None:
 
 
 def test_health_is_exactly_ok() -> None:
-    router = inference_routes(FakeEngine(), SAMPLING)
+    router = inference_routes(FakeEngine(), SAMPLING, EngineMetrics())
     [client] = converse([head(first=b"GET /health HTTP/1.1")], router=router)
     assert client.transcript == (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\n\r\nOK"
@@ -163,7 +166,7 @@ def test_a_real_socket_carries_it_too() -> None:
         [address] = bound_addresses(listeners)
         assert isinstance(address, Address)
         async with trio.open_nursery() as nursery:
-            router = inference_routes(engine, SAMPLING)
+            router = inference_routes(engine, SAMPLING, EngineMetrics())
             nursery.start_soon(serve, listeners, router, Limits())
             said = b""
             async with await trio.open_tcp_stream(address.host, address.port) as stream:

@@ -10,6 +10,7 @@ import schemathesis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.api.engine_metrics import EngineMetrics
 from server.api.envelopes import LINE, Envelopes
 from server.api.json_reader import Field, Integer, String, object_schema, read_object
 from server.api.openapi import describe
@@ -21,8 +22,8 @@ from tests.api.fake_engine import FakeEngine
 from tests.http.conversation import converse
 from tests.http.framing_cases import head
 
-OPERATIONS = inference_operations(FakeEngine(), SamplingParameters())
-ROUTER = inference_routes(FakeEngine(), SamplingParameters())
+OPERATIONS = inference_operations(FakeEngine(), SamplingParameters(), EngineMetrics())
+ROUTER = inference_routes(FakeEngine(), SamplingParameters(), EngineMetrics())
 FIELDS = (Field("count", Integer(-5, 70), "How many."), Field("name", String(), "Whose."))
 
 

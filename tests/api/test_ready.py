@@ -2,6 +2,7 @@
 
 import pytest
 
+from server.api.engine_metrics import EngineMetrics
 from server.api.routes import inference_routes
 from server.config import SamplingParameters
 from server.engine.condition import Condition
@@ -13,7 +14,7 @@ from tests.http.framing_cases import head
 def ask(condition: Condition, path: bytes) -> ScriptedClient:
     engine = FakeEngine()
     engine.condition = condition
-    router = inference_routes(engine, SamplingParameters())
+    router = inference_routes(engine, SamplingParameters(), EngineMetrics())
     [client] = converse([head(first=b"GET %b HTTP/1.1" % path)], router=router)
     return client
 

@@ -90,6 +90,8 @@ class FakeDecoder:
         self.tile = tile
         self.held: list[list[int] | None] = [None] * slots
         self.calls: list[Call] = []
+        self.runtime_seconds = 0.0
+        """A second for each call."""
         self.moves = 0
         self.reused = 0
         """Tokens that were copied instead of being read."""
@@ -156,6 +158,7 @@ class FakeDecoder:
         histories = self._write(slots, tokens)
         number = len(self.calls)
         self.calls.append(Call(kind, histories))
+        self.runtime_seconds += 1
         self.on_call(number)
         if self.interrupted.is_set():
             raise Interrupted

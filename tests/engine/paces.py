@@ -1,5 +1,8 @@
 """Paces in tokens, for tests in which no time passes."""
 
+import time
+from collections.abc import Callable
+
 from server.engine.costs import Costs, Rates
 from server.engine.pace import Pace
 from server.engine.pacer import Pacer
@@ -17,8 +20,13 @@ def tokens_a_step(alone: int, beside_streams: int) -> Pace:
 class SteadyPacer(Pacer):
     """Sets one pace, whatever calls take."""
 
-    def __init__(self, alone: int, beside_streams: int) -> None:
-        super().__init__(stretch=2)
+    def __init__(
+        self,
+        alone: int,
+        beside_streams: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        super().__init__(2, clock)
         self.pace = tokens_a_step(alone, beside_streams)
 
     def took(self, call: Call, sequences: list[Sequence], seconds: float) -> None:

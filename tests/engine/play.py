@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
-from server.engine.core import EngineCore
+from server.engine.core import MODEL_FAILED, EngineCore
 from server.engine.events import Event, News, Progress
+from server.engine.facts import Observe, unobserved
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
 from server.engine.windowed_text import Decode, WindowedText
@@ -18,6 +19,7 @@ from tests.engine.paces import SteadyPacer
 EOS = frozenset({7, 19})
 GREEDY = SamplingParameters()
 NO_REUSE = PrefixCacheConfig(PrefixReuse.OFF)
+NO_TOKEN = (Progress.BEGUN, Progress.READ, MODEL_FAILED)
 
 
 def text_of(tokens: Ids[int]) -> str:
@@ -47,16 +49,20 @@ class Play:
         visitors: Ids[Visitor],
         decoder: FakeDecoder,
         prefix_cache: PrefixCacheConfig = NO_REUSE,
+        observe: Observe = unobserved,
     ) -> None:
         self.events: defaultdict[int, list[Event]] = defaultdict(list)
         self.progress: defaultdict[int, list[Progress]] = defaultdict(list)
+        self.token_times: defaultdict[int, list[float]] = defaultdict(list)
+        """When each visitor got its tokens."""
         self.calls_when_left: dict[int, int] = {}
         """How many calls there had been when a visitor left early."""
         self.calls_when_listening: list[int] = []
         self._decoder = decoder
         self._visitors = visitors
-        pacer = SteadyPacer(alone=24, beside_streams=8)
-        self._core = EngineCore(decoder, self._deliver, pacer, prefix_cache)
+        # Time passes in calls only.
+        pacer = SteadyPacer(alone=24, beside_streams=8, clock=lambda: decoder.runtime_seconds)
+        self._core = EngineCore(decoder, self._deliver, pacer, prefix_cache, observe)
         self._time = -1
 
     def run(self) -> "Play":
@@ -80,6 +86,8 @@ class Play:
                 self.calls_when_left[visitor.key] = len(self._decoder.calls)
 
     def _deliver(self, news: list[tuple[int, News]]) -> None:
+        for key in {key for key, each in news if each not in NO_TOKEN}:
+            self.token_times[key].append(self._decoder.runtime_seconds)
         for key, each in news:
             assert key not in self.calls_when_left, "told after it left"
             if isinstance(each, Progress):

@@ -1,0 +1,150 @@
+"""What the engine tells of itself, as figures for Prometheus.
+
+The names are vLLM's where it has the figure, behind `skiff_`: a colon, which vLLM has after its
+prefix, is for the rules of whoever scrapes. Paddler's own three are those of its balancer.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from server.engine.events import FinishReason
+from server.engine.facts import Fact, Occupancy, PromptRead, RequestEnded, StepKind, StepTaken
+from server.metrics import Family, Histogram, Kind, Sample
+
+BOUNDS = (
+    *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075),
+    *(0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
+    *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75),
+    *(1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+)
+"""Seconds. Close together where the gaps between tokens of small models lie."""
+
+
+@dataclass(slots=True)
+class _Steps:
+    """Sums over steps of one kind."""
+
+    count: int = 0
+    seconds: float = 0.0
+    runtime_seconds: float = 0.0
+
+
+class EngineMetrics:
+    """Takes facts and gives figures. Each is written by the one thread that tells its facts."""
+
+    def __init__(self) -> None:
+        self._queue = Histogram(BOUNDS)
+        self._prefill = Histogram(BOUNDS)
+        self._first_token = Histogram(BOUNDS)
+        self._gaps = Histogram(BOUNDS)
+        self._decode = Histogram(BOUNDS)
+        self._whole = Histogram(BOUNDS)
+        self._steps = {kind: _Steps() for kind in StepKind}
+        self._prompt_tokens = 0
+        self._reused_tokens = 0
+        self._generated_tokens = 0
+        self._ends: dict[FinishReason | int | None, int] = dict.fromkeys([*FinishReason, None], 0)
+
+    def take(self, fact: Fact) -> None:
+        """As `Observe` wants it."""
+        match fact:
+            case StepTaken():
+                self._take_step(fact)
+            case PromptRead():
+                self._take_prompt(fact)
+            case RequestEnded():
+                self._take_end(fact)
+
+    def _take_step(self, step: StepTaken) -> None:
+        steps = self._steps[step.kind]
+        steps.count += 1
+        steps.seconds += step.seconds
+        steps.runtime_seconds += step.runtime_seconds
+        self._generated_tokens += step.generated_tokens
+        for gap in step.gaps:
+            self._gaps.observe(gap.seconds, gap.tokens)
+
+    def _take_prompt(self, prompt: PromptRead) -> None:
+        self._prompt_tokens += prompt.prompt_tokens
+        self._reused_tokens += prompt.reused_tokens
+        self._queue.observe(prompt.queue_seconds)
+        self._prefill.observe(prompt.prefill_seconds)
+        self._first_token.observe(prompt.queue_seconds + prompt.prefill_seconds)
+
+    def _take_end(self, ended: RequestEnded) -> None:
+        self._ends[ended.end] = self._ends.get(ended.end, 0) + 1
+        if isinstance(ended.end, FinishReason):
+            self._decode.observe(ended.decode_seconds)
+            self._whole.observe(ended.seconds)
+
+    def families(self, now: Occupancy) -> Iterator[Family]:
+        """All figures."""
+        yield from self._latencies()
+        yield from _gauges(now)
+        yield from self._tokens()
+        yield from self._requests()
+        yield from self._engine()
+
+    def _latencies(self) -> Iterator[Family]:
+        for name, histogram, about in (
+            ("time_to_first_token", self._first_token, "From a request's arrival to its token 1."),
+            ("inter_token_latency", self._gaps, "From a token to the next of the same request."),
+            ("e2e_request_latency", self._whole, "Of requests that came to their end."),
+            ("request_queue_time", self._queue, "From arrival to the first call for the prompt."),
+            ("request_prefill_time", self._prefill, "From that call to the first token."),
+            ("request_decode_time", self._decode, "From the first token to the last."),
+        ):
+            yield Family(f"skiff_{name}_seconds", Kind.HISTOGRAM, about, histogram.samples())
+
+    def _tokens(self) -> Iterator[Family]:
+        yield _counter("prompt_tokens", "Of prompts that got a first token.", self._prompt_tokens)
+        yield _counter("generation_tokens", "Tokens that were chosen.", self._generated_tokens)
+        about = "Tokens of prompts for which a known beginning was looked for."
+        yield _counter("prefix_cache_queries", about, self._prompt_tokens)
+        about = "Of these, tokens that were known and not read again."
+        yield _counter("prefix_cache_hits", about, self._reused_tokens)
+
+    def _requests(self) -> Iterator[Family]:
+        success = [
+            Sample(count, {"finished_reason": end.value})
+            for end, count in self._ends.items()
+            if isinstance(end, FinishReason)
+        ]
+        about = "Requests that came to their end."
+        yield Family("skiff_request_success_total", Kind.COUNTER, about, tuple(success))
+        failures = [
+            Sample(count, {"code": str(end)})
+            for end, count in sorted(self._ends.items(), key=lambda each: str(each[0]))
+            if isinstance(end, int)
+        ]
+        about = "Requests that ended with an error, by its code."
+        yield Family("skiff_request_failures_total", Kind.COUNTER, about, tuple(failures))
+        yield _counter("request_aborted", "Requests whose client left before.", self._ends[None])
+
+    def _engine(self) -> Iterator[Family]:
+        for name, field, about in (
+            ("steps", "count", "Steps of the engine's thread; prompt ones also read prompts."),
+            ("step_seconds", "seconds", "Wall time of these steps."),
+            ("runtime_seconds", "runtime_seconds", "Of it, time inside ONNX Runtime's calls."),
+        ):
+            samples = (
+                Sample(getattr(steps, field), {"step": kind.value})
+                for kind, steps in self._steps.items()
+            )
+            yield Family(f"skiff_engine_{name}_total", Kind.COUNTER, about, tuple(samples))
+
+
+def _counter(name: str, about: str, value: float) -> Family:
+    return Family(f"skiff_{name}_total", Kind.COUNTER, about, (Sample(value),))
+
+
+def _gauges(now: Occupancy) -> Iterator[Family]:
+    for name, value, about in (
+        ("skiff_num_requests_running", now.running, "Requests that have a slot."),
+        ("skiff_num_requests_waiting", now.waiting, "Requests that wait for a slot."),
+        ("skiff_kv_cache_usage_ratio", now.kv_usage, "Of the slots' memory, 0 to 1."),
+        ("paddler_slots_processing", now.running, "Slots that are taken."),
+        ("paddler_slots_total", now.slots, "Slots; 0 while the model is being loaded."),
+        ("paddler_requests_buffered", now.waiting, "Requests that wait for a slot."),
+    ):
+        yield Family(name, Kind.GAUGE, about, (Sample(value),))

@@ -1,0 +1,49 @@
+"""What is known of one request from its arrival to its end, for who watches.
+
+Lives in the network's thread. The counts and times of a sequence are the engine's thread's; here
+they are only read, each one whole, and at most a step behind.
+"""
+
+from collections.abc import Callable
+
+from server.engine.events import FinishReason
+from server.engine.facts import RequestEnded
+from server.engine.sequence import Sequence
+
+
+class Account:
+    """A request that arrives now."""
+
+    def __init__(self, request_id: str, clock: Callable[[], float]) -> None:
+        """`clock` is that of the engine's thread."""
+        self.request_id = request_id
+        self.arrived = clock()
+        self.sequence: Sequence | None = None
+        """None until the prompt was turned into tokens."""
+        self._clock = clock
+
+    @property
+    def held_tokens(self) -> int:
+        """Tokens whose keys and values its slot holds."""
+        return self.sequence.held if self.sequence else 0
+
+    def ended(self, end: FinishReason | int | None) -> RequestEnded:
+        """How its time was spent, until now; `end` is that of `RequestEnded`."""
+        sequence = self.sequence
+        if sequence is None:
+            return RequestEnded(self.request_id, end, queue_seconds=self._clock() - self.arrived)
+        # Before the clock is read, since they may be set meanwhile.
+        first_token, begun = sequence.first_token, sequence.begun
+        now = self._clock()
+        first_token = now if first_token is None else first_token
+        begun = first_token if begun is None else begun
+        return RequestEnded(
+            self.request_id,
+            end,
+            len(sequence.prompt),
+            sequence.reused,
+            len(sequence.generated),
+            begun - self.arrived,
+            first_token - begun,
+            now - first_token,
+        )

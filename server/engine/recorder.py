@@ -1,0 +1,81 @@
+"""Takes down what steps do and how long it takes, and tells of it as facts.
+
+Runs in the engine's thread, with a few reads of the clock and a value for each step; does not know
+what becomes of the facts.
+"""
+
+import math
+from collections.abc import Callable
+
+from server.engine.decoder import Decoder
+from server.engine.facts import Gap, Observe, PromptRead, StepKind, StepTaken
+from server.engine.plan import Call, DecodeCall, PromptCall, StepPlan
+from server.engine.sequence import Sequence
+
+
+class Recorder:
+    """Call `step_begins`, then for each call of the step `prompt_begins` before it where it is a
+    prompt's first and `ran` after it where it succeeded, then `step_ends`."""
+
+    def __init__(self, decoder: Decoder, clock: Callable[[], float], observe: Observe) -> None:
+        """`clock` gives seconds."""
+        self._decoder = decoder
+        self._clock = clock
+        self._observe = observe
+        self._step_began = 0.0
+        self._runtime_before = 0.0
+        self._tokens = 0
+        self._gaps: list[Gap] = []
+        self._decoded = -math.inf
+        """When the last decode call had run."""
+        self._first_token = -math.inf
+        """When the last prompt was read whole."""
+
+    def step_begins(self) -> None:
+        self._tokens = 0
+        self._gaps = []
+        self._runtime_before = self._decoder.runtime_seconds
+        self._step_began = self._clock()
+
+    def prompt_begins(self, sequence: Sequence) -> None:
+        sequence.begun = self._clock()
+
+    def ran(self, call: Call, sequences: list[Sequence]) -> None:
+        """Before its tokens are given to the sequences."""
+        if isinstance(call, DecodeCall):
+            self._take_gaps(sequences)
+        elif call.last:
+            self._take_first_token(sequences[0])
+
+    def step_ends(self, plan: StepPlan) -> None:
+        if not plan.calls:
+            return
+        reads = any(isinstance(call, PromptCall) for call in plan.calls)
+        fact = StepTaken(
+            StepKind.PROMPT if reads else StepKind.DECODE,
+            self._clock() - self._step_began,
+            self._decoder.runtime_seconds - self._runtime_before,
+            self._tokens,
+            tuple(self._gaps),
+        )
+        self._observe(fact)
+
+    def _take_gaps(self, sequences: list[Sequence]) -> None:
+        """Who was in the last decode call too has waited since then, all of them equally long."""
+        before, self._decoded = self._decoded, self._clock()
+        if self._first_token < before:
+            self._gaps.append(Gap(self._decoded - before, len(sequences)))
+        else:
+            for sequence in sequences:
+                first = -math.inf if sequence.first_token is None else sequence.first_token
+                self._gaps.append(Gap(self._decoded - max(before, first), 1))
+        self._tokens += len(sequences)
+
+    def _take_first_token(self, sequence: Sequence) -> None:
+        sequence.first_token = self._first_token = now = self._clock()
+        begun = now if sequence.begun is None else sequence.begun
+        self._tokens += 1
+        fact = PromptRead(
+            len(sequence.prompt), sequence.reused, begun - sequence.arrived, now - begun
+        )
+        self._observe(fact)

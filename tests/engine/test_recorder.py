@@ -1,0 +1,73 @@
+"""What the engine's thread tells of its steps is what its clients saw of them."""
+
+from collections import Counter
+from itertools import pairwise
+
+from hypothesis import given, settings
+
+from server.config import PrefixCacheConfig
+from server.engine.events import Finished
+from server.engine.facts import Fact, PromptRead, StepKind, StepTaken
+from tests.engine.fake_decoder import FakeDecoder
+from tests.engine.play import EOS, Play, Visitor
+from tests.engine.test_core import breaks_in, crowds, slot_counts
+
+
+def played(play: Play, facts: list[Fact]) -> tuple[list[StepTaken], list[PromptRead]]:
+    play.run()
+    steps = [fact for fact in facts if isinstance(fact, StepTaken)]
+    return steps, [fact for fact in facts if isinstance(fact, PromptRead)]
+
+
+@settings(max_examples=100)
+@given(crowd=crowds, slots=slot_counts)
+def test_gaps_and_counts_are_those_of_the_clients(crowd: tuple[Visitor, ...], slots: int) -> None:
+    facts: list[Fact] = []
+    play = Play(crowd, FakeDecoder(slots), observe=facts.append)
+    steps, prompts = played(play, facts)
+    times = play.token_times.values()
+    tokens = sum(map(len, times))
+    assert sum(step.generated_tokens for step in steps) == tokens
+    assert len(prompts) == len(times)
+    gaps: Counter[float] = Counter()
+    for step in steps:
+        for gap in step.gaps:
+            gaps[gap.seconds] += gap.tokens
+    assert gaps == Counter(after - before for each in times for before, after in pairwise(each))
+
+
+@given(crowd=crowds, slots=slot_counts)
+def test_each_second_of_the_runtime_is_in_one_step(crowd: tuple[Visitor, ...], slots: int) -> None:
+    facts: list[Fact] = []
+    decoder = FakeDecoder(slots, on_call=breaks_in(frozenset({3, 5})))
+    steps, _ = played(Play(crowd, decoder, observe=facts.append), facts)
+    assert sum(step.runtime_seconds for step in steps) == len(decoder.calls)
+    assert sum(step.seconds for step in steps) == len(decoder.calls)
+    prefills = sum(call.kind == "prefill" for call in decoder.calls)
+    reading = [step for step in steps if step.kind is StepKind.PROMPT]
+    assert len(reading) <= prefills <= sum(step.runtime_seconds for step in reading)
+
+
+def test_a_lone_request_is_taken_down_call_by_call() -> None:
+    facts: list[Fact] = []
+    visitor = Visitor(0, tuple(range(20)) * 2, max_tokens=3, eos=frozenset())
+    steps, [prompt] = played(Play([visitor], FakeDecoder(), observe=facts.append), facts)
+    assert prompt == PromptRead(40, 0, queue_seconds=0, prefill_seconds=2)
+    assert [(step.kind.value, step.generated_tokens, len(step.gaps)) for step in steps] == [
+        ("prompt", 0, 0),
+        ("prompt", 1, 0),
+        ("decode", 1, 1),
+        ("decode", 1, 1),
+    ]
+
+
+def test_reused_tokens_are_told() -> None:
+    facts: list[Fact] = []
+    first, second = (
+        Visitor(key, (*range(20), key), max_tokens=2, arrives=20 * key, eos=EOS) for key in (0, 1)
+    )
+    play = Play([first, second], FakeDecoder(), PrefixCacheConfig(), facts.append)
+    _, prompts = played(play, facts)
+    ends = [event for key in (0, 1) for event in play.events[key] if isinstance(event, Finished)]
+    assert [prompt.reused_tokens for prompt in prompts] == [end.reused_tokens for end in ends]
+    assert prompts[1].reused_tokens == 19
