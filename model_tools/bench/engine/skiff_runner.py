@@ -1,8 +1,8 @@
 """Skiff's engine under a workload: the whole step, from the scheduler's plan to text.
 
 The one file of the benchmark that knows the engine's inside. Leaves out its thread, which adds one
-wake-up of the network to each step. Times are taken in subclasses of what the core is given, so
-that the engine carries no clock for it.
+wake-up of the network to each step. Times beside the runtime's are taken in subclasses of what the
+core is given, so that the engine carries no clock for them.
 """
 
 import itertools
@@ -45,18 +45,6 @@ class Stopwatch:
         traceback: TracebackType | None,
     ) -> None:
         self.seconds += time.perf_counter() - self._start
-
-
-class TimedDecoder(OnnxDecoder):
-    """Times the runtime's own call, without the binding of its inputs."""
-
-    def __init__(self, folder: ModelFolder, *, slots: int, context: int, threads: int) -> None:
-        self.watch = Stopwatch()
-        super().__init__(folder, slots=slots, context=context, threads=threads)
-
-    def _run(self, binding: object) -> None:
-        with self.watch:
-            super()._run(binding)
 
 
 class TimedSampler(Sampler):
@@ -108,7 +96,7 @@ class SkiffRunner:
         self._tokenizer = Tokenizer.read(model.tokenizer_file)
         self._context = min(max(map(_room, workloads)), model.context_length)
         slots = max(workload.streams for workload in workloads)
-        self._decoder = TimedDecoder(model, slots=slots, context=self._context, threads=threads)
+        self._decoder = OnnxDecoder(model, slots=slots, context=self._context, threads=threads)
         pacer, reused = Pacer(GAP_STRETCH), PrefixCacheConfig(reuse)
         self._core = EngineCore(self._decoder, self._deliver, pacer, reused)
         self._sampling, self._text = Stopwatch(), Stopwatch()
@@ -167,7 +155,7 @@ class SkiffRunner:
 
     def _split(self) -> Split:
         """All that has been spent so far."""
-        return Split(self._decoder.watch.seconds, self._sampling.seconds, self._text.seconds)
+        return Split(self._decoder.runtime_seconds, self._sampling.seconds, self._text.seconds)
 
     @staticmethod
     def _deliver(events: list[tuple[int, News]]) -> None:

@@ -1,6 +1,7 @@
 """A server's own figures, in Prometheus' text format, where it has them."""
 
 import re
+from collections.abc import Iterator
 
 import h11
 
@@ -9,7 +10,15 @@ from model_tools.bench.serve.http_events import http_events
 from model_tools.bench.serve.target import Target
 
 SECONDS = 5.0
+_SUM = re.compile(r"(\w+)_sum(|\{.*\})")
 _SAMPLE = re.compile(r"([A-Za-z_:][\w:]*(?:\{.*\})?)\s+(\S+)(?:\s+\d+)?")
+
+_IN_RUNTIME = (
+    "decode steps: share inside the runtime",
+    'skiff_engine_runtime_seconds_total{step="decode"}',
+    'skiff_engine_step_seconds_total{step="decode"}',
+)
+"""What the second and the third make together."""
 
 Metrics = dict[str, float]
 """Values by name and labels, as they are written."""
@@ -50,3 +59,16 @@ def changed(before: Metrics, after: Metrics) -> list[tuple[str, float, float]]:
         for name, value in after.items()
         if value != before.get(name, 0.0)
     ]
+
+
+def quotients(before: Metrics, after: Metrics) -> Iterator[tuple[str, float]]:
+    """What only two figures together say of the time between: the mean of each histogram, and how
+    much of Skiff's decode steps is its runtime's."""
+    pairs = [
+        (f"{match[1]}_mean{match[2]}", name, f"{match[1]}_count{match[2]}")
+        for name in after
+        if (match := _SUM.fullmatch(name))
+    ]
+    for title, above, below in (*pairs, _IN_RUNTIME):
+        if more := after.get(below, 0.0) - before.get(below, 0.0):
+            yield title, (after[above] - before.get(above, 0.0)) / more

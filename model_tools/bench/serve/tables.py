@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from model_tools.bench.report.distribution import COLUMNS, Distribution
 from model_tools.bench.report.report import Cell, Table
 from model_tools.bench.report.spread import Middle, Spread
-from model_tools.bench.serve.prometheus import Metrics, changed
+from model_tools.bench.serve.prometheus import Metrics, changed, quotients
 from model_tools.bench.serve.reply import Outcome
 from model_tools.bench.serve.result import MEASURES, RATIOS, Ratio, Result
 
@@ -82,3 +82,5 @@ def _metrics_rows(seen: Sequence[tuple[str, Metrics, Metrics]]) -> Iterator[tupl
     for server, before, after in seen:
         for name, old, new in changed(before, after):
             yield name, server, old, new, new - old
+        for name, value in quotients(before, after):
+            yield name, server, None, None, value

@@ -9,7 +9,7 @@ import pytest
 
 from model_tools.bench import cli
 from model_tools.bench.serve.load import ClosedLoop
-from model_tools.bench.serve.prometheus import changed, parse
+from model_tools.bench.serve.prometheus import changed, parse, quotients
 from model_tools.bench.serve.reply import Outcome, Reply
 from model_tools.bench.serve.result import RATIOS, Result
 from model_tools.bench.serve.tables import ratios_table
@@ -83,9 +83,15 @@ def test_skiff_is_measured_and_clients_may_leave(
     with serving(folder, "--ignore-eos") as server:
         url = f"http://127.0.0.1:{server.port}"
         flags = [*SHORT, "--rate", "500", "--leave", "0.5", "--new-tokens", "30"]
-        [row] = bench(capsys, url, *flags)["tables"]["requests"]
+        tables = bench(capsys, url, *flags)["tables"]
+    [row] = tables["requests"]
     assert row["complete"] + row["left"] == 6
     assert row["complete"] * 30 <= row["tokens"] <= 6 * 30
+    own = {row["metric"]: row["difference"] for row in tables["the servers' own metrics"]}
+    assert own['skiff_request_success_total{finished_reason="length"}'] >= row["complete"]
+    assert row["tokens"] <= own["skiff_generation_tokens_total"] <= 6 * 30
+    assert own["skiff_time_to_first_token_seconds_mean"] > 0
+    assert 0 < own["decode steps: share inside the runtime"] < 1
 
 
 def test_a_server_that_is_not_there_is_one_line() -> None:
@@ -137,4 +143,6 @@ def test_prometheus_text_is_read_and_compared() -> None:
         "a": 1.0,
         'b{x="y z"}': 2.5,
     }
+    sums = {"a_sum": 6.0, "a_count": 4.0, 'b_sum{c="d"}': 1.0, 'b_count{c="d"}': 0.0}
+    assert list(quotients({"a_sum": 1.0, "a_count": 2.0}, sums)) == [("a_mean", 2.5)]
     assert changed({"a": 1.0}, {"a": 3.0, "e": 0.0, "f": 2.0}) == [("a", 1, 3), ("f", 0, 2)]
