@@ -19,6 +19,7 @@ from server.api.engine_metrics import EngineMetrics
 from server.api.routes import PUBLIC, inference_routes
 from server.config import Access, Address, EngineConfig, ServerConfig, UnixAddress
 from server.engine.engine import Engine, EngineLost
+from server.engine.facts import Fact, RequestEnded
 from server.errors import StartError
 from server.greeting import ready_lines, start_lines
 from server.http.api_keys import ApiKeys
@@ -28,9 +29,11 @@ from server.http.hosts import hosts_for
 from server.http.listener import adopt, bound_addresses, open_listeners, serve
 from server.http.routing import Router
 from server.http.tls import tls_context
+from server.log_format import formatter
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
+from server.request_log import log_request
 from server.systemd import ServiceManager, inherited_sockets
 
 log = logging.getLogger(__name__)
@@ -41,10 +44,9 @@ LARGEST_DEFAULT_CONTEXT = 4096
 
 def run(config: ServerConfig) -> None:
     """Serves until SIGINT or SIGTERM. Raises `StartError`."""
-    logging.basicConfig(
-        level=config.serving.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(config.serving.log_format))
+    logging.basicConfig(level=config.serving.log_level.upper(), handlers=[handler])
     try:
         trio.run(_run, config)
     except ExceptionGroup as group:
@@ -80,7 +82,7 @@ async def _run(config: ServerConfig) -> None:
         Tokenizer.read(folder.tokenizer_file),
         engine_config,
         folder.eos_token_ids,
-        metrics.take,
+        partial(_observe, metrics),
     )
     gate = _gate(config, addresses, inference_routes(engine, engine_config.sampling, metrics))
     manager = ServiceManager.of(os.environ)
@@ -106,6 +108,12 @@ async def _run(config: ServerConfig) -> None:
         nursery.cancel_scope.cancel()
     if engine.hangs:
         _leave(0)
+
+
+def _observe(metrics: EngineMetrics, fact: Fact) -> None:
+    metrics.take(fact)
+    if isinstance(fact, RequestEnded):
+        log_request(fact)
 
 
 async def watch_over(engine: Engine, manager: ServiceManager) -> None:

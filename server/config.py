@@ -131,12 +131,20 @@ class EngineChoice:
     ignore_eos: bool
 
 
+class LogFormat(Enum):
+    """How a record of the log is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 @dataclass(frozen=True, slots=True)
 class Serving:
     """Where the process listens and what it says."""
 
     inference_address: Address | UnixAddress
     log_level: str
+    log_format: LogFormat
 
 
 @dataclass(frozen=True, slots=True)

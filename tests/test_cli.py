@@ -11,6 +11,7 @@ from server.config import (
     Address,
     EngineChoice,
     Limits,
+    LogFormat,
     Patience,
     PrefixCacheConfig,
     PrefixReuse,
@@ -39,6 +40,7 @@ def test_without_flags_the_defaults_hold() -> None:
     assert config.model_folder == Path("model")
     assert config.serving.inference_address == Address("127.0.0.1", 8061)
     assert config.serving.log_level == "info"
+    assert config.serving.log_format is LogFormat.TEXT
     engine = config.engine
     assert (engine.slots, engine.context, engine.ignore_eos) == (4, None, False)
     assert engine.threads >= 1
@@ -51,12 +53,12 @@ def test_without_flags_the_defaults_hold() -> None:
 def test_flags_are_read() -> None:
     line = (
         "model --inference-address [::1]:0 --slots 8 --context 512 --threads 3 --ignore-eos"
-        " --log-level debug --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.1"
+        " --log-level debug --log-format json --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.1"
         " --repetition-penalty 1.1 --seed 7 --max-body-size 1MiB --idle-timeout 2.5"
         " --max-connections 9 --gap-stretch 1.5 --prefix-cache off --prefix-cache-mib 3"
     )
     config = cli.read(line.split(), {})
-    assert config.serving == Serving(Address("::1", 0), "debug")
+    assert config.serving == Serving(Address("::1", 0), "debug", LogFormat.JSON)
     assert config.engine == EngineChoice(8, 512, 3, 1.5, ignore_eos=True)
     assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.OFF, 3 * 2**20)
     assert config.limits == Limits(body_bytes=2**20, idle_seconds=2.5, connections=9)
@@ -68,6 +70,7 @@ def test_the_environment_says_what_a_flag_says(flag: Flag[object]) -> None:
     special = {
         "inference-address": "0.0.0.0:80",
         "log-level": "error",
+        "log-format": "json",
         "prefix-cache": "all",
         "top-p": "0.5",
         "min-p": "0.5",

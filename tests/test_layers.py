@@ -9,10 +9,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"config", "cores", "errors", "greeting", "metrics", "systemd"}
+BASE = {"config", "cores", "errors", "greeting", "log_format", "metrics", "systemd"}
 """Modules that any other may use."""
 MAY_IMPORT = {
-    "app": {"api", "http", "engine", "model"} | BASE,
+    "app": {"api", "http", "engine", "model", "request_log"} | BASE,
+    "request_log": {"engine"} | BASE,
     "api": {"http", "engine", "model"} | BASE,
     "http": BASE,
     "engine": {"model"} | BASE,
@@ -29,7 +30,7 @@ DOORS = {
     "onnxruntime": ("server/model/session.py",),
     "tokenizers": ("server/model/tokenizer.py",),
     "trio": ("server/http/", "server/app.py", "server/engine/engine.py", "server/engine/stream.py"),
-    "json": ("server/api/", "server/model/"),
+    "json": ("server/api/", "server/model/", "server/log_format.py"),
 }
 """What only these files of the server may import."""
 ONE_FILE_OF_MODEL_TOOLS = ("onnxruntime", "tokenizers")

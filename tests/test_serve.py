@@ -197,6 +197,18 @@ def test_nothing_that_the_document_tells_of_makes_a_fault(
     assert max(statuses) < 500
 
 
+def test_each_request_is_a_line_of_the_log_without_its_text(tiny: Path) -> None:
+    with serving(tiny, "--log-format", "json") as server:
+        with server.ask("the answer", max_tokens=2) as response:
+            request_id = json.loads(response.read().splitlines()[0])["Response"]["request_id"]
+        code, errors = server.end(signal.SIGTERM)
+    assert code == 0
+    assert "answer" not in errors
+    [ended] = [line for line in map(json.loads, errors.splitlines()) if "request_id" in line]
+    assert ended["request_id"] == request_id
+    assert (ended["finish_reason"], ended["new_tokens"]) == ("length", 2)
+
+
 def in_a_shell(curl: str, **environment: str) -> bytes:
     """What a curl line brings, as it stands."""
     if shutil.which("curl") is None:
@@ -294,7 +306,7 @@ def test_at_a_signal_a_busy_server_gives_what_it_has_begun(
         assert last["Response"]["response"] == {"GeneratedToken": "Done"}
         _, errors = server.process.communicate(timeout=SECONDS)
         assert server.process.returncode == 0
-        assert errors.count("\n") == 1
+        assert errors.count("\n") == 2  # that it stops, and that the request ended
         assert "stopping: 1 requests have up to 30 s" in errors
 
 

@@ -1,8 +1,13 @@
 """The flags about the process: where it listens and what it says."""
 
-from server.config import Serving
+from server.config import LogFormat, Serving
 from server.options.flag import Flag, Group
 from server.options.values import address, choice
+
+
+def log_format(text: str) -> LogFormat:
+    return LogFormat(choice(*(each.value for each in LogFormat))(text))
+
 
 SERVING = Group(
     "serving",
@@ -22,6 +27,9 @@ SERVING = Group(
             choice("debug", "info", "warning", "error"),
             "debug, info, warning or error",
             "info",
+        ),
+        "log_format": Flag(
+            "log-format", "FORMAT", log_format, "text, or json: one object a line", "text"
         ),
     },
 )
