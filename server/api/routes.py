@@ -8,6 +8,7 @@ from server.api.metrics import FIGURES, Metrics
 from server.api.openapi import OpenApi
 from server.api.operation import Operation
 from server.api.ready import READY, Ready
+from server.api.slots import SLOTS, Slots
 from server.config import SamplingParameters
 from server.http.routing import Route, Router
 
@@ -36,6 +37,11 @@ def inference_operations(
             Route("GET", "/metrics", Metrics(engine, metrics), immediate=True),
             "What the engine does and how long it takes, in figures.",
             FIGURES,
+        ),
+        Operation(
+            Route("GET", "/api/v1/slots", Slots(engine), immediate=True),
+            "What each slot does.",
+            SLOTS,
         ),
         Operation(
             Route(

@@ -7,7 +7,7 @@ they are only read, each one whole, and at most a step behind.
 from collections.abc import Callable
 
 from server.engine.events import FinishReason
-from server.engine.facts import RequestEnded
+from server.engine.facts import Activity, RequestEnded, SlotState
 from server.engine.sequence import Sequence
 
 
@@ -26,6 +26,21 @@ class Account:
     def held_tokens(self) -> int:
         """Tokens whose keys and values its slot holds."""
         return self.sequence.held if self.sequence else 0
+
+    @property
+    def slot_state(self) -> SlotState:
+        """What it is at, if it has a slot."""
+        sequence = self.sequence
+        if sequence is None:
+            return SlotState(self.request_id, Activity.QUEUE, 0, 0, 0, 0)
+        return SlotState(
+            self.request_id,
+            _activity(sequence),
+            len(sequence.prompt),
+            sequence.read,
+            sequence.reused,
+            len(sequence.generated),
+        )
 
     def ended(self, end: FinishReason | int | None) -> RequestEnded:
         """How its time was spent, until now; `end` is that of `RequestEnded`."""
@@ -47,3 +62,9 @@ class Account:
             first_token - begun,
             now - first_token,
         )
+
+
+def _activity(sequence: Sequence) -> Activity:
+    if sequence.begun is None:
+        return Activity.QUEUE
+    return Activity.PREFILL if sequence.first_token is None else Activity.DECODE

@@ -82,6 +82,29 @@ def unobserved(fact: Fact) -> None:
     """Nobody watches."""
 
 
+class Activity(Enum):
+    """What a request with a slot is at."""
+
+    QUEUE = "queue"
+    """Its prompt is becoming tokens, or other prompts are read first."""
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotState:
+    """A slot that a request has, at this moment."""
+
+    request_id: str
+    activity: Activity
+    prompt_tokens: int
+    """0 while the prompt is becoming tokens."""
+    read_tokens: int
+    """Of the prompt, reused ones included."""
+    reused_tokens: int
+    generated_tokens: int
+
+
 @dataclass(frozen=True, slots=True)
 class Occupancy:
     """How full the engine is at this moment."""

@@ -7,7 +7,7 @@ from server.config import EngineConfig, Patience
 from server.engine.condition import Condition
 from server.engine.engine import Engine
 from server.engine.events import FinishReason
-from server.engine.facts import Fact, Occupancy, RequestEnded
+from server.engine.facts import Activity, Fact, Occupancy, RequestEnded, SlotState
 from server.errors import ClientError
 from tests.engine.clients import FakeTokenizer, Held, asks, in_trio, told
 from tests.engine.fake_decoder import FakeDecoder
@@ -125,3 +125,23 @@ async def test_what_running_sequences_hold_is_told() -> None:
         read.let_go()
     assert usages == [(4 + 3) / 20]
     assert engine.occupancy == Occupancy(slots=2, running=0, waiting=0, kv_usage=0)
+
+
+@in_trio
+async def test_what_each_slot_does_is_told_while_a_call_hangs() -> None:
+    held = Held()
+    decoder = FakeDecoder(slots=2)
+    engine = Watched(decoder)
+    decoder.on_call = lambda number: held() if number == 3 else None
+    async with engine.running(), trio.open_nursery() as nursery:
+        nursery.start_soon(told, engine, asks("abcd", 5))
+        await held.begun.wait()
+        nursery.start_soon(told, engine, asks("b", 1))
+        while len(engine.taken_slots) < 2 or not engine.taken_slots[1].prompt_tokens:
+            await trio.lowlevel.checkpoint()
+        assert engine.taken_slots == [
+            SlotState("id", Activity.DECODE, 4, 4, 0, 3),
+            SlotState("id", Activity.QUEUE, 1, 0, 0, 0),
+        ]
+        held.let_go()
+    assert engine.taken_slots == []
