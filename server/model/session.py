@@ -48,6 +48,8 @@ class OnnxDecoder:
         self._session = _open(folder, threads)
         self._graph = GraphInterface.of(self._session, str(folder.model_file))
         self._memory = KvMemory(self._graph.kv, slots=slots, capacity=context)
+        self._pasts = [0] * slots
+        """Tokens in each slot before the last one that was written there."""
         self._logits = np.empty((slots, 1, self.vocabulary_size), np.float32)
         self._prompt_bindings: dict[int, onnxruntime.IOBinding] = {}
         self._decode_rows: dict[int, _DecodeRows] = {}
@@ -90,6 +92,7 @@ class OnnxDecoder:
             self._prompt_bindings[slot] = self._bound(slot, rows=1)
         binding = self._prompt_bindings[slot]
         total = past + len(tokens)
+        self._pasts[slot] = total - 1
         feeds = {
             "input_ids": np.ascontiguousarray(tokens[None, :]),
             "attention_mask": np.ones((1, total), np.int64),
@@ -110,6 +113,7 @@ class OnnxDecoder:
     def decode(self, tokens: list[int], pasts: list[int]) -> Logits:
         """One token for each of the slots 0 to n - 1, after `pasts` others; logits [n, V]."""
         count = len(tokens)
+        self._pasts[:count] = pasts
         if count not in self._decode_rows:
             self._decode_rows[count] = self._new_decode_rows(count)
         rows = self._decode_rows[count]
@@ -123,6 +127,7 @@ class OnnxDecoder:
     def move(self, source: int, destination: int, length: int) -> None:
         """Takes the first `length` tokens of a slot to a free one, and frees the source."""
         self._memory.move(source, destination, length)
+        self._pasts[destination] = length - 1
 
     def copy(self, source: int, destination: int, length: int) -> None:
         """Gives the first `length` tokens of a slot to a free one, too."""
@@ -133,8 +138,8 @@ class OnnxDecoder:
         return self._memory.save(slot, length)
 
     def release(self, slot: int) -> None:
-        """Gives the slot's memory back to the system."""
-        self._memory.release(slot)
+        """Leaves the slot's memory to others."""
+        self._memory.release(slot, self._pasts[slot] + 1)
 
     def interrupt(self) -> None:
         """Ends the call under way, and each later one, with `Interrupted`; safe from any thread."""

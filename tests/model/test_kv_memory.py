@@ -44,7 +44,7 @@ def test_16_slots_of_8192_with_ten_tokens_each_are_under_50_megabytes() -> None:
 
 @on_linux
 def test_a_slot_that_is_released_or_moved_away_gives_its_pages_back() -> None:
-    memory = KvMemory(shapes(LAYERS, HEADS, HEAD_DIM), slots=3, capacity=4096)
+    memory = KvMemory(shapes(LAYERS, HEADS, HEAD_DIM), slots=3, capacity=4096, idle_bytes=0)
     empty = resident()
     for buffer in memory.buffers:
         buffer.array[1, :, :1000] = 1
@@ -52,8 +52,27 @@ def test_a_slot_that_is_released_or_moved_away_gives_its_pages_back() -> None:
     assert resident() - empty > 0.9 * one_slot
     memory.move(1, 2, length=1000)
     assert resident() - empty < 1.1 * one_slot
-    memory.release(2)
+    memory.release(2, length=1000)
     assert resident() - empty < 0.1 * one_slot
+
+
+@on_linux
+def test_slots_keep_the_pages_of_short_sequences_within_a_bound() -> None:
+    memory = KvMemory(shapes(LAYERS, HEADS, HEAD_DIM), slots=8, capacity=4096, idle_bytes=10**8)
+    empty, token = resident(), memory.token_bytes
+
+    def run(slot: int, length: int) -> int:
+        for buffer in memory.buffers:
+            buffer.array[slot, :, :length] = 1
+        memory.release(slot, length)
+        return resident() - empty
+
+    assert 0.9 * 1000 * token < run(0, 1000) < 1.1 * 1000 * token
+    assert run(0, 500) < 1.1 * 1000 * token
+    for slot in range(1, 8):
+        assert run(slot, 1000) < 1.1 * 10**8
+    for slot in range(8):
+        assert run(slot, 3000) < 1.1 * 10**8
 
 
 @given(
