@@ -52,7 +52,7 @@ class Address:
         return f"{host}:{self.port}"
 
 
-GAP_STRETCH = 2.5
+GAP_STRETCH = 2.3
 """The default of `EngineConfig.gap_stretch`."""
 
 

@@ -12,6 +12,8 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+_Floats = NDArray[np.float64]
+
 _FADING = 0.97
 """Weight that a measurement keeps at each later one: some thirty count."""
 _GUESS_WEIGHT = 1e-3
@@ -51,9 +53,9 @@ class Costs:
         return self.prompt.seconds(tokens, past, _pairs(tokens, past))
 
     def least_tokens(self, past: int) -> int:
-        """Tokens that make a prompt call half as long again as it would be without any."""
+        """Tokens that make a prompt call a third longer than it would be without any."""
         rates = self.prompt
-        return ceil((rates.call + rates.past * past) / (rates.token + rates.pair * past) / 2)
+        return ceil((rates.call + rates.past * past) / (rates.token + rates.pair * past) / 3)
 
 
 FIRST_GUESS = Rates(call=50e-3, token=5e-3, past=20e-6, pair=2e-6)
@@ -89,8 +91,8 @@ class _Fit:
 
     def __init__(self, guess: Rates) -> None:
         self._guess = np.array(astuple(guess))
-        self._products: NDArray[np.float64] = np.zeros((4, 4))
-        self._sums: NDArray[np.float64] = np.zeros(4)
+        self._products: _Floats = np.zeros((4, 4))
+        self._sums: _Floats = np.zeros(4)
 
     def take(self, seconds: float, tokens: int, past: int, pairs: float) -> None:
         row = self._guess * (1, tokens, past, pairs) / seconds
@@ -101,8 +103,27 @@ class _Fit:
         weight = _GUESS_WEIGHT
         # One call tells the scale of all rates; what then holds of the guess are its proportions.
         scale = (self._sums.sum() + weight) / (self._products.sum() + weight)
-        factors = np.linalg.solve(self._products + weight * np.eye(4), self._sums + weight * scale)
-        return Rates(*(self._guess * np.maximum(factors, _LEAST_FACTOR * scale)).tolist())
+        factors = _solve_above(
+            _LEAST_FACTOR * scale, self._products + weight * np.eye(4), self._sums + weight * scale
+        )
+        return Rates(*(self._guess * factors).tolist())
+
+
+def _solve_above(least: float, products: _Floats, sums: _Floats) -> _Floats:
+    """Factors x with products @ x = sums, but none below `least`.
+
+    Those that would be are put there, and the others solved for again: to cut them off only would
+    leave the sum too large by what they took off it, a third of a step where it was seen."""
+    factors = np.full(len(sums), least)
+    free = np.ones(len(sums), bool)
+    while free.any():
+        taken = sums - products[:, ~free] @ factors[~free]
+        factors[free] = np.linalg.solve(products[np.ix_(free, free)], taken[free])
+        if (factors >= least).all():
+            break
+        free &= factors > least
+        factors[~free] = least
+    return factors
 
 
 def _pairs(tokens: int, past: int) -> float:

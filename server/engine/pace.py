@@ -19,14 +19,20 @@ class Pace:
 
     costs: Costs
     stretch: float
-    """Times as long as without prompts that a step of running streams may take; above 1."""
+    """Times as long as without prompts that a step of running streams may take, once those that
+    are still to be read run too; above 1."""
     longest_call: float = LONGEST_CALL
 
-    def allowance(self, rows: int, past: int) -> float:
-        """Seconds for prompts in a step that decodes `rows` sequences of `past` tokens together."""
+    def allowance(self, rows: int, coming: int, past: int) -> float:
+        """Seconds for prompts in a step that decodes `rows` sequences of `past` tokens together,
+        while `coming` others are to be read.
+
+        Those count as if they ran: when many come at once, the first to run would otherwise hold up
+        all others by steps that are short for its own sake, and soon over."""
         if not rows:
             return self.longest_call
-        return min((self.stretch - 1) * self.costs.decode_seconds(rows, past), self.longest_call)
+        step = self.stretch * self.costs.decode_seconds(rows + coming, past)
+        return min(step - self.costs.decode_seconds(rows, past), self.longest_call)
 
     def least_tokens(self, past: int) -> int:
         """Tokens that a step reads of a prompt, whatever they take: with fewer, its calls would be

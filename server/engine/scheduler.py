@@ -83,13 +83,20 @@ class Scheduler:
         self._released.clear()
         moves = self._close_gaps() if released else []
         calls: list[Call] = []
-        seconds = pace.allowance(len(self._decoding), sum(place.tokens for place in self._decoding))
+        seconds = pace.allowance(
+            len(self._decoding), self._coming(), sum(place.tokens for place in self._decoding)
+        )
         if self._decoding:
             calls.append(DecodeCall(tuple(place.key for place in self._decoding)))
             for place in self._decoding:
                 place.tokens += 1
         reads = self._read_prompts(pace, seconds, moves)
         return StepPlan(released, tuple(moves), (*calls, *reads))
+
+    def _coming(self) -> int:
+        """Prompts that there are slots for."""
+        unread = len(self._waiting) + (self._reading is not None)
+        return min(unread, self._slots - len(self._decoding))
 
     def _place(self, key: int) -> _Place:
         reading = [self._reading] if self._reading else []

@@ -48,8 +48,9 @@ class GoldScheduler:
         past = sum(self._prompts[key] + self._decodes.count(key) for key in decoded)
         seconds = pace.longest_call
         if decoded:
-            beside = (pace.stretch - 1) * pace.costs.decode_seconds(len(decoded), past)
-            seconds = min(beside, seconds)
+            everyone = min(len(self._prompts), self._slots)
+            step = pace.stretch * pace.costs.decode_seconds(everyone, past)
+            seconds = min(step - pace.costs.decode_seconds(len(decoded), past), seconds)
         self._decodes += decoded
         running, reads = len(decoded), list[Read]()
         for key in [key for key in self._prompts if key not in decoded]:
