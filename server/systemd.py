@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 
 def inherited_sockets(environment: Mapping[str, str], first: int = 3) -> list[socket.socket]:
-    """Listening TCP sockets that were opened for this process, in the order of the unit, as the
-    descriptors from `first` on.
+    """Listening TCP and UNIX sockets that were opened for this process, in the order of the unit,
+    as the descriptors from `first` on.
 
     Raises `StartError` for a descriptor that is something else.
     """
@@ -33,11 +33,20 @@ def _listening(descriptor: int) -> socket.socket:
         listens = inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
         raise StartError(f"descriptor {descriptor} from systemd: {error.strerror}") from None
-    if not listens or inherited.family not in (socket.AF_INET, socket.AF_INET6):
+    if not (listens and _is_served(inherited)):
         inherited.close()
-        raise StartError(f"descriptor {descriptor} from systemd is no listening TCP socket")
+        raise StartError(f"descriptor {descriptor} from systemd is no listening TCP or UNIX socket")
     inherited.set_inheritable(False)
     return inherited
+
+
+def _is_served(inherited: socket.socket) -> bool:
+    """Whether clients find it by a host and a port, or by a file; not by an abstract name."""
+    if inherited.type is not socket.SOCK_STREAM:
+        return False
+    if inherited.family is socket.AF_UNIX:
+        return isinstance(inherited.getsockname(), str)
+    return inherited.family in (socket.AF_INET, socket.AF_INET6)
 
 
 @dataclass(frozen=True, slots=True)

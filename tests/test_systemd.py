@@ -10,12 +10,14 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from server.app import watch_over
-from server.config import Address
+from server.config import Address, Limits, UnixAddress
 from server.errors import StartError
-from server.http.listener import adopt, bound_addresses
+from server.http.listener import adopt, bound_addresses, serve
 from server.systemd import ServiceManager, inherited_sockets
 from tests.engine.clients import Held, asks, engine_of, on_clock
 from tests.engine.fake_decoder import FakeDecoder
+from tests.http.conversation import ECHO
+from tests.http.framing_cases import head
 
 
 @pytest.fixture
@@ -156,6 +158,28 @@ def test_sockets_come_from_the_unit() -> None:
     trio.run(accept)
 
 
+def test_the_file_of_an_inherited_socket_stays(tmp_path: Path) -> None:
+    path = tmp_path / "skiff"
+
+    async def come_and_go(inherited: socket.socket) -> None:
+        listeners = adopt([inherited])
+        assert bound_addresses(listeners) == [UnixAddress(str(path))]
+        accepting = trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve, listeners, ECHO, Limits(), accepting)
+            async with await trio.open_unix_socket(path) as client:
+                await client.send_all(head(b"Connection: close"))
+                assert b"GET /" in await client.receive_some()
+            accepting.cancel()
+
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(path))
+        opened.listen()
+        [inherited] = inherited_sockets(passed(1), first=os.dup(opened.fileno()))
+        trio.run(come_and_go, inherited)
+    assert path.is_socket()
+
+
 @pytest.mark.parametrize(
     "variables",
     [{}, {"LISTEN_PID": "1", "LISTEN_FDS": "1"}, {"LISTEN_FDS": "1"}, passed(0)],
@@ -165,7 +189,12 @@ def test_sockets_for_others_stay_theirs(variables: Mapping[str, str]) -> None:
 
 
 def test_what_is_no_listening_socket_is_one_line(tmp_path: Path) -> None:
-    with socket.socket() as silent, (tmp_path / "file").open("w") as file:
-        for descriptor in (os.dup(silent.fileno()), file.fileno()):
+    with (
+        socket.socket() as silent,
+        (tmp_path / "file").open("w") as file,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams,
+    ):
+        datagrams.bind(str(tmp_path / "datagrams"))
+        for descriptor in (os.dup(silent.fileno()), file.fileno(), os.dup(datagrams.fileno())):
             with pytest.raises(StartError, match=f"^descriptor {descriptor} from systemd"):
                 inherited_sockets(passed(1), first=descriptor)

@@ -21,10 +21,12 @@ from server.http.connection import serve_connection
 from server.http.places import Places
 from server.http.routing import Finder
 from server.http.tls import TlsStream
-from server.http.unix_socket import open_unix_listener, socket_files
+from server.http.unix_socket import UnixListener, open_unix_listener
+
+Listener = trio.SocketListener | UnixListener
 
 
-async def open_listeners(address: Address | UnixAddress) -> list[trio.SocketListener]:
+async def open_listeners(address: Address | UnixAddress) -> Sequence[Listener]:
     """Listen on `address`; a host name with several addresses gives several listeners.
 
     With port 0 only the first of them is used, so that there is one port to tell. Raises
@@ -43,13 +45,13 @@ async def open_listeners(address: Address | UnixAddress) -> list[trio.SocketList
     return listeners
 
 
-def adopt(sockets: Sequence[socket.socket]) -> list[trio.SocketListener]:
-    """Listeners on sockets that somebody else has opened."""
+def adopt(sockets: Sequence[socket.socket]) -> Sequence[Listener]:
+    """Listeners on sockets that somebody else has opened; the files of UNIX ones are theirs too."""
     return [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in sockets]
 
 
 def bound_addresses(
-    listeners: Sequence[trio.SocketListener],
+    listeners: Sequence[Listener],
 ) -> list[Address | UnixAddress]:
     """Where the listeners listen, with the ports that the system chose."""
     names = (listener.socket.getsockname() for listener in listeners)
@@ -57,7 +59,7 @@ def bound_addresses(
 
 
 async def serve(
-    listeners: Sequence[trio.SocketListener],
+    listeners: Sequence[Listener],
     router: Finder,
     limits: Limits,
     accepting: trio.CancelScope | None = None,
@@ -72,5 +74,5 @@ async def serve(
         await serve_connection(client, router, limits, places)
 
     async with trio.open_nursery() as connections:
-        with accepting or trio.CancelScope(), socket_files(listeners):
+        with accepting or trio.CancelScope():
             await trio.serve_listeners(serve_client, list(listeners), handler_nursery=connections)

@@ -3,8 +3,7 @@
 import os
 import socket
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import trio
@@ -17,7 +16,27 @@ _FORBIDDEN = 0o117
 _BACKLOG = 128
 
 
-def open_unix_listener(address: UnixAddress) -> trio.SocketListener:
+class UnixListener(trio.abc.Listener[trio.SocketStream]):
+    """Listens on a file that it has made, and removes the file when it is closed, unless that is no
+    longer its own."""
+
+    def __init__(self, opened: socket.socket, path: Path) -> None:
+        self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(opened))
+        self._path = path
+        self._made = _identity(path)
+        self.socket = self._listener.socket
+
+    async def accept(self) -> trio.SocketStream:
+        return await self._listener.accept()
+
+    async def aclose(self) -> None:
+        with suppress(OSError):
+            if _identity(self._path) == self._made:
+                self._path.unlink()
+        await self._listener.aclose()
+
+
+def open_unix_listener(address: UnixAddress) -> UnixListener:
     """Listen on `address`; a file that an ended server left there is replaced. Raises
     StartError."""
     try:
@@ -30,10 +49,11 @@ def open_unix_listener(address: UnixAddress) -> trio.SocketListener:
             finally:
                 os.umask(before)
             opened.listen(_BACKLOG)
+            listener = UnixListener(opened, Path(address.path))
             unless_all_goes_well.pop_all()
     except OSError as error:
         raise StartError(f"cannot listen on {address}: {error.strerror}") from error
-    return trio.SocketListener(trio.socket.from_stdlib_socket(opened))
+    return listener
 
 
 def _remove_stale(address: UnixAddress) -> None:
@@ -51,21 +71,6 @@ def _remove_stale(address: UnixAddress) -> None:
             except BlockingIOError:
                 pass
         raise StartError(f"cannot listen on {address}: another process listens there")
-
-
-@contextmanager
-def socket_files(listeners: Sequence[trio.SocketListener]) -> Iterator[None]:
-    """Removes the files of `listeners` at the end, but for those that are no longer theirs."""
-    names = [listener.socket.getsockname() for listener in listeners]
-    paths = [Path(name) for name in names if isinstance(name, str) and name]
-    made = {path: _identity(path) for path in paths}
-    try:
-        yield
-    finally:
-        for path, identity in made.items():
-            with suppress(OSError):
-                if _identity(path) == identity:
-                    path.unlink()
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

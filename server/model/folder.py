@@ -36,7 +36,7 @@ class ModelFolder:
         genai = _Document.read_if_there(path / "genai_config.json")
         folder = cls(
             path=path,
-            model_file=path / genai.text("model.decoder.filename", "model.onnx"),
+            model_file=path / genai.path("model.decoder.filename", "model.onnx"),
             tokenizer_file=path / "tokenizer.json",
             context_length=config.integer("max_position_embeddings", low=1),
             eos_token_ids=generation.token_ids("eos_token_id") or config.token_ids("eos_token_id"),
@@ -98,6 +98,13 @@ class _Document:
         if not isinstance(value, str):
             raise self._wrong(name, "a string")
         return value
+
+    def path(self, name: str, default: str) -> Path:
+        """One that stays in the folder."""
+        path = Path(self.text(name, default))
+        if path.is_absolute() or ".." in path.parts:
+            raise self._wrong(name, "a path inside the folder")
+        return path
 
     def integer(self, name: str, *, low: int, default: int | None = None) -> int:
         value = self.find(name)

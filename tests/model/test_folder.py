@@ -166,7 +166,7 @@ def test_a_bad_generation_config_is_refused(
     assert reason in message
 
 
-@pytest.mark.parametrize("filename", [7, ["model.onnx"], ""])
+@pytest.mark.parametrize("filename", [7, ["model.onnx"], "", "../model.onnx", "/model.onnx"])
 def test_a_bad_genai_config_is_refused(tmp_path: Path, filename: object) -> None:
     genai = {"model": {"decoder": {"filename": filename}}}
     assert refusal(folder(tmp_path, genai_config=genai))
