@@ -84,7 +84,9 @@ async def _run(config: ServerConfig) -> None:
         folder.eos_token_ids,
         partial(_observe, metrics),
     )
-    gate = _gate(config, addresses, inference_routes(engine, engine_config.sampling, metrics))
+    sampling, with_keys = engine_config.sampling, config.access.api_key_file is not None
+    routes = inference_routes(engine, sampling, metrics, with_keys=with_keys)
+    gate = _gate(config, addresses, routes)
     manager = ServiceManager.of(os.environ)
     accepting = trio.CancelScope()
     async with trio.open_nursery() as nursery:

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import (
+    MockClock,
+    lockstep_stream_pair,
+    memory_stream_pair,
+    wait_all_tasks_blocked,
+)
 
 from server.api.engine_metrics import EngineMetrics
 from server.api.routes import inference_routes
@@ -18,7 +23,7 @@ from server.engine.events import Text
 from server.http.connection import serve_connection
 from server.http.places import Places
 from server.http.routing import Router
-from tests.engine.clients import engine_of, expected, in_trio
+from tests.engine.clients import engine_of, expected, in_trio, on_clock
 from tests.engine.fake_decoder import FakeDecoder
 from tests.http.framing_cases import head
 
@@ -103,6 +108,28 @@ def test_whoever_leaves_and_whenever_leaves_nothing_behind(
     come_and_go()
     stayed = [Text(text) for text in texts(heard[0])]
     assert stayed == expected(prompt, 40, NO_EOS)[:-1]
+
+
+@on_clock
+async def test_who_stops_reading_is_dropped_and_holds_nobody_up(clock: MockClock) -> None:
+    decoder = FakeDecoder(2, context=ENDLESS)
+    engine = engine_of(decoder, ignore_eos=True)
+    router = inference_routes(engine, SamplingParameters(), EngineMetrics())
+    # A write to it lasts until it is read.
+    client, server = lockstep_stream_pair()
+    async with engine.running(), trio.open_nursery() as nursery:
+        await wait_all_tasks_blocked()
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        nursery.start_soon(serve_connection, server, router, Limits(), Places(100))
+        await client.send_all(Visit("abc", ENDLESS).request)
+        await client.receive_some(1)
+        stayed = [Text(text) for text in texts(await Visit("xyz", 40).pay(router))]
+        assert stayed == expected("xyz", 40, NO_EOS)[:-1]
+        assert engine.requests == 1
+        clock.jump(Limits().write_seconds)
+        while engine.requests:
+            await trio.lowlevel.checkpoint()
+        await back_at(tasks, engine, decoder)
 
 
 async def back_at(tasks: int, engine: Engine, decoder: FakeDecoder) -> None:

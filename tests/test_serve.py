@@ -37,6 +37,19 @@ main()
 """,
 )
 """The command, whose engine hangs when it decodes."""
+FAILS = (
+    "-P",
+    "-c",
+    """
+from server.model.session import OnnxDecoder
+def fail(*arguments):
+    raise RuntimeError("a fault of the model's")
+OnnxDecoder.decode = fail
+from server.cli import main
+main()
+""",
+)
+"""The command, whose model fails when it decodes."""
 SECONDS = 30
 """Longer than anything takes on a busy machine; nothing here waits for time to pass."""
 SKIFF = ("-P", "-m", "server")
@@ -358,6 +371,26 @@ def test_an_engine_that_hangs_is_told_of_and_ends_the_process(tiny: Path) -> Non
         assert server.process.returncode == 1
         assert "a call into the model took more than 0.5 s" in errors
         assert errors.endswith("skiff: the engine was lost, the log says why\n")
+
+
+def test_the_log_of_a_fault_has_nothing_that_the_client_wrote(tiny: Path) -> None:
+    told = "confidential"
+    with serving(tiny, program=FAILS) as server:
+        with server.ask(f"{told}\n2026 ERROR \x1b[31m\x07", max_tokens=9) as response:
+            assert error_of(response.readlines()[-1]) == 500
+        for sent in (
+            f"GET /\x1b{told} HTTP/1.1\r\n\r\n",
+            f"POST /{told} HTTP/1.1\r\nHost: \x07\r\n",
+        ):
+            with closing(server.connect()) as connection:
+                connection.sock.sendall(sent.encode() + b"\r\n")
+                assert connection.sock.recv(99).startswith(b"HTTP/1.1 400 ")
+        code, errors = server.end(signal.SIGTERM)
+    assert code == 0
+    assert "Traceback" in errors
+    assert told not in errors
+    assert "2026 ERROR" not in errors
+    assert all(letter.isprintable() for letter in errors if letter != "\n")
 
 
 def test_an_engine_that_hangs_does_not_keep_the_process_from_stopping(tiny: Path) -> None:

@@ -5,7 +5,7 @@ else than what holds.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -20,6 +20,8 @@ _REFUSED: Schema = {
     "description": "The request is wrong; a sentence names the place and the reason.",
     "content": {"text/plain": {"schema": {"type": "string"}}},
 }
+_NO_KEY: Schema = {**_REFUSED, "description": "No API key was shown, or one that is not known."}
+_BUSY = "Every connection of this server is busy."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,9 @@ class OpenApi:
     document: bytes
 
     @classmethod
-    def of(cls, operations: Sequence[Operation]) -> "OpenApi":
-        return cls(json.dumps(describe(operations)).encode("ascii"))
+    def of(cls, operations: Sequence[Operation], keyed: Set[str]) -> "OpenApi":
+        """`keyed` are the paths that ask for an API key."""
+        return cls(json.dumps(describe(operations, keyed)).encode("ascii"))
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request."""
@@ -38,26 +41,33 @@ class OpenApi:
         await exchange.respond(Response(200, self.document, headers))
 
 
-def describe(operations: Sequence[Operation]) -> Schema:
-    """The document."""
+def describe(operations: Sequence[Operation], keyed: Set[str]) -> Schema:
+    """The document; see `OpenApi.of`."""
     paths: dict[str, dict[str, Schema]] = {}
     for operation in operations:
         route = operation.route
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(operation)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(
+            operation, asks_for_key=route.path in keyed
+        )
     return {
         "openapi": "3.1.0",
         "info": {"title": "Skiff", "version": __version__},
         "paths": paths,
-        "components": {"responses": {"Refused": _REFUSED}},
+        "components": {
+            "responses": {"Refused": _REFUSED, "NoKey": _NO_KEY},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
-def _operation(operation: Operation) -> Schema:
+def _operation(operation: Operation, *, asks_for_key: bool) -> Schema:
     described: dict[str, object] = {
         "operationId": PurePosixPath(operation.route.path).name,
         "summary": operation.summary,
-        "responses": _responses(operation),
+        "responses": _responses(operation, asks_for_key=asks_for_key),
     }
+    if asks_for_key:
+        described["security"] = [{"key": []}]
     if operation.route.consumes is not None:
         described["requestBody"] = {
             "required": True,
@@ -68,7 +78,7 @@ def _operation(operation: Operation) -> Schema:
     return described
 
 
-def _responses(operation: Operation) -> Schema:
+def _responses(operation: Operation, *, asks_for_key: bool) -> Schema:
     """By status."""
     responses: dict[str, object] = {
         "200": {
@@ -77,6 +87,8 @@ def _responses(operation: Operation) -> Schema:
         },
         "4XX": {"$ref": "#/components/responses/Refused"},
     }
-    if operation.unavailable is not None:
-        responses["503"] = {**_REFUSED, "description": operation.unavailable}
+    if asks_for_key:
+        responses["401"] = {"$ref": "#/components/responses/NoKey"}
+    reasons = [_BUSY] if operation.unavailable is None else [operation.unavailable, _BUSY]
+    responses["503"] = {**_REFUSED, "description": " Or: ".join(reasons)}
     return responses

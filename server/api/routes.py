@@ -58,9 +58,15 @@ def inference_operations(
 
 
 def inference_routes(
-    engine: Generator, sampling: SamplingParameters, metrics: EngineMetrics
+    engine: Generator,
+    sampling: SamplingParameters,
+    metrics: EngineMetrics,
+    *,
+    with_keys: bool = False,
 ) -> Router:
-    """Every route, the document itself included."""
+    """Every route, the document itself included, which says whether requests must show a key."""
     operations = inference_operations(engine, sampling, metrics)
-    document = Route("GET", "/openapi.json", OpenApi.of(operations), immediate=True)
+    paths = {operation.route.path for operation in operations}
+    keyed = paths - PUBLIC if with_keys else set()
+    document = Route("GET", "/openapi.json", OpenApi.of(operations, keyed), immediate=True)
     return Router([*(operation.route for operation in operations), document])

@@ -14,10 +14,11 @@ from server.api.engine_metrics import EngineMetrics
 from server.api.envelopes import LINE, Envelopes
 from server.api.json_reader import Field, Integer, String, object_schema, read_object
 from server.api.openapi import describe
-from server.api.routes import inference_operations, inference_routes
+from server.api.routes import PUBLIC, inference_operations, inference_routes
 from server.config import SamplingParameters
 from server.engine.events import Event, Failed, Finished, FinishReason, Text
 from server.errors import ClientError
+from server.http.routing import Router
 from tests.api.fake_engine import FakeEngine
 from tests.http.conversation import converse
 from tests.http.framing_cases import head
@@ -27,9 +28,9 @@ ROUTER = inference_routes(FakeEngine(), SamplingParameters(), EngineMetrics())
 FIELDS = (Field("count", Integer(-5, 70), "How many."), Field("name", String(), "Whose."))
 
 
-def document() -> Any:
+def document(router: Router = ROUTER) -> Any:
     """As a client gets it."""
-    [client] = converse([head(first=b"GET /openapi.json HTTP/1.1")], router=ROUTER)
+    [client] = converse([head(first=b"GET /openapi.json HTTP/1.1")], router=router)
     assert client.statuses == [200]
     assert b"\r\nContent-Type: application/json\r\n" in client.transcript
     return json.loads(client.transcript.partition(b"\r\n\r\n")[2])
@@ -37,7 +38,7 @@ def document() -> Any:
 
 def test_it_is_served_as_openapi_3_1() -> None:
     served = document()
-    assert served == describe(OPERATIONS)
+    assert served == describe(OPERATIONS, set())
     assert served["openapi"] == "3.1.0"
     schemathesis.openapi.from_dict(served).validate()
 
@@ -49,6 +50,31 @@ def test_every_route_is_in_it() -> None:
     }
     names = [item["operationId"] for path in document()["paths"].values() for item in path.values()]
     assert len(names) == len(set(names))
+
+
+def test_with_keys_the_routes_that_ask_for_one_say_so() -> None:
+    served = document(
+        inference_routes(FakeEngine(), SamplingParameters(), EngineMetrics(), with_keys=True)
+    )
+    schemathesis.openapi.from_dict(served).validate()
+    asking = {
+        path
+        for path, methods in served["paths"].items()
+        for operation in methods.values()
+        if "401" in operation["responses"] and operation["security"] == [{"key": []}]
+    }
+    assert asking == served["paths"].keys() - PUBLIC
+    assert served["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+
+
+def test_every_route_may_find_the_server_too_busy() -> None:
+    for path, methods in document()["paths"].items():
+        for operation in methods.values():
+            assert "busy" in operation["responses"]["503"]["description"]
+            assert ("would not" in operation["responses"]["503"]["description"]) == (
+                path == "/ready"
+            )
+            assert "401" not in operation["responses"]
 
 
 def test_a_route_with_a_body_says_what_the_body_holds() -> None:
