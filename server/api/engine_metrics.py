@@ -140,10 +140,10 @@ def _counter(name: str, about: str, value: float) -> Family:
 
 def _gauges(now: Occupancy) -> Iterator[Family]:
     for name, value, about in (
-        ("skiff_num_requests_running", now.running, "Requests that have a slot."),
+        ("skiff_num_requests_running", len(now.taken), "Requests that have a slot."),
         ("skiff_num_requests_waiting", now.waiting, "Requests that wait for a slot."),
         ("skiff_kv_cache_usage_ratio", now.kv_usage, "Of the slots' memory, 0 to 1."),
-        ("paddler_slots_processing", now.running, "Slots that are taken."),
+        ("paddler_slots_processing", len(now.taken), "Slots that are taken."),
         ("paddler_slots_total", now.slots, "Slots; 0 while the model is being loaded."),
         ("paddler_requests_buffered", now.waiting, "Requests that wait for a slot."),
     ):

@@ -3,7 +3,7 @@
 Knows no format of a request and no envelope.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from server.api.envelopes import LINE, Envelopes
 from server.api.operation import Answer
 from server.engine.condition import Condition
 from server.engine.events import Event, NotTaken
-from server.engine.facts import Occupancy, SlotState
+from server.engine.facts import Occupancy
 from server.engine.request import GenerationRequest
 from server.http.exchange import Exchange
 from server.http.messages import Response
@@ -34,10 +34,6 @@ class Generator(Protocol):
     @property
     def occupancy(self) -> Occupancy:
         """How full it is now."""
-
-    @property
-    def taken_slots(self) -> Sequence[SlotState]:
-        """What each slot does that a request has."""
 
     def generate(
         self, request: GenerationRequest

@@ -40,7 +40,7 @@ class Slots:
     async def __call__(self, exchange: Exchange) -> None:
         """Answer with what holds now."""
         occupancy = self.engine.occupancy
-        taken = [_slot(state) for state in self.engine.taken_slots]
+        taken = [_slot(state) for state in occupancy.taken]
         idle = [{"activity": "idle"}] * (occupancy.slots - len(taken))
         body = {"slots": [*taken, *idle], "waiting": occupancy.waiting}
         data = json.dumps(body, separators=(",", ":")).encode("ascii")

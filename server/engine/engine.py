@@ -19,7 +19,7 @@ from server.engine.condition import Condition
 from server.engine.core import EngineCore
 from server.engine.decoder import Decoder, Tokens
 from server.engine.events import Event, Failed, Finished, FinishReason, News, NotTaken
-from server.engine.facts import Observe, Occupancy, SlotState, unobserved
+from server.engine.facts import Observe, Occupancy, unobserved
 from server.engine.pacer import Pacer
 from server.engine.prompt import PromptEncoder, Tokenizer
 from server.engine.request import GenerationRequest
@@ -148,14 +148,9 @@ class Engine:
     def occupancy(self) -> Occupancy:
         """How full it is now."""
         held = sum(stream.account.held_tokens for stream in self._streams.values())
-        running, waiting = len(self._admission.admitted), self._admission.buffered
         usage = held / (self._config.slots * self._config.context)
-        return Occupancy(self._admission.slots, running, waiting, usage)
-
-    @property
-    def taken_slots(self) -> list[SlotState]:
-        """What each slot does that a request has, in order of arrival."""
-        return [self._streams[key].account.slot_state for key in self._admission.admitted]
+        taken = (self._streams[key].account.slot_state for key in self._admission.admitted)
+        return Occupancy(self._admission.slots, tuple(taken), self._admission.buffered, usage)
 
     async def alive(self) -> None:
         """Returns when the engine's thread has given a sign of life, at once if it is idle."""

@@ -111,8 +111,8 @@ class Occupancy:
 
     slots: int
     """0 while the model is being loaded."""
-    running: int
-    """Requests that have a slot."""
+    taken: tuple[SlotState, ...]
+    """The slots that requests have, in order of arrival."""
     waiting: int
     """Requests that wait for one."""
     kv_usage: float

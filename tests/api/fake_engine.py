@@ -7,7 +7,7 @@ import trio
 
 from server.engine.condition import Condition
 from server.engine.events import Event, Failed, Finished, NotTaken
-from server.engine.facts import Occupancy, SlotState
+from server.engine.facts import Occupancy
 from server.engine.request import GenerationRequest
 from server.errors import ClientError
 
@@ -25,8 +25,7 @@ class FakeEngine:
         refusal: ClientError | NotTaken | None = None,
     ) -> None:
         self.condition = Condition.READY
-        self.occupancy = Occupancy(slots=4, running=0, waiting=0, kv_usage=0.0)
-        self.taken_slots: list[SlotState] = []
+        self.occupancy = Occupancy(slots=4, taken=(), waiting=0, kv_usage=0.0)
         self._script = script
         self._refusal = refusal
         self.requests: list[GenerationRequest] = []

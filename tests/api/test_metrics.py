@@ -8,11 +8,13 @@ from server.api.routes import PUBLIC, inference_routes
 from server.config import SamplingParameters
 from server.engine.events import FinishReason
 from server.engine.facts import (
+    Activity,
     Fact,
     Gap,
     Occupancy,
     PromptRead,
     RequestEnded,
+    SlotState,
     StepKind,
     StepTaken,
 )
@@ -20,11 +22,13 @@ from tests.api.fake_engine import FakeEngine
 from tests.http.conversation import converse
 from tests.http.framing_cases import head
 
+QUEUED = SlotState("id", Activity.QUEUE, 0, 0, 0, 0)
+
 
 def scraped(*facts: Fact) -> tuple[str, Metrics]:
     """The answer, and the figures in it."""
     engine, metrics = FakeEngine(), EngineMetrics()
-    engine.occupancy = Occupancy(slots=4, running=3, waiting=2, kv_usage=0.25)
+    engine.occupancy = Occupancy(slots=4, taken=3 * (QUEUED,), waiting=2, kv_usage=0.25)
     for fact in facts:
         metrics.take(fact)
     router = inference_routes(engine, SamplingParameters(), metrics)

@@ -18,8 +18,7 @@ from tests.http.framing_cases import head
 
 def shown(slots: int, *taken: SlotState) -> Any:
     engine = FakeEngine()
-    engine.occupancy = Occupancy(slots, running=len(taken), waiting=2, kv_usage=0.0)
-    engine.taken_slots = list(taken)
+    engine.occupancy = Occupancy(slots, taken, waiting=2, kv_usage=0.0)
     router = inference_routes(engine, SamplingParameters(), EngineMetrics())
     [client] = converse([head(first=b"GET /api/v1/slots HTTP/1.1")], router=router)
     assert client.statuses == [200]

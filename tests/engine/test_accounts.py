@@ -76,7 +76,7 @@ async def test_those_that_are_not_taken() -> None:
     async with engine.running(), trio.open_nursery() as nursery:
         nursery.start_soon(told, engine, asks("a", 1))
         await held.begun.wait()
-        assert engine.occupancy == Occupancy(slots=1, running=1, waiting=0, kv_usage=0)
+        assert len(engine.occupancy.taken) == 1
         await told(engine, asks("b", 1))
         assert engine.ended == [RequestEnded("id", 503)]
         held.let_go()
@@ -124,7 +124,7 @@ async def test_what_running_sequences_hold_is_told() -> None:
         usages.append(engine.occupancy.kv_usage)
         read.let_go()
     assert usages == [(4 + 3) / 20]
-    assert engine.occupancy == Occupancy(slots=2, running=0, waiting=0, kv_usage=0)
+    assert engine.occupancy == Occupancy(slots=2, taken=(), waiting=0, kv_usage=0)
 
 
 @in_trio
@@ -137,11 +137,11 @@ async def test_what_each_slot_does_is_told_while_a_call_hangs() -> None:
         nursery.start_soon(told, engine, asks("abcd", 5))
         await held.begun.wait()
         nursery.start_soon(told, engine, asks("b", 1))
-        while len(engine.taken_slots) < 2 or not engine.taken_slots[1].prompt_tokens:
+        while len(engine.occupancy.taken) < 2 or not engine.occupancy.taken[1].prompt_tokens:
             await trio.lowlevel.checkpoint()
-        assert engine.taken_slots == [
+        assert engine.occupancy.taken == (
             SlotState("id", Activity.DECODE, 4, 4, 0, 3),
             SlotState("id", Activity.QUEUE, 1, 0, 0, 0),
-        ]
+        )
         held.let_go()
-    assert engine.taken_slots == []
+    assert len(engine.occupancy.taken) == 0
