@@ -13,6 +13,7 @@ from typing import NoReturn
 import trio
 
 from server.config import Limits
+from server.http.at_once import send_at_once
 from server.http.exchange import Exchange, answer
 from server.http.messages import Request, RequestHead
 from server.http.places import Places
@@ -117,7 +118,9 @@ class Connection:
 
     async def _read_head(self) -> RequestHead | None:
         """The next request's head; None when the client has no more. Raises `Refusal`."""
-        if not self._protocol.buffered and not await self._wait_for_request():
+        if self._protocol.buffered:
+            await trio.lowlevel.checkpoint()  # who sends ahead takes turns with all others
+        elif not await self._wait_for_request():
             return None
         # Most heads come in one packet, and a deadline that is not set costs nothing.
         head = self._protocol.next_head()
@@ -197,9 +200,12 @@ class Connection:
         """Write to the client, at once and whole."""
         if not data:
             return
+        sent = send_at_once(self._stream, data)
+        if sent == len(data):
+            return
         self._end_after(self._limits.write_seconds)
         try:
-            await self._stream.send_all(data)
+            await self._stream.send_all(data[sent:])
         except trio.BrokenResourceError:
             await self._leave("the client reset the connection")
         self._end_after(math.inf)

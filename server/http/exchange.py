@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
+from typing import Protocol as Typed
 
 from server.errors import ClientError
 from server.http.messages import Headers, Request, Response, text
@@ -13,6 +14,12 @@ logger = logging.getLogger(__name__)
 
 Send = Callable[[bytes], Awaitable[None]]
 """Writes bytes to the client; cancels its caller when the client cannot take them."""
+
+
+class SendPieces(Typed):
+    """Likewise for pieces of a body: each is a chunk, all together one write."""
+
+    async def __call__(self, *pieces: bytes) -> None: ...
 
 
 class _Progress(Enum):
@@ -53,8 +60,8 @@ class Exchange:
     @asynccontextmanager
     async def stream(
         self, status: int, headers: Headers, *, last_words: bytes = b""
-    ) -> AsyncIterator[Send]:
-        """Send a response's head; give what sends its body, one chunk and one write per call.
+    ) -> AsyncIterator[SendPieces]:
+        """Send a response's head; give what sends its body, one write per call.
 
         The head goes out at once: the client learns that it was accepted while it waits for the
         first chunk. Leaving the block ends the body. An exception does not: the connection is then
@@ -65,11 +72,11 @@ class Exchange:
         self._progress = _Progress.BODY
         self._last_words = last_words
         await self._send(data)
-        yield self._send_chunk
+        yield self._send_pieces
         await self._end()
 
-    async def _send_chunk(self, data: bytes) -> None:
-        await self._send(self._protocol.chunk(data))
+    async def _send_pieces(self, *pieces: bytes) -> None:
+        await self._send(self._protocol.chunks(pieces))
 
     async def _end(self) -> None:
         data = self._protocol.end()
@@ -82,7 +89,7 @@ class Exchange:
             sentence = f"internal error while answering request {self.request.id}"
             await self.respond(text(500, sentence))
         elif self._progress is _Progress.BODY and self._last_words:
-            await self._send_chunk(self._last_words)
+            await self._send_pieces(self._last_words)
             await self._end()
 
 

@@ -7,6 +7,7 @@ no socket and no clock but `Date`.
 """
 
 import time
+from collections.abc import Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -21,6 +22,8 @@ from server.http.messages import Headers, RequestHead, Response, text
 from server.http.refusal import Refusal
 
 _ABOUT_CONNECTION = frozenset({b"connection", b"expect", b"upgrade"})
+_IN_CHUNKS = b"\r\nTransfer-Encoding: chunked\r\n"
+"""As h11 writes it."""
 
 
 class Protocol:
@@ -40,6 +43,8 @@ class Protocol:
         """The request's head as it came, until h11 gets it."""
         self.request_complete = False
         """Whether the present request was read to its end."""
+        self._in_chunks = False
+        """Whether the present response's body is being sent in the chunked coding."""
         self.route_headers: Headers = ()
         """Fields that the present response has beside its own."""
 
@@ -100,7 +105,9 @@ class Protocol:
     def start(self, status: int, headers: Headers) -> bytes:
         """The head of a response whose body is chunked."""
         self._follow_head()
-        return self._start(status, headers)
+        start = self._start(status, headers)
+        self._in_chunks = self._head_reader.method != "HEAD" and _IN_CHUNKS in start
+        return start
 
     def _start(self, status: int, headers: Headers) -> bytes:
         fields = [(b"Date", _date(int(time.time()))), *headers, *self.route_headers]
@@ -109,20 +116,30 @@ class Protocol:
         reason = reasons.get(status, "")
         return self._send(h11.Response(status_code=status, headers=fields, reason=reason))
 
-    def chunk(self, data: bytes) -> bytes:
-        """One chunk of a chunked body; nothing in answer to HEAD, and plain bytes for HTTP/1.0."""
+    def chunks(self, pieces: Sequence[bytes]) -> bytes:
+        """A chunk for each piece of a body that `start` began; nothing in answer to HEAD, and plain
+        bytes for HTTP/1.0."""
+        if not self._in_chunks:
+            return self._content(b"".join(pieces))
+        # Within a chunked body h11 decides nothing: it would add the same bytes for a token, in
+        # several times the time.
+        # An empty chunk would be the last one.
+        return b"".join([b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece])
+
+    def _content(self, data: bytes) -> bytes:
         if self._head_reader.method == "HEAD":
             return b""
         return self._send(h11.Data(data=data))
 
     def end(self) -> bytes:
         """The end of a response."""
+        self._in_chunks = False
         return self._send(h11.EndOfMessage())
 
     def whole(self, response: Response) -> bytes:
         """A response from its status line to its end."""
         start = self._start(response.status, _with_length(response))
-        return start + self.chunk(response.body) + self.end()
+        return start + self._content(response.body) + self.end()
 
     def refusal(self, refusal: Refusal) -> bytes:
         """The answer to a request that reaches no handler."""

@@ -38,6 +38,27 @@ def test_each_line_is_one_chunk_and_one_write() -> None:
     ]
 
 
+def test_lines_that_are_there_together_are_chunks_in_one_write() -> None:
+    async def together(exchange: Exchange) -> None:
+        async with exchange.stream(200, ()) as send:
+            await send(b"one\n", b"", b"two\n")
+            await send(b"")
+
+    assert ask(together).writes[1:] == [b"4\r\none\n\r\n4\r\ntwo\n\r\n", b"0\r\n\r\n"]
+    old = ask(together, head(first=b"GET / HTTP/1.0"))
+    assert old.transcript.endswith(b"\r\n\r\none\ntwo\n")
+
+
+def test_nothing_follows_the_end_of_a_stream(caplog: pytest.LogCaptureFixture) -> None:
+    async def goes_on(exchange: Exchange) -> None:
+        async with exchange.stream(200, ()) as send:
+            await send(b"one")
+        await send(b"two")
+
+    assert ask(goes_on).writes[1:] == [b"3\r\none\r\n", b"0\r\n\r\n"]
+    assert "LocalProtocolError" in caplog.text
+
+
 def test_a_stream_leaves_the_connection_open() -> None:
     assert ask(three_lines, head() * 2).statuses == [200, 200]
 

@@ -16,6 +16,7 @@ from server.config import Address, Limits, UnixAddress
 from server.errors import StartError
 from server.http.exchange import Exchange, Handler
 from server.http.listener import bound_addresses, open_listeners, serve
+from server.http.messages import Response
 from server.http.routing import Route, Router
 from tests.http.conversation import echo
 from tests.http.framing_cases import head, sized
@@ -118,6 +119,54 @@ def test_leaving_cancels_the_handler(leave: Callable[[trio.SocketStream], Awaita
             async with await connect(address) as other:
                 await other.send_all(head(first=b"GET /echo HTTP/1.1"))
                 await read_until(other, b"GET /echo")
+
+    run(test)
+
+
+def test_a_stream_larger_than_the_sockets_room_arrives_whole() -> None:
+    pieces = [b"%d " % number * 50_000 for number in range(9)]
+
+    async def large(exchange: Exchange) -> None:
+        async with exchange.stream(200, ()) as send:
+            for piece in pieces:
+                await send(piece)
+
+    async def test() -> None:
+        async with serving(large) as address, await connect(address) as stream:
+            await stream.send_all(head())
+            await wait_all_tasks_blocked()
+            said = await read_until(stream, b"\r\n0\r\n\r\n")
+            body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+            assert said.partition(b"\r\n\r\n")[2] == body + b"0\r\n\r\n"
+
+    run(test)
+
+
+def test_who_sends_ahead_takes_turns_with_others() -> None:
+    order: list[str] = []
+
+    async def note(exchange: Exchange) -> None:
+        order.append(exchange.request.head.query)
+        await exchange.respond(Response(200, b"noted\n"))
+
+    def ask(who: bytes) -> bytes:
+        return head(first=b"GET /?%b HTTP/1.1" % who)
+
+    async def test() -> None:
+        listeners = await open_listeners(ANY_PORT)
+        [address] = bound_addresses(listeners)
+        router = Router([Route("GET", "/", note, immediate=True)])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve, listeners, router, Limits())
+            async with await connect(address) as greedy, await connect(address) as modest:
+                for stream in (greedy, modest):
+                    await stream.send_all(ask(b"first"))
+                    await read_until(stream, b"noted\n")
+                await greedy.send_all(ask(b"greedy") * 50)
+                await modest.send_all(ask(b"modest"))
+                await read_until(modest, b"noted\n")
+                assert order.count("greedy") < 50
+            nursery.cancel_scope.cancel()
 
     run(test)
 
