@@ -37,7 +37,7 @@ class Generator(Protocol):
 
     def generate(
         self, request: GenerationRequest
-    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[list[Event]]]:
         """The events of `request`, the last of which is terminal; leaving the block cancels it.
 
         Entering raises NotTaken where no request can be begun, and ClientError where this one
@@ -46,7 +46,8 @@ class Generator(Protocol):
 
 
 async def stream_events(engine: Generator, request: GenerationRequest, exchange: Exchange) -> None:
-    """Generate, and send each event as a line, a chunk and a write of its own."""
+    """Generate, and send each event as a line and a chunk of its own; what is there together goes
+    in one write."""
     envelopes = Envelopes(request.request_id)
     fault = envelopes.error(500, "Internal server error")
     try:
@@ -54,8 +55,8 @@ async def stream_events(engine: Generator, request: GenerationRequest, exchange:
             engine.generate(request) as events,
             exchange.stream(200, _HEADERS, last_words=fault) as send,
         ):
-            async for event in events:
-                await send(envelopes.encode(event))
+            async for news in events:
+                await send(*map(envelopes.encode, news))
     except NotTaken as refusal:
         # In one write, since these come in bursts.
         line = envelopes.encode(refusal.failed)

@@ -56,7 +56,7 @@ class Engine:
 
     async with engine.running():
         async with engine.generate(request) as events:
-            async for event in events: ...
+            async for news in events: ...
     """
 
     def __init__(
@@ -163,8 +163,11 @@ class Engine:
         return answered
 
     @asynccontextmanager
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[AsyncIterator[Event]]:
-        """Events of one request: any number of `Text`, then exactly one terminal event.
+    async def generate(
+        self, request: GenerationRequest
+    ) -> AsyncIterator[AsyncIterator[list[Event]]]:
+        """Events of one request, as many at a time as there are: any number of `Text`, then exactly
+        one terminal event.
 
         Leaving the block cancels what still runs. Entering raises `NotTaken` for a request that
         finds no room to wait in, or an engine that takes none, whatever its prompt; and then
@@ -184,7 +187,7 @@ class Engine:
         """A stream that has a slot, or waits for one. Raises `NotTaken`."""
         if self._condition in LAST_WORDS:
             raise self._refusal(account, LAST_WORDS[self._condition])
-        stream = Stream(next(self._keys), account, self._config.context)
+        stream = Stream(next(self._keys), account)
         standing = self._admission.enter(stream.key)
         if standing is Standing.REFUSED:
             raise self._refusal(account, OVERFLOW)
@@ -248,7 +251,7 @@ class Engine:
             self._fail(stream, await stream.late(self._config.patience))
 
     def _fail(self, stream: Stream, failed: Failed) -> None:
-        stream.hear(failed)
+        stream.hear(failed, trio.current_time())
         self._leave(stream, failed.code)
         self._thread.cancel(stream.key)
 
@@ -257,9 +260,10 @@ class Engine:
         self._trio.run_sync_soon(self._receive, news)
 
     def _receive(self, news: list[tuple[int, News]]) -> None:
+        now = trio.current_time()
         for key, each in news:
             if stream := self._streams.get(key):
-                stream.hear(each)
+                stream.hear(each, now)
                 if isinstance(each, Finished | Failed):
                     self._leave(stream, each.reason if isinstance(each, Finished) else each.code)
 

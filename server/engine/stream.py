@@ -3,6 +3,8 @@
 Knows trio, as the engine's other half of the front; does not know the engine.
 """
 
+from collections.abc import AsyncIterator
+
 import trio
 
 from server.config import Patience
@@ -14,19 +16,59 @@ NO_SLOT = Failed(504, "Waiting for available slot timed out")
 NO_PROGRESS = Failed(504, "Inference timed out: the request made no progress")
 
 
-class Stream:
-    """The events of one request, on their way from the engine to the client.
+class Events(AsyncIterator[list[Event]]):
+    """What one client was told since it last looked, in order; for one reader.
 
-    `events` has room for all that the request can cause, a context of tokens at most: nothing ever
+    There is room for all that the request can cause, a context of tokens at most: nothing ever
     waits for a slow client, and what lies there for it is small beside the keys and values of the
     same tokens. A client that stops reading is dropped by its connection.
     """
 
-    def __init__(self, key: int, account: Account, context: int) -> None:
+    def __init__(self) -> None:
+        self._untold: list[Event] = []
+        self._ended = False
+        self._reader: trio.lowlevel.Task | None = None
+
+    def add(self, event: Event) -> None:
+        self._untold.append(event)
+        self._wake()
+
+    def end(self) -> None:
+        """There are no others to come."""
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        # A memory channel of trio's does the same in more code, all of which a token finds pushed
+        # out of the caches by the model's weights.
+        if self._reader is not None:
+            trio.lowlevel.reschedule(self._reader)
+            self._reader = None
+
+    async def __anext__(self) -> list[Event]:
+        """Waits until there is something; it is never empty."""
+        if self._untold or self._ended:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            self._reader = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        if not self._untold:
+            raise StopAsyncIteration
+        events, self._untold = self._untold, []
+        return events
+
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Stream:
+    """The events of one request, on their way from the engine to the client."""
+
+    def __init__(self, key: int, account: Account) -> None:
         self.key = key
         self.account = account
-        # Tokens, what the last of them held back, and the end.
-        self._send, self.events = trio.open_memory_channel[Event](context + 2)
+        self.events = Events()
         self._admitted = trio.Event()
         self._begun = trio.Event()
         self._progress = 0.0
@@ -41,20 +83,20 @@ class Stream:
         """The request has, or is next to have, a slot."""
         self._admitted.set()
 
-    def hear(self, news: News) -> None:
-        """From the engine. After a terminal event there may be no other."""
-        self._progress = trio.current_time()
+    def hear(self, news: News, now: float) -> None:
+        """From the engine, at a time of trio's. After a terminal event there may be no other."""
+        self._progress = now
         self._admitted.set()
         self._begun.set()
         if isinstance(news, Progress):
             return
-        self._send.send_nowait(news)
+        self.events.add(news)
         if isinstance(news, Finished | Failed):
             self.end()
 
     def end(self) -> None:
         """There is nothing more to come."""
-        self._send.close()
+        self.events.end()
         self.encoding.cancel()
         self.waiting.cancel()
 

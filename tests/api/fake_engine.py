@@ -33,7 +33,9 @@ class FakeEngine:
         """Ids of requests whose block was left before their events were over."""
 
     @asynccontextmanager
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[AsyncIterator[Event]]:
+    async def generate(
+        self, request: GenerationRequest
+    ) -> AsyncIterator[AsyncIterator[list[Event]]]:
         await trio.lowlevel.checkpoint()
         if self._refusal is not None:
             raise self._refusal
@@ -46,14 +48,14 @@ class FakeEngine:
                 self.cancelled.append(request.request_id)
 
 
-class Events(AsyncIterator[Event]):
-    """The events of one request."""
+class Events(AsyncIterator[list[Event]]):
+    """The events of one request, one at a time."""
 
     def __init__(self, script: Sequence[Event | Exception]) -> None:
         self._script = iter(script)
         self.over = False
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> list[Event]:
         await trio.lowlevel.checkpoint()
         event = next(self._script, None)
         if event is None:
@@ -63,4 +65,4 @@ class Events(AsyncIterator[Event]):
         if isinstance(event, Exception):
             raise event
         self.over = isinstance(event, Finished | Failed)
-        return event
+        return [event]

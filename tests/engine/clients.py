@@ -1,7 +1,7 @@
 """Clients of the engine's front, and what each is to be told."""
 
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 
@@ -89,10 +89,15 @@ def expected(prompt: str, count: int, eos: frozenset[int] = EOS) -> list[Event]:
     return [*texts, Finished(reason, len(prompt), len(tokens))]
 
 
+async def heard(events: AsyncIterator[list[Event]]) -> list[Event]:
+    """All that is still to come."""
+    return [event async for news in events for event in news]
+
+
 async def told(engine: Engine, request: GenerationRequest) -> list[Event]:
     try:
         async with engine.generate(request) as events:
-            return [event async for event in events]
+            return await heard(events)
     except NotTaken as refusal:
         return [refusal.failed]
 

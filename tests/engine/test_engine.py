@@ -12,7 +12,7 @@ from server.engine.condition import Condition
 from server.engine.engine import LAST_WORDS, Engine, EngineLost
 from server.engine.events import Event, Finished, FinishReason, Text
 from server.errors import ClientError
-from tests.engine.clients import FakeTokenizer, asks, engine_of, expected, in_trio, told
+from tests.engine.clients import FakeTokenizer, asks, engine_of, expected, heard, in_trio, told
 from tests.engine.fake_decoder import FakeDecoder, Misused
 from tests.engine.play import EOS
 
@@ -31,7 +31,7 @@ async def test_many_at_once_get_what_each_gets_alone() -> None:
             entered.append(prompt)
             if len(entered) == len(prompts):
                 all_there.set()
-            given[prompt] = [event async for event in events]
+            given[prompt] = await heard(events)
 
     decoder = FakeDecoder(slots=4, on_call=lambda number: all_there.wait(timeout=10))
     engine = engine_of(decoder)
@@ -148,7 +148,7 @@ async def test_a_client_that_does_not_read_holds_up_nobody() -> None:
     async with engine.running(), engine.generate(asks("a", max_tokens=100)) as slow:
         for prompt in "bcd":
             assert await told(engine, asks(prompt, 50)) == expected(prompt, 50, frozenset())
-        assert [event async for event in slow] == expected("a", 100, frozenset())
+        assert await heard(slow) == expected("a", 100, frozenset())
 
 
 @in_trio
@@ -179,8 +179,8 @@ async def test_a_lost_engine_tells_every_stream_once_and_ends_the_block() -> Non
 
     async def client(engine: Engine, prompt: str) -> None:
         async with engine.generate(asks(prompt, max_tokens=9_000)) as events:
-            async for event in events:
-                given[prompt].append(event)
+            async for news in events:
+                given[prompt] += news
                 if all(given.values()):
                     all_run.set()
 
@@ -224,8 +224,7 @@ async def test_an_engine_without_work_stops_too() -> None:
 async def test_a_stream_ends_after_its_terminal_event() -> None:
     engine = engine_of(FakeDecoder())
     async with engine.running(), engine.generate(asks("a", max_tokens=1)) as events:
-        await anext(events)
-        assert isinstance(await anext(events), Finished)
+        assert isinstance((await heard(events))[-1], Finished)
         with pytest.raises(StopAsyncIteration):
             await anext(events)
 

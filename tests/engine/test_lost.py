@@ -8,7 +8,17 @@ from server.config import Patience
 from server.engine.condition import Condition
 from server.engine.engine import LAST_WORDS, Engine, EngineLost
 from server.engine.events import Event
-from tests.engine.clients import Held, asks, collect, engine_of, expected, on_clock, passing, told
+from tests.engine.clients import (
+    Held,
+    asks,
+    collect,
+    engine_of,
+    expected,
+    heard,
+    on_clock,
+    passing,
+    told,
+)
 from tests.engine.fake_decoder import FakeDecoder, Misused
 
 LOST = [LAST_WORDS[Condition.LOST]]
@@ -86,7 +96,7 @@ async def test_who_comes_after_the_loss_is_told_too(clock: MockClock) -> None:
     async def late(engine: Engine) -> None:
         """Holds the block, so that there is time to come."""
         async with engine.generate(asks("a")) as events:
-            assert [event async for event in events] == LOST
+            assert await heard(events) == LOST
             assert await told(engine, asks("b")) == LOST
             came.append("b")
 

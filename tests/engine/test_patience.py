@@ -17,6 +17,7 @@ from tests.engine.clients import (
     collect,
     engine_of,
     expected,
+    heard,
     on_clock,
     passing,
     told,
@@ -74,7 +75,7 @@ def test_who_ends_makes_room(leaves: bool) -> None:
                 assert await told(engine, asks("b")) == [OVERFLOW]
                 if not leaves:
                     held.let_go()
-                    assert [event async for event in events] == expected("a", 3, NO_EOS)
+                    assert await heard(events) == expected("a", 3, NO_EOS)
             held.let_go()
             assert await told(engine, asks("b", max_tokens=3)) == expected("b", 3, NO_EOS)
 
@@ -209,7 +210,7 @@ async def test_a_stream_says_what_there_was_before_it_says_that_it_timed_out(
     async with engine.running(), engine.generate(asks("a")) as events:
         await third_call.wait()
         clock.jump(PATIENCE.progress_seconds)
-        *texts, last = [event async for event in events]
+        *texts, last = await heard(events)
         goes_on.set()
     assert last == NO_PROGRESS
     assert len(texts) == 2
