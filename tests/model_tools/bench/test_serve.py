@@ -89,7 +89,9 @@ def test_skiff_is_measured_and_clients_may_leave(
     assert row["complete"] * 30 <= row["tokens"] <= 6 * 30
     own = {row["metric"]: row["difference"] for row in tables["the servers' own metrics"]}
     assert own['skiff_request_success_total{finished_reason="length"}'] >= row["complete"]
-    assert row["tokens"] <= own["skiff_generation_tokens_total"] <= 6 * 30
+    # A step is counted once its tokens are told: the warm-up's last one may be among these, and
+    # the last one of these not.
+    assert row["tokens"] - 6 <= own["skiff_generation_tokens_total"] <= 6 * 30 + 1
     assert own["skiff_time_to_first_token_seconds_mean"] > 0
     assert 0 < own["decode steps: share inside the runtime"] < 1
 
