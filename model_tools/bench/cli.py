@@ -13,7 +13,7 @@ from server import __version__
 from server.errors import StartError
 
 try:
-    from model_tools.bench import compare
+    from model_tools.bench import compare, soak, start
     from model_tools.bench.engine import batch_command as batch
     from model_tools.bench.engine import command as engine
     from model_tools.bench.report import plot
@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         ("engine", engine, "prompt and decode speed of a model folder, without a network"),
         ("batch", batch, "many sequences at once, with the columns of llama-batched-bench"),
         ("serve", serve, "latency and throughput of a server, or of two in turns, over HTTP"),
+        ("start", start, "how long a server takes from nothing to its first token"),
+        ("soak", soak, "how much memory a server has while it answers many requests"),
         ("compare", compare, "two runs that were saved: what differs by more than the noise"),
     ):
         mode = modes.add_parser(name, help=text, description=f"{text}.", allow_abbrev=False)

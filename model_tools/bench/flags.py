@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import NoReturn
 
+from model_tools.bench.serve.prompts import Lengths
 from model_tools.default_model import model_folder
 from server.cores import usable_cores
 from server.errors import StartError
@@ -80,6 +81,14 @@ def count(text: str) -> int:
 
 def whole(text: str) -> int:
     return _integer(text, 0, "an integer of at least 0")
+
+
+def lengths(text: str) -> Lengths:
+    low, _, high = text.partition("-")
+    lengths = Lengths(count(low), count(high or low))
+    if lengths.high < lengths.low:
+        raise argparse.ArgumentTypeError(f"must be N or LOW-HIGH, not {text[:80]!r}")
+    return lengths
 
 
 def positive(text: str) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from model_tools.bench.flags import add_counts, count, positive, share, whole
+from model_tools.bench.flags import add_counts, count, lengths, positive, share, whole
 from model_tools.bench.machine import machine
 from model_tools.bench.report.report import Report, Table
 from model_tools.bench.serve.dialect import DIALECTS, Settings
@@ -82,14 +82,14 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
     add(
         "--words",
         metavar="N[-N]",
-        type=_lengths,
+        type=lengths,
         default=Lengths(128, 128),
         help="length of a prompt of random words, about a token each (default: 128)",
     )
     add(
         "--new-tokens",
         metavar="N[-N]",
-        type=_lengths,
+        type=lengths,
         default=Lengths(96, 96),
         help="length of an answer (default: 96)",
     )
@@ -188,14 +188,6 @@ def _tables(groups: list[list[list[Result]]], findings: Findings) -> tuple[Table
 
 def _rounds(results: Sequence[Result], load: Load, server: str) -> list[Result]:
     return [each for each in results if (each.load, each.server) == (load, server)]
-
-
-def _lengths(text: str) -> Lengths:
-    low, _, high = text.partition("-")
-    lengths = Lengths(count(low), count(high or low))
-    if lengths.high < lengths.low:
-        raise argparse.ArgumentTypeError(f"must be N or LOW-HIGH, not {text[:80]!r}")
-    return lengths
 
 
 def _rates(text: str) -> list[float]:

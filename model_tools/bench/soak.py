@@ -1,0 +1,108 @@
+"""`skiff-bench soak`: how much memory a server has while it answers many requests.
+
+Knows its flags and its tables.
+"""
+
+import argparse
+
+import numpy as np
+from tqdm import tqdm
+
+from model_tools.bench.flags import add_folder, count, folder_of, lengths
+from model_tools.bench.machine import machine, model
+from model_tools.bench.report.report import Report, Table
+from model_tools.bench.report.series import Better, Of, Series
+from model_tools.bench.serve.dialect import DIALECTS, Settings
+from model_tools.bench.serve.load import ClosedLoop
+from model_tools.bench.serve.prompts import Lengths, Mix
+from model_tools.bench.serve.session import Plan
+from model_tools.bench.serve.session import run as run_session
+from model_tools.bench.serve.tables import requests_table
+from model_tools.bench.serve.target import Target
+from model_tools.bench.server_process import add_flags, serving
+
+ROUNDS = 20
+"""After each of them nothing runs, and the memory is noted."""
+LEAVING = 0.05
+"""Clients that do not stay for the end, since that is a path of its own."""
+SETTINGS = Settings(model="default", temperature=0.0, ignore_eos=True, cache_prompt=False)
+SECONDS = 60
+"""For one answer."""
+MB = 1e6
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    add_folder(parser)
+    parser.add_argument(
+        "--requests",
+        metavar="N",
+        type=count,
+        default=2000,
+        help=f"in {ROUNDS} rounds (default: 2000)",
+    )
+    parser.add_argument(
+        "--clients", metavar="N", type=count, default=8, help="at once, and slots (default: 8)"
+    )
+    parser.add_argument(
+        "--words",
+        metavar="N[-N]",
+        type=lengths,
+        default=Lengths(4, 64),
+        help="length of a prompt of random words (default: 4 to 64)",
+    )
+    parser.add_argument(
+        "--new-tokens",
+        metavar="N[-N]",
+        type=lengths,
+        default=Lengths(1, 16),
+        help="length of an answer (default: 1 to 16)",
+    )
+    add_flags(parser)
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Raises `StartError`."""
+    folder = folder_of(options)
+    header = {**machine(), **model(folder), "flags": " ".join(options.flags) or "none"}
+    with serving(folder, [f"--slots={options.clients}", *options.flags]) as server:
+        resident = [server.resident_bytes / MB]
+        plan = Plan(
+            targets=(Target.of(server.url, DIALECTS["paddler"], "skiff"),),
+            loads=(ClosedLoop(options.clients),),
+            mix=Mix(options.words, options.new_tokens, shared_words=0, leaving=LEAVING),
+            settings=SETTINGS,
+            requests=-(-options.requests // ROUNDS),
+            rounds=ROUNDS,
+            warm_up=0,
+            timeout=SECONDS,
+            seed=0,
+        )
+        with tqdm(total=ROUNDS, unit="round", disable=None) as bar:
+
+            def note() -> None:
+                resident.append(server.resident_bytes / MB)
+                bar.update()
+
+            findings = run_session(plan, note)
+    memory = Series(
+        "soak", "skiff", "resident MB", Better.LOWER, Of.ROUND, tuple(resident[ROUNDS // 2 :])
+    )
+    tables = (
+        requests_table([findings.results]),
+        _course(resident, plan.requests),
+        _growth(resident, plan.requests),
+    )
+    return Report("soak", header, tables, (memory,))
+
+
+def _course(resident: list[float], requests: int) -> Table:
+    rows = tuple((number * requests, each) for number, each in enumerate(resident))
+    return Table("resident memory", ("after requests", "MB"), rows)
+
+
+def _growth(resident: list[float], requests: int) -> Table:
+    """Of the second half, by the line that lies closest: single figures vary by what ran last."""
+    late = resident[ROUNDS // 2 :]
+    slope = float(np.polyfit(np.arange(len(late)), late, 1)[0])
+    columns = ("MB at most", "MB more for each 1,000 requests")
+    return Table("second half", columns, ((max(late), 1000 * slope / requests),))

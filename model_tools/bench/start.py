@@ -1,0 +1,70 @@
+"""`skiff-bench start`: how long a server takes from nothing to its first token.
+
+Knows its flags and its table; the clock is that of one who waits, interpreter and imports included.
+"""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import trio
+from tqdm import tqdm
+
+from model_tools.bench.flags import add_folder, add_repetitions, folder_of
+from model_tools.bench.machine import machine, model
+from model_tools.bench.report.report import Report, Table
+from model_tools.bench.report.series import Better, Of, Series
+from model_tools.bench.report.spread import Middle, Spread
+from model_tools.bench.serve.client import exchange
+from model_tools.bench.serve.dialect import DIALECTS, Settings
+from model_tools.bench.serve.prompts import WORDS, Request
+from model_tools.bench.serve.reply import Outcome, read_reply
+from model_tools.bench.serve.target import Target
+from model_tools.bench.server_process import add_flags, serving
+from server.errors import StartError
+
+REQUEST = Request(" ".join(WORDS[:8]), max_tokens=4, leaves_after=None)
+SETTINGS = Settings(model="default", temperature=0.0, ignore_eos=True, cache_prompt=False)
+SECONDS = 60
+"""For the first answer."""
+POINTS = ("ready", "first token")
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    add_folder(parser)
+    add_repetitions(parser)
+    add_flags(parser)
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Raises `StartError`."""
+    folder = folder_of(options)
+    header = {**machine(), **model(folder)}
+    rounds = range(options.repetitions + 1)
+    with tqdm(rounds, unit="start", disable=None) as bar:
+        # The first one warms the disk.
+        starts = [_start(folder, options.flags) for _ in bar][1:]
+    series = tuple(map(_series, POINTS, zip(*starts, strict=True)))
+    columns = ("until", "milliseconds", "median, lowest to highest")
+    rows = tuple(
+        (each.measure, Spread.of(each.samples), Middle.of(each.samples)) for each in series
+    )
+    return Report("start", header, (Table("from the start of the process", columns, rows),), series)
+
+
+def _start(folder: Path, flags: Sequence[str]) -> tuple[float, float]:
+    """Milliseconds until each of the points. Raises `StartError`."""
+    with serving(folder, flags) as server:
+        target = Target.of(server.url, DIALECTS["paddler"], None)
+        call = target.post(REQUEST, SETTINGS)
+        answer = trio.run(partial(exchange, target, call, timeout=SECONDS))
+    reply = read_reply(answer, target.dialect, REQUEST.max_tokens)
+    if reply.outcome is not Outcome.COMPLETE or not reply.times:
+        raise StartError(f"the first request is {reply.outcome.value}: {reply.reason}")
+    first_token = reply.sent + reply.times[0]
+    return 1000 * (server.ready - server.started), 1000 * (first_token - server.started)
+
+
+def _series(point: str, samples: tuple[float, ...]) -> Series:
+    return Series("start", "skiff", point, Better.LOWER, Of.ROUND, samples)

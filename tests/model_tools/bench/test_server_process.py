@@ -1,0 +1,61 @@
+"""`skiff-bench start` and `soak`, which start servers of their own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_tools.bench import cli
+from model_tools.bench.server_process import serving
+from server.errors import StartError
+from tests.model.tiny_folder import tiny_folder
+
+SHORT = ("--requests", "40", "--clients", "3", "--words", "1-4", "--new-tokens", "1-4")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("bench") / "place", weights="int8")
+
+
+def bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    cli.main([*arguments, "-o", "json"])
+    tables: dict[str, Any] = json.loads(capsys.readouterr().out)["tables"]
+    return tables
+
+
+def test_a_start_is_timed_to_ready_and_to_the_first_token(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = bench(capsys, "start", str(folder), "-r", "2", "--flags=--slots 1")
+    ready, first_token = tables["from the start of the process"]
+    assert (ready["until"], first_token["until"]) == ("ready", "first token")
+    assert 0 < ready["milliseconds"] < first_token["milliseconds"]
+
+
+def test_a_soak_notes_the_memory_after_each_round(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = bench(capsys, "soak", str(folder), *SHORT)
+    [requests] = tables["requests"]
+    assert requests["complete"] + requests["left"] == 40
+    course = tables["resident memory"]
+    assert [row["after requests"] for row in course] == list(range(0, 41, 2))
+    assert all(row["MB"] > 1 for row in course)
+    assert tables["second half"][0]["MB at most"] == max(row["MB"] for row in course[10:])
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StartError, match=r"did not start: skiff: .*no such folder"),
+        serving(tmp_path / "nowhere", []),
+    ):
+        pass
+
+
+def test_a_server_that_has_ended_has_no_memory(folder: Path) -> None:
+    with serving(folder, []) as server:
+        assert server.resident_bytes > 0
+    with pytest.raises(StartError, match="has ended"):
+        _ = server.resident_bytes
