@@ -247,6 +247,8 @@ def _open(folder: ModelFolder, threads: int) -> "onnxruntime.InferenceSession":
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # shapes vary, and a pattern is kept for each
+    # Else one thread packs all weights: a third of the time that loading takes.
+    options.add_session_config_entry("session.prepack.enable_parallel", "1")
     options.log_severity_level = 4  # what goes wrong comes as an exception, and is told once
     on_disk = folder.model_file.parent.glob(f"{folder.model_file.name}*")
     size = int(_PREPACKED * sum(file.stat().st_size for file in on_disk))
