@@ -160,6 +160,7 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
         config.patience,
         config.prefix_cache,
         config.engine.gap_stretch,
+        config.engine.speculate,
     )
 
 

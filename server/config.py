@@ -116,6 +116,8 @@ class EngineConfig:
     prefix_cache: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
     gap_stretch: float = GAP_STRETCH
     """Times as long as without prompts that a step of running streams may take; above 1."""
+    speculate: int = 0
+    """Tokens that a sequence guesses ahead at most, to be verified in one call; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,8 @@ class EngineChoice:
     threads: int
     """Cores that one call into ONNX Runtime uses."""
     gap_stretch: float
+    speculate: int
+    """Tokens that a sequence guesses ahead at most; 0 for none."""
     ignore_eos: bool
 
 

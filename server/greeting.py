@@ -27,11 +27,12 @@ KEY = ' -H "Authorization: Bearer $KEY"'
 def start_lines(folder: Path, engine: EngineConfig, threads: int, kv_bytes: int) -> list[str]:
     """What holds after flags, environment and folder were heard, by the names of the flags."""
     memory = f"keys and values take up to {_mib(kv_bytes)}"
+    ignore_eos = "on" if engine.ignore_eos else "off"
     sizes = f"slots {engine.slots}, context {engine.context} tokens ({memory})"
     return [
         f"skiff {__version__} serves {folder}",
         f"{sizes}, {prefix_cache_words(engine.prefix_cache)}",
-        f"threads {threads}, ignore-eos {'on' if engine.ignore_eos else 'off'}",
+        f"threads {threads}, speculate {engine.speculate}, ignore-eos {ignore_eos}",
         sampling_line(engine.sampling),
     ]
 

@@ -3,7 +3,7 @@ the last bit of their logits, alone and in any mix of neighbours."""
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.cores import usable_cores
 from server.engine.core import EngineCore
 from server.engine.events import Finished, News
+from server.engine.lookup import Draft
 from server.engine.pace import Pace
 from server.engine.plan import DecodeCall, PromptCall, SavedPrefix, SlotPrefix, StepPlan
 from server.engine.sampling import Row, Sampler
@@ -193,8 +194,8 @@ def recorded_plans(monkeypatch: pytest.MonkeyPatch) -> list[StepPlan]:
     plans: list[StepPlan] = []
     plan = Scheduler.plan
 
-    def recording(self: Scheduler, pace: Pace) -> StepPlan:
-        plans.append(plan(self, pace))
+    def recording(self: Scheduler, pace: Pace, drafts: Mapping[int, Draft]) -> StepPlan:
+        plans.append(plan(self, pace, drafts))
         return plans[-1]
 
     monkeypatch.setattr(Scheduler, "plan", recording)

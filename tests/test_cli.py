@@ -43,6 +43,7 @@ def test_without_flags_the_defaults_hold() -> None:
     assert config.serving.log_format is LogFormat.TEXT
     engine = config.engine
     assert (engine.slots, engine.context, engine.ignore_eos) == (4, None, False)
+    assert engine.speculate == 0
     assert engine.threads >= 1
     assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.PROMPTS, 256 * 2**20)
     assert config.limits == Limits()
@@ -55,11 +56,12 @@ def test_flags_are_read() -> None:
         "model --inference-address [::1]:0 --slots 8 --context 512 --threads 3 --ignore-eos"
         " --log-level debug --log-format json --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.1"
         " --repetition-penalty 1.1 --seed 7 --max-body-size 1MiB --idle-timeout 2.5"
-        " --max-connections 9 --gap-stretch 1.5 --prefix-cache off --prefix-cache-mib 3"
+        " --max-connections 9 --gap-stretch 1.5 --speculate 9 --prefix-cache off"
+        " --prefix-cache-mib 3"
     )
     config = cli.read(line.split(), {})
     assert config.serving == Serving(Address("::1", 0), "debug", LogFormat.JSON)
-    assert config.engine == EngineChoice(8, 512, 3, 1.5, ignore_eos=True)
+    assert config.engine == EngineChoice(8, 512, 3, 1.5, speculate=9, ignore_eos=True)
     assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.OFF, 3 * 2**20)
     assert config.limits == Limits(body_bytes=2**20, idle_seconds=2.5, connections=9)
     assert config.sampling == SamplingChoice(0.5, 40, 0.9, 0.1, 1.1, 7)
@@ -163,6 +165,7 @@ def test_a_bad_address_is_refused(text: str) -> None:
         ("repetition-penalty", ["0", "-1"]),
         ("seed", ["-1", "0.5"]),
         ("log-level", ["loud"]),
+        ("speculate", ["-1", "31", "many"]),
         ("gap-stretch", ["1", "0.5", "-2", "inf"]),
         ("prefix-cache", ["on", "0"]),
         ("prefix-cache-mib", ["-1", "1.5", "256M"]),

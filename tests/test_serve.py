@@ -173,8 +173,9 @@ def stub(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_prompt_is_continued_line_by_line(tiny: Path) -> None:
-    with serving(tiny) as server, server.ask("the answer", max_tokens=20) as response:
+@pytest.mark.parametrize("flags", [[], ["--speculate", "8"]])
+def test_a_prompt_is_continued_line_by_line(tiny: Path, flags: list[str]) -> None:
+    with serving(tiny, *flags) as server, server.ask("the answer", max_tokens=20) as response:
         assert response.status == 200
         assert response.getheader("content-type") == "application/json"
         assert response.getheader("transfer-encoding") == "chunked"
@@ -289,12 +290,13 @@ def test_the_curl_line_works_with_a_key_over_tls_and_a_unix_socket(
 
 def test_the_start_lines_say_what_holds(tiny: Path) -> None:
     flags = ["--slots", "3", "--context", "512", "--temperature", "0.5", "--ignore-eos"]
-    with serving(tiny, *flags, SKIFF_TOP_K="7", SKIFF_TEMPERATURE="0.9") as server:
+    told = {"SKIFF_TOP_K": "7", "SKIFF_TEMPERATURE": "0.9", "SKIFF_SPECULATE": "5"}
+    with serving(tiny, *flags, **told) as server:
         said = "".join(server.start)
     assert str(tiny) in said
     assert "slots 3, context 512 tokens" in said
     assert "MiB" in said
-    assert "ignore-eos on" in said
+    assert "speculate 5, ignore-eos on" in said
     assert "temperature 0.5, top-k 7, top-p 1" in said
 
 

@@ -21,6 +21,7 @@ try:
     from model_tools.bench.report.report import Report
     from model_tools.bench.report.saved import save
     from model_tools.bench.serve import command as serve
+    from model_tools.bench.speculate import command as speculate
 except ModuleNotFoundError as error:
     sys.exit(f"skiff-bench: {error.name} is missing: pip install 'skiff-llm[bench]'")
 
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         ("serve", serve, "latency and throughput of a server, or of two in turns, over HTTP"),
         ("start", start, "how long a server takes from nothing to its first token"),
         ("soak", soak, "how much memory a server has while it answers many requests"),
+        ("speculate", speculate, "what --speculate is worth, where answers repeat and where not"),
         ("compare", compare, "two runs that were saved: what differs by more than the noise"),
     ):
         mode = modes.add_parser(name, help=text, description=f"{text}.", allow_abbrev=False)

@@ -12,10 +12,10 @@ from server.engine.events import Failed, News, Progress
 from server.engine.facts import Observe, unobserved
 from server.engine.forward import arrange, forward
 from server.engine.pacer import Pacer
-from server.engine.plan import Call, DecodeCall, PromptCall
+from server.engine.plan import Call, DecodeCall, PromptCall, VerifyCall
 from server.engine.prefixes import Prefixes
 from server.engine.recorder import Recorder
-from server.engine.sampling import sample
+from server.engine.sampling import sample, verify
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
 from server.errors import Interrupted
@@ -67,16 +67,18 @@ class EngineCore:
                 self._left.append((sequence, slot))
 
     def step(self, listen: Callable[[], None]) -> None:
-        """Takes one step. `listen` is called after each call into the model: it may submit and
-        cancel. Raises `Interrupted` if the decoder was interrupted."""
+        """Takes one step. `listen` is called after each call into the model, but between two that
+        decode: it may submit and cancel. Raises `Interrupted` if the decoder was interrupted."""
         self._recorder.step_begins()
         self._keep_prefixes()
-        plan = self._scheduler.plan(self._pacer.pace)
+        drafts = {key: draft for key, each in self._sequences.items() if (draft := each.draft())}
+        plan = self._scheduler.plan(self._pacer.pace, drafts)
         arrange(self._decoder, plan)
-        for call in plan.calls:
+        for call, following in zip(plan.calls, (*plan.calls[1:], None), strict=False):
             if sequences := self._alive(call):
                 self._run(call, sequences)
-                listen()
+                if not isinstance(following, DecodeCall):  # whose rows must all be there
+                    listen()
         self._recorder.step_ends(plan)
 
     def _keep_prefixes(self) -> None:
@@ -91,17 +93,21 @@ class EngineCore:
             self._deliver([(call.key, Progress.BEGUN)])
         try:
             logits = self._forward(call, sequences)
-            tokens = sample(logits, [sequence.sampler for sequence in sequences])
+            if isinstance(call, VerifyCall):
+                chosen = self._verify(call, sequences[0], logits)
+            else:
+                tokens = sample(logits, [sequence.sampler for sequence in sequences])
+                chosen = list(zip(sequences, tokens, strict=False))
         except Interrupted:
             raise
         except Exception:
             log.exception("a call into the model failed: %s", call)
             self._commit([(sequence, None) for sequence in sequences])
             return
-        self._recorder.ran(call, sequences)
+        self._recorder.ran(call, sequences, len(chosen))
         if isinstance(call, PromptCall) and not call.last:
             self._deliver([(call.key, Progress.READ)])
-        self._commit(list(zip(sequences, tokens, strict=False)))
+        self._commit(chosen)
 
     def _forward(self, call: Call, sequences: list[Sequence]) -> Logits:
         start = self._pacer.clock()
@@ -110,15 +116,28 @@ class EngineCore:
         return logits
 
     def _alive(self, call: Call) -> list[Sequence]:
-        """The call's sequences. Nothing is cancelled between a plan and its decode call, so that
-        one has all of its rows; a prompt may be gone."""
+        """The call's sequences. Nothing is cancelled between a plan and its decode calls, so
+        that these have all of their rows; others may be gone."""
         keys = call.keys if isinstance(call, DecodeCall) else (call.key,)
         return [self._sequences[key] for key in keys if key in self._sequences]
 
+    def _verify(
+        self, call: VerifyCall, sequence: Sequence, logits: Logits
+    ) -> list[tuple[Sequence, int | None]]:
+        tokens = verify(logits, call.draft, sequence.sampler)
+        accepted = len(tokens) - 1
+        self._scheduler.accepted(call.key, accepted)
+        if sequence.drafter:
+            sequence.drafter.verified(len(call.draft), accepted)
+        return [(sequence, token) for token in sequence.as_far_as_it_goes(tokens)]
+
     def _commit(self, chosen: list[tuple[Sequence, int | None]]) -> None:
-        """Gives each sequence its token, or its end where there is none, and tells of it."""
+        """Gives each sequence its tokens, as far as it goes on, or its end where there is none, and
+        tells of it."""
         news: list[tuple[int, News]] = []
         for sequence, token in chosen:
+            if sequence.ended:  # by a token before this one
+                continue
             news += [(sequence.key, each) for each in _outcome(sequence, token)]
             if sequence.ended:
                 self.cancel(sequence.key)

@@ -43,11 +43,13 @@ class Decoder(Protocol):
     def runtime_seconds(self) -> float:
         """Seconds that all calls so far spent inside what runs the model."""
 
-    def prefill(self, slot: int, past: int, tokens: Tokens) -> Logits:
-        """Reads `tokens` [n] after the slot's first `past` ones; the last one's logits [1, V]."""
+    def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Logits:
+        """Reads `tokens` [n] after the slot's first `past` ones, and over what else it holds; the
+        logits of the last `logits_to_keep` of them [k, V]."""
 
-    def decode(self, tokens: list[int], pasts: list[int]) -> Logits:
-        """One token for each of the slots 0 to n - 1, after `pasts` others; logits [n, V]."""
+    def decode(self, tokens: list[int], pasts: list[int], first_slot: int = 0) -> Logits:
+        """One token for each of n neighbouring slots, after the `pasts` first ones of each, and
+        over what else it holds; logits [n, V]."""
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Takes the first `length` tokens of a slot to a free one, and frees the source."""

@@ -18,6 +18,7 @@ from server.engine.admission import Admission, Standing
 from server.engine.condition import Condition
 from server.engine.core import EngineCore
 from server.engine.decoder import Decoder, Tokens
+from server.engine.drafter import LookupDrafter
 from server.engine.events import Event, Failed, Finished, FinishReason, News, NotTaken
 from server.engine.facts import Observe, Occupancy, unobserved
 from server.engine.pacer import Pacer
@@ -243,6 +244,7 @@ class Engine:
             sampler=Sampler(request.sampling, prompt),
             text=incremental_text(self._tokenizer),
             arrived=stream.account.arrived,
+            drafter=LookupDrafter(prompt, most) if (most := self._config.speculate) else None,
         )
         return sequence
 

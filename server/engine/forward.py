@@ -1,7 +1,9 @@
 """Runs one planned call on the decoder."""
 
+import numpy as np
+
 from server.engine.decoder import Decoder, Logits
-from server.engine.plan import Call, DecodeCall, Prefix, SlotPrefix, StepPlan
+from server.engine.plan import Call, DecodeCall, Prefix, SlotPrefix, StepPlan, VerifyCall
 from server.engine.sequence import Sequence
 
 
@@ -14,14 +16,19 @@ def arrange(decoder: Decoder, plan: StepPlan) -> None:
 
 
 def forward(decoder: Decoder, call: Call, sequences: list[Sequence]) -> Logits:
-    """Logits [n, V], one row for each sequence that gets a token now.
+    """Logits [n, V], one row for each token that may be chosen now.
 
-    `sequences` are the call's, in its order; a prompt that is not yet read whole gets no row.
+    `sequences` are the call's, in its order, each with a row; a prompt that is not yet read whole
+    gets none, and a draft one for each of its tokens and one more.
     """
     if isinstance(call, DecodeCall):
         newest = [sequence.generated[-1] for sequence in sequences]
-        return decoder.decode(newest, [sequence.past for sequence in sequences])
+        pasts = [sequence.past for sequence in sequences]
+        return decoder.decode(newest, pasts, call.first_slot)
     [sequence] = sequences
+    if isinstance(call, VerifyCall):
+        tokens = np.array([sequence.generated[-1], *call.draft])
+        return decoder.prefill(call.slot, sequence.past, tokens, logits_to_keep=len(tokens))
     if call.prefix:
         _begin(decoder, call.slot, call.prefix)
         sequence.reused = call.start

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from server.engine.costs import CostMeter
 from server.engine.pace import Pace
-from server.engine.plan import Call, DecodeCall
+from server.engine.plan import Call, DecodeCall, VerifyCall
 from server.engine.sequence import Sequence
 
 _EVERY = 16
@@ -31,6 +31,8 @@ class Pacer:
 
     def took(self, call: Call, sequences: list[Sequence], seconds: float) -> None:
         """Takes in a call that has just run for its sequences."""
+        if isinstance(call, VerifyCall):
+            return  # neither of the two kinds that are fitted
         if isinstance(call, DecodeCall):
             self._left_out += 1
             if self._left_out < _EVERY:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from server.engine.decoder import SavedKv
+from server.engine.lookup import Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +17,10 @@ class SlotMove:
 
 @dataclass(frozen=True, slots=True)
 class DecodeCall:
-    """One token for each of these sequences; the one at index i lies in slot i."""
+    """One token for each of these sequences; the one at index i lies in slot `first_slot` + i."""
 
     keys: tuple[int, ...]
+    first_slot: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,17 @@ class PromptCall:
     """Where the slot gets the tokens before `start` from, if it does not hold them yet."""
 
 
-Call = DecodeCall | PromptCall
+@dataclass(frozen=True, slots=True)
+class VerifyCall:
+    """Reads a sequence's newest token and its draft: one token at least, and one more for each
+    token of the draft that the model would have chosen itself."""
+
+    key: int
+    slot: int
+    draft: Draft
+
+
+Call = DecodeCall | VerifyCall | PromptCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ Runs in the engine's thread, with a few reads of the clock and a value for each 
 what becomes of the facts.
 """
 
-import math
+from collections import Counter
 from collections.abc import Callable
 
 from server.engine.decoder import Decoder
 from server.engine.facts import Gap, Observe, PromptRead, StepKind, StepTaken
-from server.engine.plan import Call, DecodeCall, PromptCall, StepPlan
+from server.engine.plan import Call, PromptCall, StepPlan
 from server.engine.sequence import Sequence
 
 
@@ -26,10 +26,6 @@ class Recorder:
         self._runtime_before = 0.0
         self._tokens = 0
         self._gaps: list[Gap] = []
-        self._decoded = -math.inf
-        """When the last decode call had run."""
-        self._first_token = -math.inf
-        """When the last prompt was read whole."""
 
     def step_begins(self) -> None:
         self._tokens = 0
@@ -40,10 +36,10 @@ class Recorder:
     def prompt_begins(self, sequence: Sequence) -> None:
         sequence.begun = self._clock()
 
-    def ran(self, call: Call, sequences: list[Sequence]) -> None:
-        """Before its tokens are given to the sequences."""
-        if isinstance(call, DecodeCall):
-            self._take_gaps(sequences)
+    def ran(self, call: Call, sequences: list[Sequence], tokens: int) -> None:
+        """Before its tokens, so many, are given to the sequences."""
+        if not isinstance(call, PromptCall):
+            self._take_gaps(sequences, tokens)
         elif call.last:
             self._take_first_token(sequences[0])
 
@@ -60,19 +56,20 @@ class Recorder:
         )
         self._observe(fact)
 
-    def _take_gaps(self, sequences: list[Sequence]) -> None:
-        """Who was in the last decode call too has waited since then, all of them equally long."""
-        before, self._decoded = self._decoded, self._clock()
-        if self._first_token < before:
-            self._gaps.append(Gap(self._decoded - before, len(sequences)))
-        else:
-            for sequence in sequences:
-                first = -math.inf if sequence.first_token is None else sequence.first_token
-                self._gaps.append(Gap(self._decoded - max(before, first), 1))
-        self._tokens += len(sequences)
+    def _take_gaps(self, sequences: list[Sequence], tokens: int) -> None:
+        """Each row has waited since its own newest token, most of them equally long; what a call
+        accepts beyond one token a row comes at once."""
+        now = self._clock()
+        gaps = Counter(now - sequence.latest_token for sequence in sequences)
+        if tokens > len(sequences):
+            gaps[0.0] += tokens - len(sequences)
+        self._gaps += [Gap(seconds, count) for seconds, count in gaps.items()]
+        for sequence in sequences:
+            sequence.latest_token = now
+        self._tokens += tokens
 
     def _take_first_token(self, sequence: Sequence) -> None:
-        sequence.first_token = self._first_token = now = self._clock()
+        sequence.first_token = sequence.latest_token = now = self._clock()
         begun = now if sequence.begun is None else sequence.begun
         self._tokens += 1
         fact = PromptRead(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.config import SamplingParameters
+from server.engine.lookup import Draft
 
 Row = NDArray[np.float32]
 Ids = NDArray[np.intp]
@@ -71,6 +72,20 @@ def sample(logits: NDArray[np.float32], samplers: list[Sampler]) -> list[int | N
     """The next token for each row of logits [n, V], by the sampler at its index; more samplers than
     rows are left alone. None where the logits are no numbers: the model has failed."""
     return [sampler.choose(row) for sampler, row in zip(samplers, logits, strict=False)]
+
+
+def verify(logits: NDArray[np.float32], draft: Draft, sampler: Sampler) -> list[int | None]:
+    """The next tokens, from logits [n + 1, V] of the newest one and of the n of the draft.
+
+    Each token is chosen as it would be without the draft, which only says whether the logits that
+    follow are there: at the first choice that is not the draft's, they are those of another text.
+    """
+    chosen: list[int | None] = []
+    for row, drafted in zip(logits, (*draft, None), strict=True):
+        chosen.append(sampler.choose(row))
+        if chosen[-1] != drafted:
+            break
+    return chosen
 
 
 def keep(row: Row, parameters: SamplingParameters) -> Ids | None:

@@ -1,14 +1,17 @@
 """Who runs when, and in which slot. Pure: no clock, no randomness, no arrays, no model.
 
 The slots of decoding sequences are always 0 to n - 1, so that one call over neighbouring memory
-serves them all; prompts lie above them. One prompt at a time is partly read, in order of arrival.
+serves them all, but for those that verify a draft, each in a call of its own: those between them
+are then a call for each run of neighbours. Prompts lie above them. One prompt at a time is partly
+read, in order of arrival.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 
+from server.engine.lookup import Draft
 from server.engine.pace import LEAST_TOKENS, Pace
 from server.engine.plan import (
     Call,
@@ -19,6 +22,7 @@ from server.engine.plan import (
     SlotMove,
     SlotPrefix,
     StepPlan,
+    VerifyCall,
 )
 from server.engine.prefixes import Found
 
@@ -77,21 +81,36 @@ class Scheduler:
         self._released.append(place.slot)
         return place.slot
 
-    def plan(self, pace: Pace) -> StepPlan:
-        """The next step. What it holds counts as done: a call that fails ends in `remove`."""
+    def accepted(self, key: int, tokens: int) -> None:
+        """So many tokens of the draft that a decoding sequence had in the last plan are its own."""
+        self._place(key).tokens += tokens
+
+    def plan(self, pace: Pace, drafts: Mapping[int, Draft]) -> StepPlan:
+        """The next step. What it holds counts as done: a call that fails ends in `remove`, and of
+        the `drafts`, for keys of decoding sequences, only what is `accepted` later."""
         released = tuple(self._released)
         self._released.clear()
         moves = self._close_gaps() if released else []
-        calls: list[Call] = []
         seconds = pace.allowance(
             len(self._decoding), self._coming(), sum(place.tokens for place in self._decoding)
         )
-        if self._decoding:
-            calls.append(DecodeCall(tuple(place.key for place in self._decoding)))
-            for place in self._decoding:
-                place.tokens += 1
+        calls = [*self._decode(drafts), *self._verify(drafts)]
+        for place in self._decoding:
+            place.tokens += 1
         reads = self._read_prompts(pace, seconds, moves)
         return StepPlan(released, tuple(moves), (*calls, *reads))
+
+    def _decode(self, drafts: Mapping[int, Draft]) -> Iterator[Call]:
+        """A call for each run of neighbours without drafts: one, where nobody has a draft."""
+        for drafted, run in groupby(self._decoding, key=lambda place: place.key in drafts):
+            if not drafted:
+                first, *others = run
+                yield DecodeCall((first.key, *(place.key for place in others)), first.slot)
+
+    def _verify(self, drafts: Mapping[int, Draft]) -> Iterator[Call]:
+        for place in self._decoding:
+            if place.key in drafts:
+                yield VerifyCall(place.key, place.slot, drafts[place.key])
 
     def _coming(self) -> int:
         """Prompts that there are slots for."""

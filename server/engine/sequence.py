@@ -7,7 +7,9 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 
 from server.engine.decoder import Tokens
+from server.engine.drafter import Drafter
 from server.engine.events import Event, Finished, FinishReason, Text
+from server.engine.lookup import Draft
 from server.engine.sampling import Sampler
 from server.engine.text import IncrementalText
 
@@ -24,6 +26,8 @@ class Sequence:
     """Ids that end the text; empty to go on whatever the model says."""
     sampler: Sampler
     text: IncrementalText
+    drafter: Drafter | None = None
+    """Guesses tokens that one call then verifies; None to decode one by one."""
     read: int = 0
     """Tokens of the prompt that the slot holds: read by calls that succeeded, or reused."""
     reused: int = 0
@@ -35,6 +39,8 @@ class Sequence:
     """When reading the prompt began."""
     first_token: float | None = None
     """When the prompt was read whole."""
+    latest_token: float = 0.0
+    """When the call that gave the newest token had run."""
     ended: bool = False
 
     @property
@@ -46,6 +52,18 @@ class Sequence:
     def held(self) -> int:
         """Tokens whose keys and values the slot holds."""
         return self.read + max(len(self.generated) - 1, 0)
+
+    def draft(self) -> Draft:
+        """What may come next, to be verified in one call: there is room for it and one more."""
+        room = self.max_tokens - len(self.generated) - 1
+        if self.drafter is None or not self.generated or not room:
+            return ()
+        return self.drafter.draft(self.generated, room)
+
+    def as_far_as_it_goes(self, tokens: list[int | None]) -> list[int | None]:
+        """Of verified tokens those up to the first that ends the text."""
+        ends = [place for place, token in enumerate(tokens) if token in self.eos_token_ids]
+        return tokens[: ends[0] + 1] if ends else tokens
 
     def accept(self, token: int) -> list[Event]:
         """Takes the next token; the events that it causes, the terminal one included."""

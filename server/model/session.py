@@ -52,7 +52,8 @@ class OnnxDecoder:
         """Tokens in each slot before the last one that was written there."""
         self._logits = np.empty((slots, 1, self.vocabulary_size), np.float32)
         self._prompt_bindings: dict[int, onnxruntime.IOBinding] = {}
-        self._decode_rows: dict[int, _DecodeRows] = {}
+        self._decode_rows: dict[tuple[int, int], _DecodeRows] = {}
+        """By the first slot and the number of slots."""
         self._run_options = onnxruntime.RunOptions()
         self.runtime_seconds = 0.0
         """Seconds that all calls so far spent inside the runtime."""
@@ -110,13 +111,14 @@ class OnnxDecoder:
         every: Logits = binding.get_outputs()[len(self._graph.kv)].numpy()
         return every[0, -logits_to_keep:]
 
-    def decode(self, tokens: list[int], pasts: list[int]) -> Logits:
-        """One token for each of the slots 0 to n - 1, after `pasts` others; logits [n, V]."""
+    def decode(self, tokens: list[int], pasts: list[int], first_slot: int = 0) -> Logits:
+        """One token for each of n neighbouring slots, after the `pasts` first ones of each; logits
+        [n, V]."""
         count = len(tokens)
-        self._pasts[:count] = pasts
-        if count not in self._decode_rows:
-            self._decode_rows[count] = self._new_decode_rows(count)
-        rows = self._decode_rows[count]
+        self._pasts[first_slot : first_slot + count] = pasts
+        if (first_slot, count) not in self._decode_rows:
+            self._decode_rows[first_slot, count] = self._new_decode_rows(first_slot, count)
+        rows = self._decode_rows[first_slot, count]
         rows.fill(tokens, pasts, self.context)
         if rows.mask is not rows.bound_mask:
             self._feed(rows.binding, {"attention_mask": rows.mask})
@@ -181,8 +183,8 @@ class OnnxDecoder:
             binding.bind_output(kv.present, *place)
         return binding
 
-    def _new_decode_rows(self, count: int) -> "_DecodeRows":
-        rows = _DecodeRows(self._bound(0, count), count)
+    def _new_decode_rows(self, first_slot: int, count: int) -> "_DecodeRows":
+        rows = _DecodeRows(self._bound(first_slot, count), count)
         fixed = {
             "input_ids": rows.tokens,
             "position_ids": rows.pasts,

@@ -35,6 +35,14 @@ ENGINE = Group(
             "without; more reads prompts sooner",
             f"{GAP_STRETCH:g}",
         ),
+        "speculate": Flag(
+            "speculate",
+            "N",
+            integer(0, 30),
+            "guess up to N tokens ahead where the text repeats what came before, and verify\n"
+            "them in one call; tokens may then round differently beside other requests",
+            "0",
+        ),
         "ignore_eos": Flag(
             "ignore-eos",
             None,

@@ -65,12 +65,14 @@ def engine_of(
     tokenizer: FakeTokenizer | None = None,
     *,
     ignore_eos: bool = False,
+    speculate: int = 0,
     patience: Patience | None = None,
 ) -> Engine:
     config = EngineConfig(
         decoder.slots,
         decoder.context,
         ignore_eos=ignore_eos,
+        speculate=speculate,
         patience=patience or Patience(),
     )
     return Engine(lambda: decoder, tokenizer or FakeTokenizer(), config, EOS)

@@ -97,27 +97,37 @@ class FakeDecoder:
         """Tokens that were copied instead of being read."""
         self._read = [0] * slots
         """How many of a slot's first tokens prompts wrote."""
+        self._guessed = [0] * slots
+        """How many of a slot's last tokens a draft wrote, over which other ones may go."""
         self._shares_decoded = shares_decoded
         self.interrupted = threading.Event()
         self.on_call = on_call
         self._nan_rows = nan_rows or {}
         self._returned: Logits = np.empty((0, VOCABULARY), np.float32)
 
-    def prefill(self, slot: int, past: int, tokens: Tokens) -> Logits:
+    def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Logits:
+        new = [int(token) for token in tokens]
+        if logits_to_keep > 1:
+            return self._verify(slot, past, new, logits_to_keep)
         alone = past == 0 and len(tokens) == 1
         if len(tokens) % self.tile == 1 and not alone:
             raise Misused(f"{len(tokens)} tokens after {past} leave a tile of one")
         self._read[slot] = past + len(tokens)
-        return self._run("prefill", [slot], [past], [[int(token) for token in tokens]])
+        return self._run("prefill", [slot], [past], [new])
 
-    def decode(self, tokens: list[int], pasts: list[int]) -> Logits:
-        return self._run("decode", list(range(len(tokens))), pasts, [[token] for token in tokens])
+    def _verify(self, slot: int, past: int, tokens: list[int], logits_to_keep: int) -> Logits:
+        if logits_to_keep != len(tokens):
+            raise Misused(f"{logits_to_keep} rows of {len(tokens)} tokens")
+        return self._run("verify", [slot], [past], [tokens], rows=len(tokens))
+
+    def decode(self, tokens: list[int], pasts: list[int], first_slot: int = 0) -> Logits:
+        slots = list(range(first_slot, first_slot + len(tokens)))
+        return self._run("decode", slots, pasts, [[token] for token in tokens])
 
     def move(self, source: int, destination: int, length: int) -> None:
         if self.held[destination] is not None:
             raise Misused(f"slot {destination} is not free")
-        if len(self.held[source] or []) != length:
-            raise Misused(f"slot {source} holds another length than {length}")
+        self._forget_guesses(source, length)
         self.held[destination], self.held[source] = self.held[source], None
         self._read[destination] = self._read[source]
         self.moves += 1
@@ -144,25 +154,38 @@ class FakeDecoder:
 
     def release(self, slot: int) -> None:
         self.held[slot] = None
+        self._guessed[slot] = 0
+
+    def _forget_guesses(self, slot: int, length: int) -> None:
+        """Of what the slot holds, the first `length` tokens are what it is about."""
+        held = self.held[slot] or []
+        if not len(held) - self._guessed[slot] <= length <= len(held):
+            raise Misused(f"slot {slot} holds {held}, not {length} tokens")
+        if self.held[slot] is not None:
+            self.held[slot] = held[:length]
+        self._guessed[slot] = 0
 
     def interrupt(self) -> None:
         self.interrupted.set()
 
     def _run(
-        self, kind: str, slots: list[int], pasts: list[int], tokens: list[list[int]]
+        self, kind: str, slots: list[int], pasts: list[int], tokens: list[list[int]], rows: int = 1
     ) -> Logits:
+        """Logits of the last `rows` tokens of each slot."""
         self._returned.fill(np.nan)  # what the last call gave out is no longer valid
         for slot, past in zip(slots, pasts, strict=True):
-            if len(self.held[slot] or []) != past:
-                raise Misused(f"slot {slot} holds {self.held[slot]}, not {past} tokens")
+            self._forget_guesses(slot, past)
         histories = self._write(slots, tokens)
+        for slot in slots:
+            self._guessed[slot] = rows - 1
         number = len(self.calls)
         self.calls.append(Call(kind, histories))
         self.runtime_seconds += 1
         self.on_call(number)
         if self.interrupted.is_set():
             raise Interrupted
-        self._returned = np.stack([logits_after(history) for history in histories])
+        ends = [history[: len(history) - n] for history in histories for n in range(rows)[::-1]]
+        self._returned = np.stack([logits_after(end) for end in ends])
         self._returned[list(self._nan_rows.get(number, ()))] = np.nan
         return self._returned
 

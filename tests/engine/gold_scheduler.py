@@ -1,8 +1,9 @@
 """The scheduler as it must be, without slots: everything is worked out again for each step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from server.engine.lookup import Draft
 from server.engine.pace import Pace
 from server.engine.prefixes import Found
 
@@ -19,6 +20,7 @@ class Read:
 @dataclass(frozen=True, slots=True)
 class GoldStep:
     decoded: frozenset[int]
+    verified: frozenset[int]
     reads: tuple[Read, ...]
 
 
@@ -43,7 +45,10 @@ class GoldScheduler:
     def remove(self, key: int) -> None:
         del self._prompts[key]
 
-    def plan(self, pace: Pace) -> GoldStep:
+    def accepted(self, key: int, tokens: int) -> None:
+        self._decodes += [key] * tokens
+
+    def plan(self, pace: Pace, drafts: Mapping[int, Draft]) -> GoldStep:
         decoded = frozenset(key for key in self._prompts if not self._unread(key))
         past = sum(self._prompts[key] + self._decodes.count(key) for key in decoded)
         seconds = pace.longest_call
@@ -67,7 +72,8 @@ class GoldScheduler:
             running += 1
             if self._unread(key):  # one prompt at a time
                 break
-        return GoldStep(decoded, tuple(reads))
+        verified = frozenset(drafts)
+        return GoldStep(decoded - verified, verified, tuple(reads))
 
     def _begin(self, key: int) -> bool:
         """Whether the prompt can be read now."""

@@ -1,14 +1,16 @@
 """Runs the engine's core over the fake decoder: visitors come and go at any call."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from collections.abc import Sequence as Ids
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
-from server.engine.core import MODEL_FAILED, EngineCore
-from server.engine.events import Event, News, Progress
+from server.engine.core import EngineCore
+from server.engine.drafter import Drafter
+from server.engine.events import Event, Finished, FinishReason, News, Progress, Text
 from server.engine.facts import Observe, unobserved
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
@@ -19,7 +21,6 @@ from tests.engine.paces import SteadyPacer
 EOS = frozenset({7, 19})
 GREEDY = SamplingParameters()
 NO_REUSE = PrefixCacheConfig(PrefixReuse.OFF)
-NO_TOKEN = (Progress.BEGUN, Progress.READ, MODEL_FAILED)
 
 
 def text_of(tokens: Ids[int]) -> str:
@@ -39,6 +40,8 @@ class Visitor:
     arrives: int = 0
     leaves: int | None = None
     decode: Decode = text_of
+    drafter: Callable[[History], Drafter] | None = None
+    """Makes one for a prompt."""
 
 
 class Play:
@@ -86,14 +89,22 @@ class Play:
                 self.calls_when_left[visitor.key] = len(self._decoder.calls)
 
     def _deliver(self, news: list[tuple[int, News]]) -> None:
-        for key in {key for key, each in news if each not in NO_TOKEN}:
-            self.token_times[key].append(self._decoder.runtime_seconds)
+        for key, each in news:
+            if is_token(each):
+                self.token_times[key].append(self._decoder.runtime_seconds)
         for key, each in news:
             assert key not in self.calls_when_left, "told after it left"
             if isinstance(each, Progress):
                 self.progress[key].append(each)
             else:
                 self.events[key].append(each)
+
+
+def is_token(news: News) -> bool:
+    """Each token has a text of its own here, but for the one that ends a text."""
+    if isinstance(news, Finished):
+        return news.reason is FinishReason.STOP
+    return isinstance(news, Text) or news is Progress.SILENT
 
 
 def sequence_of(visitor: Visitor) -> Sequence:
@@ -105,10 +116,11 @@ def sequence_of(visitor: Visitor) -> Sequence:
         eos_token_ids=visitor.eos,
         sampler=Sampler(visitor.sampling, prompt),
         text=WindowedText(visitor.decode),
+        drafter=visitor.drafter(visitor.prompt) if visitor.drafter else None,
     )
 
 
 def events_alone(visitor: Visitor) -> list[Event]:
-    """What the visitor is told with nobody else there."""
-    alone = replace(visitor, arrives=0, leaves=None)
+    """What the visitor is told with nobody else there, token by token."""
+    alone = replace(visitor, arrives=0, leaves=None, drafter=None)
     return Play([alone], FakeDecoder(slots=1)).run().events[visitor.key]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import MODEL_FAILED
 from server.engine.events import Event, Finished, FinishReason, Progress, Text
+from server.engine.lookup import Draft
 from server.engine.windowed_text import Decode
 from server.errors import Interrupted
 from tests.engine.fake_decoder import (
@@ -21,6 +22,7 @@ from tests.engine.fake_decoder import (
     greedy_tokens,
 )
 from tests.engine.play import EOS, Play, Visitor, events_alone, text_of
+from tests.engine.prophet import Prophet
 
 samplings = st.just(SamplingParameters()) | st.builds(
     SamplingParameters,
@@ -43,6 +45,7 @@ def visitors(draw: st.DrawFn, key: int) -> Visitor:
         eos=draw(st.sampled_from([EOS, frozenset()])),
         arrives=arrives,
         leaves=draw(st.none() | st.integers(arrives, arrives + 20)),
+        drafter=draw(st.sampled_from([None, Prophet])),
     )
 
 
@@ -290,6 +293,80 @@ def test_decode_rows_run_as_one_call() -> None:
     Play(crowd, decoder).run()
     rows = [len(call.histories) for call in decoder.calls if call.kind == "decode"]
     assert rows == [4, 4, 4, 4]
+
+
+class Oracle:
+    """A `Drafter` of one draft."""
+
+    def __init__(self, draft: History) -> None:
+        self._draft = draft
+        self.verdicts: list[tuple[int, int]] = []
+
+    def draft(self, generated: list[int], room: int) -> Draft:
+        return self._draft[:room] if len(generated) == 1 else ()
+
+    def verified(self, drafted: int, accepted: int) -> None:
+        self.verdicts.append((drafted, accepted))
+
+
+def kinds_of_calls(decoder: FakeDecoder) -> list[str]:
+    return [call.kind for call in decoder.calls]
+
+
+@pytest.mark.parametrize(("right", "calls"), [(6, 3), (3, 6), (0, 9)])
+def test_what_is_right_of_a_draft_comes_token_by_token_out_of_one_call(
+    right: int, calls: int
+) -> None:
+    first, *others = greedy_tokens(prompt(0, 9), 9)
+    wrong = [(token + 1) % VOCABULARY for token in others[right:]]
+    oracle = Oracle((*others[:right], *wrong)[:6])
+    visitor = Visitor(0, prompt(0, 9), 9, eos=frozenset(), drafter=lambda prompt: oracle)
+    decoder = FakeDecoder(slots=1)
+    told = Play([visitor], decoder).run().events[0]
+    assert told == events_alone(visitor)
+    assert told[:-1] == [Text(text_of([token])) for token in (first, *others)]
+    assert oracle.verdicts == [(6, right)]
+    assert kinds_of_calls(decoder) == ["prefill", "verify", *["decode"] * (calls - 2)]
+
+
+def test_an_end_inside_a_draft_is_the_end() -> None:
+    tokens = greedy_tokens(prompt(0, 9), 9)
+    oracle = Oracle(tokens[1:])
+    visitor = Visitor(0, prompt(0, 9), 9, eos=frozenset(tokens[4:5]), drafter=lambda prompt: oracle)
+    told = Play([visitor], FakeDecoder(slots=1)).run().events[0]
+    assert told[-1] == Finished(FinishReason.STOP, prompt_tokens=9, generated_tokens=5)
+    assert told == events_alone(visitor)
+
+
+def test_logits_inside_a_draft_that_are_no_numbers_end_what_comes_after_them() -> None:
+    tokens = greedy_tokens(prompt(0, 9), 9)
+    oracle = Oracle(tokens[1:])
+    visitor = Visitor(0, prompt(0, 9), 9, eos=frozenset(), drafter=lambda prompt: oracle)
+    decoder = FakeDecoder(slots=1, nan_rows={1: frozenset({2})})
+    told = Play([visitor], decoder).run().events[0]
+    assert told == [*[Text(text_of([token])) for token in tokens[:3]], MODEL_FAILED]
+
+
+def test_those_without_a_draft_decode_together_beside_it() -> None:
+    crowd = [
+        Visitor(key, prompt(key, 4), 5, eos=frozenset(), drafter=oracles.get(key))
+        for oracles in [{1: lambda prompt: Oracle(greedy_tokens(prompt, 5)[1:])}]
+        for key in range(3)
+    ]
+    decoder = FakeDecoder(slots=3)
+    Play(crowd, decoder).run()
+    rows = [(call.kind, len(call.histories)) for call in decoder.calls[3:]]
+    assert rows[:3] == [("decode", 1), ("decode", 1), ("verify", 1)]
+    assert set(rows[3:]) == {("decode", 2)}
+
+
+def test_a_draft_is_no_longer_than_what_may_still_come() -> None:
+    tokens = greedy_tokens(prompt(0, 9), 12)
+    oracle = Oracle(tokens[1:])
+    visitor = Visitor(0, prompt(0, 9), 4, eos=frozenset(), drafter=lambda prompt: oracle)
+    decoder = FakeDecoder(slots=1, context=13)
+    assert Play([visitor], decoder).run().events[0] == events_alone(visitor)
+    assert oracle.verdicts == [(2, 2)]
 
 
 def test_it_listens_after_each_call() -> None:

@@ -42,6 +42,17 @@ async def test_many_at_once_get_what_each_gets_alone() -> None:
     assert {len(call.histories) for call in decoder.calls} == {1, 2, 3, 4}
 
 
+@in_trio
+async def test_with_drafts_each_token_is_still_an_event_of_its_own() -> None:
+    """The model repeats nothing, so that drafts are mostly wrong; few are right by chance."""
+    decoder = FakeDecoder(slots=1)
+    engine = engine_of(decoder, ignore_eos=True, speculate=3)
+    async with engine.running():
+        events = await told(engine, asks("abab", max_tokens=100))
+    assert events == expected("abab", 100, eos=frozenset())
+    assert "verify" in {call.kind for call in decoder.calls}
+
+
 @pytest.mark.parametrize("by_scope", [False, True])
 def test_leaving_the_block_frees_the_slot_after_the_call_under_way(by_scope: bool) -> None:
     fourth_call, left = trio.Event(), threading.Event()

@@ -1,6 +1,7 @@
 """The scheduler keeps its promises whatever comes and goes, and plans what the gold one plans."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from server.engine.costs import Costs, Rates
+from server.engine.lookup import Draft
 from server.engine.pace import Pace
 from server.engine.plan import (
     DecodeCall,
@@ -16,6 +18,7 @@ from server.engine.plan import (
     SlotMove,
     SlotPrefix,
     StepPlan,
+    VerifyCall,
 )
 from server.engine.prefixes import Found
 from server.engine.scheduler import Scheduler, cut
@@ -48,21 +51,30 @@ class SlotTable:
         """Sequences that decoded."""
         self.dead: set[int] = set()
 
-    def apply(self, plan: StepPlan, found: dict[int, Found | None]) -> None:
+    def apply(
+        self, plan: StepPlan, found: dict[int, Found | None], accepted: dict[int, int]
+    ) -> None:
         before = dict(self.tokens)
         self._release(plan.released)
         for move in plan.moves:
             self._move(move)
         for call in plan.calls:
             if isinstance(call, DecodeCall):
-                assert call.keys == tuple(self.held[: len(call.keys)])
-                self.running |= set(call.keys)
-                for key in call.keys:
-                    self.tokens[key] += 1
+                assert call.keys == tuple(self.held[call.first_slot :][: len(call.keys)])
+                self._grow(call.keys)
+            elif isinstance(call, VerifyCall):
+                assert self.held[call.slot] == call.key
+                self._grow([call.key] * (accepted[call.key] + 1))
             else:
                 self._begin(call, found.get(call.key), before)
                 self._read(call)
         assert not self.dead & set(self.held), "a slot of a removed sequence was kept"
+
+    def _grow(self, keys: Iterable[int]) -> None:
+        """By a token for each."""
+        for key in keys:
+            self.running.add(key)
+            self.tokens[key] += 1
 
     def _release(self, released: tuple[int, ...]) -> None:
         """A slot that was given before anything was read into it counts as free here."""
@@ -147,10 +159,26 @@ class AnyOrder(RuleBasedStateMachine):
         for _ in range(times):
             self.found.clear()
             busy = self.scheduler.busy
-            plan = self.scheduler.plan(pace)
+            drafts = data.draw(self.drafts()) if data else {}
+            plan = self.scheduler.plan(pace, drafts)
             assert busy == (plan != StepPlan())
-            assert calls_of(plan, self.alive) == self.gold.plan(pace)
-            self.table.apply(plan, self.found)
+            assert calls_of(plan, self.alive, drafts) == self.gold.plan(pace, drafts)
+            accepted = {
+                key: data.draw(st.integers(0, len(draft))) if data else 0
+                for key, draft in drafts.items()
+            }
+            self.table.apply(plan, self.found, accepted)
+            for key, tokens in accepted.items():
+                self.scheduler.accepted(key, tokens)
+                self.gold.accepted(key, tokens)
+
+    def drafts(self) -> st.SearchStrategy[dict[int, Draft]]:
+        """For any of those whose prompts are read whole."""
+        decoding = [key for key in self.alive if self.table.tokens.get(key, 0) >= self.alive[key]]
+        if not decoding:
+            return st.just({})
+        draft = st.integers(1, 3).map(lambda length: tuple(range(length)))
+        return st.dictionaries(st.sampled_from(decoding), draft)
 
     @rule()
     def drain(self) -> None:
@@ -172,15 +200,21 @@ class AnyOrder(RuleBasedStateMachine):
         self.table.dead.add(key)
 
 
-def calls_of(plan: StepPlan, prompts: dict[int, int]) -> GoldStep:
-    """The plan without its slots; decode rows come first, and only a prompt's end is its last."""
+def calls_of(plan: StepPlan, prompts: dict[int, int], drafts: dict[int, Draft]) -> GoldStep:
+    """The plan without its slots; decode rows come first, as few calls as their slots allow, then
+    drafts, and only a prompt's end is its last."""
     decodes = [call for call in plan.calls if isinstance(call, DecodeCall)]
     reads = [call for call in plan.calls if isinstance(call, PromptCall)]
-    assert list(plan.calls) == [*decodes, *reads]
-    assert len(decodes) <= 1
+    verifies = [call for call in plan.calls if isinstance(call, VerifyCall)]
+    assert list(plan.calls) == [*decodes, *verifies, *reads]
+    assert all(a.first_slot + len(a.keys) < b.first_slot for a, b in pairwise(decodes))
+    assert {call.key: call.draft for call in verifies} == drafts
     assert all(call.last == (call.stop == prompts[call.key]) for call in reads)
-    decoded = frozenset(decodes[0].keys) if decodes else frozenset()
-    return GoldStep(decoded, tuple(Read(call.key, call.start, call.stop) for call in reads))
+    decoded = frozenset(key for call in decodes for key in call.keys)
+    verified = frozenset(call.key for call in verifies)
+    return GoldStep(
+        decoded, verified, tuple(Read(call.key, call.start, call.stop) for call in reads)
+    )
 
 
 TestAnyOrder = AnyOrder.TestCase
@@ -227,15 +261,41 @@ def test_the_last_row_takes_the_place_of_one_that_ends() -> None:
     scheduler = Scheduler(slots=3, tile=32, find=nothing)
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)
-    assert [call.slot for call in scheduler.plan(PLENTY).calls if isinstance(call, PromptCall)] == [
+    assert [
+        call.slot for call in scheduler.plan(PLENTY, {}).calls if isinstance(call, PromptCall)
+    ] == [
         0,
         1,
         2,
     ]
-    assert scheduler.plan(PLENTY).calls == (DecodeCall((0, 1, 2)),)
+    assert scheduler.plan(PLENTY, {}).calls == (DecodeCall((0, 1, 2)),)
     scheduler.remove(0)
-    plan = scheduler.plan(PLENTY)
+    plan = scheduler.plan(PLENTY, {})
     assert plan == StepPlan((0,), (SlotMove(2, 0, length=11),), (DecodeCall((2, 1)),))
+
+
+def test_those_between_drafts_are_a_call_for_each_run_of_neighbours() -> None:
+    scheduler = Scheduler(slots=5, tile=32, find=nothing)
+    for key in range(5):
+        scheduler.submit(key, prompt_tokens=10)
+    scheduler.plan(PLENTY, {})
+    assert scheduler.plan(PLENTY, {1: (7,), 4: (8, 9)}).calls == (
+        DecodeCall((0,)),
+        DecodeCall((2, 3), first_slot=2),
+        VerifyCall(1, 1, (7,)),
+        VerifyCall(4, 4, (8, 9)),
+    )
+
+
+def test_accepted_tokens_move_with_their_sequence() -> None:
+    scheduler = Scheduler(slots=2, tile=32, find=nothing)
+    for key in range(2):
+        scheduler.submit(key, prompt_tokens=10)
+    scheduler.plan(PLENTY, {})
+    scheduler.plan(PLENTY, {1: (7, 8, 9)})
+    scheduler.accepted(1, 2)
+    scheduler.remove(0)
+    assert scheduler.plan(PLENTY, {}).moves == (SlotMove(1, 0, length=13),)
 
 
 def nothing(key: int, reading: Sequence[PromptCall]) -> Found:
@@ -248,9 +308,9 @@ def test_a_prompt_begins_with_what_another_one_has_read_in_the_slot_where_it_now
     scheduler = Scheduler(2, tile=32, find=lambda key, reading: sources.get(key, Found()))
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)
-    scheduler.plan(PLENTY)
+    scheduler.plan(PLENTY, {})
     scheduler.remove(0)
-    assert scheduler.plan(PLENTY) == StepPlan(
+    assert scheduler.plan(PLENTY, {}) == StepPlan(
         (0,),
         (SlotMove(1, 0, length=10),),
         (DecodeCall((1,)), PromptCall(2, 1, 8, 10, last=True, prefix=SlotPrefix(0, length=8))),
@@ -263,5 +323,5 @@ def test_a_prompt_that_is_to_wait_for_another_holds_up_those_behind_it() -> None
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)
     for key in range(3):
-        *_, call = scheduler.plan(PLENTY).calls
+        *_, call = scheduler.plan(PLENTY, {}).calls
         assert call == PromptCall(key, slot=key, start=0, stop=10, last=True)

@@ -95,6 +95,29 @@ def test_a_decode_row_is_the_same_alone_and_in_a_batch(
         np.testing.assert_array_equal(rows, alone)
 
 
+def test_decode_rows_may_begin_at_any_slot(decoder: OnnxDecoder) -> None:
+    prompts = [TEXT[:30], TEXT[1:60]]
+    expected = continued(decoder, prompts, steps=1)
+    for slot, prompt in enumerate(prompts, start=2):
+        decoder.prefill(slot, 0, prompt)
+    newest = [int(rows[0].argmax()) for rows in expected]
+    logits = decoder.decode(newest, [30, 59], first_slot=2)
+    for row, rows in zip(logits, expected, strict=True):
+        np.testing.assert_array_equal(row, rows[1])
+
+
+def test_what_a_rejected_draft_wrote_changes_nothing_that_comes_after(
+    decoder: OnnxDecoder,
+) -> None:
+    [expected] = continued(decoder, [TEXT[:40]], steps=2)
+    newest = [int(row.argmax()) for row in expected]
+    decoder.prefill(0, 0, TEXT[:40])
+    decoder.prefill(0, 40, np.array([5, 6, 7, 8, 9, 10]), logits_to_keep=6)
+    for step in range(2):
+        logits = decoder.decode([newest[step]], [40 + step])
+        np.testing.assert_array_equal(logits[0], expected[step + 1])
+
+
 def test_a_sequence_goes_on_in_another_slot(decoder: OnnxDecoder) -> None:
     [expected] = continued(decoder, [TEXT[:40]], steps=1)
     decoder.prefill(3, 0, TEXT[:40])

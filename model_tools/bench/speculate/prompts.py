@@ -1,0 +1,47 @@
+"""What is asked to see what speculation is worth: `prompts.json`, or a file like it.
+
+Knows the file's form; does not know how prompts are answered.
+"""
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from server.errors import StartError
+
+COMMITTED = Path(__file__).with_name("prompts.json")
+"""In ChatML, the default model's own form."""
+
+
+class Kind(Enum):
+    """What an answer has to do with its prompt."""
+
+    EDITING = "editing"
+    """It repeats much of it: edits and extracts."""
+    FREE = "free"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    kind: Kind
+    name: str
+    text: str
+    """As the model gets it, special tokens included."""
+
+
+def read_prompts(file: Path) -> list[Prompt]:
+    """Raises `StartError`."""
+    try:
+        content = json.loads(file.read_bytes())
+        return [
+            Prompt(kind, str(each["name"]), content["template"].replace("{}", each["text"]))
+            for kind in Kind
+            for each in content[kind.value]
+        ]
+    except OSError as error:
+        raise StartError(f"{file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise StartError(
+            f"{file}: must be JSON with a template and, in editing and free, names and texts"
+        ) from None
