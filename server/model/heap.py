@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # mallopt(3), and malloc.h for the numbers.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -2, -3, -4, -8
 _LARGEST_MMAP_THRESHOLD = 32 << 20
 """Bytes; as high as glibc raises it by itself where large pieces come and go."""
+_MMAP_MAX_DEFAULT = 65536
 _LARGEST_TOP_PAD = 2**31 - mmap.PAGESIZE
 """mallopt takes an int."""
 
@@ -42,18 +43,19 @@ def share_one_heap() -> None:
 def huge_pages(size: int) -> Iterator[None]:
     """The next `size` bytes that are allocated in the block lie together and in huge pages.
 
-    That holds for the first 2 GiB and for pieces below 32 MiB; larger ones are mapped one by one.
-    Where the system will not have it, nothing but speed is lost.
+    That holds for the first 2 GiB. Where the system will not have it, nothing but speed is lost.
     """
     if not _ABLE:
         yield
         return
     _libc.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
     _libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
+    _libc.mallopt(_MMAP_MAX, 0)
     _extend(size)
     try:
         yield
     finally:
+        _libc.mallopt(_MMAP_MAX, _MMAP_MAX_DEFAULT)
         _libc.mallopt(_TOP_PAD, 0)
 
 
