@@ -1,9 +1,9 @@
 """What is loaded lies together and in huge pages, on Linux with glibc. Knows malloc, no runtime.
 
 A step reads every weight once. In pages of 4 KiB that takes tens of thousands of translations of
-addresses, twice as deep in a virtual machine: there, huge pages make a small model decode up
-to 7 % faster. The system has to be
-told before the memory is touched, and glibc to take all of it from the one heap that can be told.
+addresses, twice as deep in a virtual machine: there, huge pages make a small model decode up to 7 %
+faster. The system has to be told before the memory is touched, and glibc to take all of it from the
+one heap that can be told.
 
 glibc's own `glibc.malloc.hugetlb` is rejected: it is heard only from the environment of a program
 that begins, and leaves each piece below 2 MiB, as most matrices of a small model are, outside.
