@@ -17,7 +17,7 @@ import trio
 
 from server.api.engine_metrics import EngineMetrics
 from server.api.routes import PUBLIC, inference_routes
-from server.config import Access, Address, EngineConfig, ServerConfig, UnixAddress
+from server.config import CPU, Access, Address, EngineConfig, ServerConfig, UnixAddress
 from server.engine.engine import Engine, EngineLost
 from server.engine.facts import Fact, RequestEnded
 from server.errors import StartError
@@ -166,13 +166,15 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
 
 def _load(config: ServerConfig, engine: EngineConfig, folder: ModelFolder) -> OnnxDecoder:
     """The model, once the terminal shows what holds for it. Raises `StartError`."""
-    threads = config.engine.threads
+    threads, device = config.engine.threads, config.engine.device or CPU
     try:
-        decoder = OnnxDecoder(folder, slots=engine.slots, context=engine.context, threads=threads)
+        decoder = OnnxDecoder(
+            folder, slots=engine.slots, context=engine.context, threads=threads, device=device
+        )
     except (OSError, MemoryError) as error:
         size = f"{engine.slots} slots of {engine.context} tokens"
         raise StartError(f"no memory for {size}: {error}") from None
-    _print(start_lines(folder.path, engine, threads, decoder.kv_bytes))
+    _print(start_lines(folder.path, engine, device, threads, decoder.kv_bytes))
     return decoder
 
 

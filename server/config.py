@@ -52,6 +52,27 @@ class Address:
         return f"{host}:{self.port}"
 
 
+class DeviceKind(Enum):
+    """What can run a model."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What runs the model."""
+
+    kind: DeviceKind
+    index: int = 0
+    """Which one, where there are several: CUDA's own count."""
+
+    def __str__(self) -> str:
+        return "cpu" if self.kind is DeviceKind.CPU else f"{self.kind.value}:{self.index}"
+
+
+CPU = Device(DeviceKind.CPU)
+
 GAP_STRETCH = 2.3
 """The default of `EngineConfig.gap_stretch`."""
 
@@ -127,6 +148,8 @@ class EngineChoice:
     slots: int
     context: int | None
     """None: the model folder decides."""
+    device: Device | None
+    """None: the best one that works."""
     threads: int
     """Cores that one call into ONNX Runtime uses."""
     gap_stretch: float

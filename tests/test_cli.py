@@ -7,8 +7,11 @@ import pytest
 
 from server import __version__, cli
 from server.config import (
+    CPU,
     Access,
     Address,
+    Device,
+    DeviceKind,
     EngineChoice,
     Limits,
     LogFormat,
@@ -22,7 +25,7 @@ from server.config import (
 )
 from server.errors import StartError
 from server.options.flag import Flag, Repeatable
-from server.options.values import address, size, size_text
+from server.options.values import address, device, size, size_text
 
 EVERY_FLAG = [flag for group in cli.GROUPS for flag in group.flags.values()]
 
@@ -44,6 +47,7 @@ def test_without_flags_the_defaults_hold() -> None:
     engine = config.engine
     assert (engine.slots, engine.context, engine.ignore_eos) == (4, None, False)
     assert engine.speculate == 0
+    assert engine.device is None
     assert engine.threads >= 1
     assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.PROMPTS, 256 * 2**20)
     assert config.limits == Limits()
@@ -57,11 +61,12 @@ def test_flags_are_read() -> None:
         " --log-level debug --log-format json --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.1"
         " --repetition-penalty 1.1 --seed 7 --max-body-size 1MiB --idle-timeout 2.5"
         " --max-connections 9 --gap-stretch 1.5 --speculate 9 --prefix-cache off"
-        " --prefix-cache-mib 3"
+        " --prefix-cache-mib 3 --device cuda:1"
     )
     config = cli.read(line.split(), {})
     assert config.serving == Serving(Address("::1", 0), "debug", LogFormat.JSON)
-    assert config.engine == EngineChoice(8, 512, 3, 1.5, speculate=9, ignore_eos=True)
+    cuda = Device(DeviceKind.CUDA, 1)
+    assert config.engine == EngineChoice(8, 512, cuda, 3, 1.5, speculate=9, ignore_eos=True)
     assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.OFF, 3 * 2**20)
     assert config.limits == Limits(body_bytes=2**20, idle_seconds=2.5, connections=9)
     assert config.sampling == SamplingChoice(0.5, 40, 0.9, 0.1, 1.1, 7)
@@ -76,6 +81,7 @@ def test_the_environment_says_what_a_flag_says(flag: Flag[object]) -> None:
         "prefix-cache": "all",
         "top-p": "0.5",
         "min-p": "0.5",
+        "device": "cuda:2",
         "ignore-eos": "on",
         "cors-origin": "http://a,https://b:81",
         "max-target-size": "1KiB",
@@ -125,6 +131,24 @@ def test_an_address_is_read_and_written_alike(text: str, means: Address | UnixAd
 
 
 @pytest.mark.parametrize(
+    ("text", "means"),
+    [
+        ("cpu", CPU),
+        ("cuda:0", Device(DeviceKind.CUDA)),
+        ("cuda:3", Device(DeviceKind.CUDA, 3)),
+    ],
+)
+def test_a_device_is_read_and_written_alike(text: str, means: Device) -> None:
+    assert device(text) == device(text.upper()) == means
+    assert str(means) == text
+
+
+def test_a_device_may_be_left_to_skiff_or_be_the_first_of_its_kind() -> None:
+    assert device("auto") is None
+    assert device("cuda") == Device(DeviceKind.CUDA, 0)
+
+
+@pytest.mark.parametrize(
     ("text", "means"), [("1", 1), ("300", 300), ("16KiB", 2**14), ("2MiB", 2**21)]
 )
 def test_a_size_is_read_and_written_alike(text: str, means: int) -> None:
@@ -157,6 +181,7 @@ def test_a_bad_address_is_refused(text: str) -> None:
     [
         ("slots", ["0", "-1", "1025", "four", "4.0", "1e3", "²", "9" * 5000]),
         ("context", ["0", "1", "-4096"]),
+        ("device", ["gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:12345", "cpu:0", "cuda:²"]),
         ("threads", ["0", "x"]),
         ("temperature", ["-0.1", "nan", "inf", "warm"]),
         ("top-k", ["-1", "1.5"]),

@@ -27,7 +27,7 @@ COMMAND = {"__main__": {"cli"}, "cli": {"app", "options"} | BASE}
 
 DOORS = {
     "h11": ("server/http/",),
-    "onnxruntime": ("server/model/session.py",),
+    "onnxruntime": ("server/model/runtime.py",),
     "tokenizers": ("server/model/tokenizer.py",),
     "trio": ("server/http/", "server/app.py", "server/engine/engine.py", "server/engine/stream.py"),
     "json": ("server/api/", "server/model/", "server/log_format.py"),

@@ -296,7 +296,7 @@ def test_the_start_lines_say_what_holds(tiny: Path) -> None:
     assert str(tiny) in said
     assert "slots 3, context 512 tokens" in said
     assert "MiB" in said
-    assert "speculate 5, ignore-eos on" in said
+    assert "device cpu, threads 1, speculate 5, ignore-eos on" in said
     assert "temperature 0.5, top-k 7, top-p 1" in said
 
 
@@ -514,6 +514,11 @@ def test_without_a_runtime_the_line_names_the_extras(stub: Path) -> None:
     assert run.returncode != 0
     assert run.stderr.count("\n") == 1
     assert "skiff-llm[cpu]" in run.stderr
+
+
+def test_a_device_that_cannot_be_had_is_one_line(stub: Path) -> None:
+    """Never a silent run on the CPU."""
+    assert "cuda:0 cannot be had" in refused(stub, "--device", "cuda")
 
 
 def test_a_listener_is_there_before_the_model(stub: Path) -> None:

@@ -1,34 +1,23 @@
-"""A graph in ONNX Runtime, driven by what it declares: the one door to `onnxruntime`.
+"""A graph in ONNX Runtime, driven by what it declares.
 
 Knows tensors and their memory; does not know requests, sampling or text.
 """
 
-import os
 import time
 
 import numpy as np
 from numpy.typing import NDArray
 
+from server.config import CPU, Device
 from server.errors import Interrupted, StartError
 from server.model.folder import ModelFolder
 from server.model.graph_interface import GraphInterface
-from server.model.heap import huge_pages, share_one_heap
 from server.model.kv_memory import KvMemory, SavedKv
-
-# Its wheels report to Microsoft unless told not to before they are imported; a server tells nobody.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-try:
-    import onnxruntime
-except ModuleNotFoundError:
-    onnxruntime = None
-
-share_one_heap()  # here, before there is a thread that loads a model
+from server.model.runtime import first_line, onnxruntime, open_session
 
 Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
 
-_PREPACKED = 1.25
-"""Bytes that weights take as the runtime's kernels want them, to one on disk, at most."""
 _MASK_WIDTH = 128
 """The attention mask of decode rows is as wide as the next multiple of this."""
 
@@ -41,11 +30,19 @@ class OnnxDecoder:
     and prompts as `[1, n]` over one: the two shapes whose results do not depend on neighbours.
     """
 
-    def __init__(self, folder: ModelFolder, *, slots: int, context: int, threads: int) -> None:
+    def __init__(
+        self,
+        folder: ModelFolder,
+        *,
+        slots: int,
+        context: int,
+        threads: int,
+        device: Device = CPU,
+    ) -> None:
         """`threads` is the number of cores that one call uses. Raises `StartError`."""
         self.slots = slots
         self.context = context
-        self._session = _open(folder, threads)
+        self._session = open_session(folder.model_file, device, threads)
         self._graph = GraphInterface.of(self._session, str(folder.model_file))
         self._memory = KvMemory(self._graph.kv, slots=slots, capacity=context)
         self._pasts = [0] * slots
@@ -152,7 +149,9 @@ class OnnxDecoder:
         try:
             self.prefill(0, 0, np.zeros(1, np.int64))
         except Exception as error:  # the runtime's own exceptions have no common base
-            raise StartError(f"{folder.model_file}: a first call failed: {_line(error)}") from None
+            raise StartError(
+                f"{folder.model_file}: a first call failed: {first_line(error)}"
+            ) from None
         self.release(0)
 
     def _run(self, binding: "onnxruntime.IOBinding") -> None:
@@ -238,33 +237,3 @@ class _DecodeRows:
 
 def _bind_logits(binding: "onnxruntime.IOBinding", logits: Logits) -> None:
     binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-
-
-def _open(folder: ModelFolder, threads: int) -> "onnxruntime.InferenceSession":
-    if onnxruntime is None:
-        raise StartError(
-            "ONNX Runtime is not installed: pip install 'skiff-llm[cpu]' or 'skiff-llm[gpu]'"
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # shapes vary, and a pattern is kept for each
-    # Else one thread packs all weights: a third of the time that loading takes.
-    options.add_session_config_entry("session.prepack.enable_parallel", "1")
-    options.log_severity_level = 4  # what goes wrong comes as an exception, and is told once
-    on_disk = folder.model_file.parent.glob(f"{folder.model_file.name}*")
-    size = int(_PREPACKED * sum(file.stat().st_size for file in on_disk))
-    try:
-        with huge_pages(size):
-            return onnxruntime.InferenceSession(
-                folder.model_file, options, providers=["CPUExecutionProvider"]
-            )
-    except Exception as error:  # the runtime's own exceptions have no common base
-        raise StartError(
-            f"{folder.model_file}: ONNX Runtime cannot load it: {_line(error)}"
-        ) from None
-
-
-def _line(error: Exception) -> str:
-    """The first line of a message; that of the runtime may have several."""
-    return str(error).partition("\n")[0]

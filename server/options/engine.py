@@ -3,7 +3,7 @@
 from server.config import GAP_STRETCH, EngineChoice
 from server.cores import usable_cores
 from server.options.flag import Flag, Group
-from server.options.values import integer, nothing, number, switch
+from server.options.values import device, integer, nothing, number, switch
 
 ENGINE = Group(
     "engine",
@@ -18,6 +18,13 @@ ENGINE = Group(
             "prompt and answer of one sequence together",
             "the smaller of the model's and 4096",
             nothing,
+        ),
+        "device": Flag(
+            "device",
+            "DEVICE",
+            device,
+            "what runs the model: cpu, cuda or cuda:N; auto is the CPU",
+            "auto",
         ),
         "threads": Flag(
             "threads",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from server.config import Address, UnixAddress
+from server.config import CPU, Address, Device, DeviceKind, UnixAddress
 
 T = TypeVar("T")
 
@@ -114,6 +114,15 @@ def address(text: str) -> Address | UnixAddress:
         return Address(host.strip("[]"), integer(0, 65535)(port))
     except ValueError:
         raise ValueError("HOST:PORT with a port from 0 to 65535") from None
+
+
+def device(text: str) -> Device | None:
+    """`auto` is None: somebody else decides."""
+    if text.lower() in ("auto", "cpu"):
+        return CPU if text.lower() == "cpu" else None
+    if not (match := re.fullmatch("cuda(?::([0-9]{1,4}))?", text.lower())):
+        raise ValueError("auto, cpu, cuda or cuda:N")
+    return Device(DeviceKind.CUDA, int(match[1] or 0))
 
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://(?:[a-z0-9.\-_]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
