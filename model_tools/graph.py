@@ -11,8 +11,9 @@ import onnx_ir as ir
 from model_tools.decoder_layer import AttentionInputs, LayerBuilder, Stream
 from model_tools.decoder_spec import DecoderSpec, WeightSource
 from model_tools.graph_writer import GraphWriter
-from model_tools.recipe import Recipe
+from model_tools.recipe import Recipe, Target
 from model_tools.rotary import cosines_and_sines
+from model_tools.selection import add_selection
 from server.errors import StartError
 
 INT64, INT32 = ir.DataType.INT64, ir.DataType.INT32
@@ -44,11 +45,15 @@ def build_graph(
         stream = builder.layer(index, source.layer(index), stream)
         layer_done()
     hidden, _ = builder.normalise("final_norm", source.final_norm(), stream)
-    kept = _last_rows(writer, hidden, logits_to_keep)
+    first_kept = _negative(writer, logits_to_keep, attention_mask, recipe.target)
+    kept = _last_rows(writer, hidden, first_kept)
     head = embedding
     if not spec.tied_embedding:
         head = vocabulary_format.store(writer, "head", source.head())
-    writer.output(head.multiply(kept, "logits"), ["batch", "kept", spec.vocabulary_size])
+    logits = head.multiply(kept, "logits")
+    writer.output(logits, ["batch", "kept", spec.vocabulary_size])
+    if recipe.target is Target.CUDA:
+        add_selection(writer, logits, spec.vocabulary_size)
     return writer.model()
 
 
@@ -79,9 +84,22 @@ def _attention_inputs(
     )
 
 
-def _last_rows(writer: GraphWriter, hidden: ir.Value, count: ir.Value) -> ir.Value:
-    """The last `count` positions of hidden; 0 gives all of them, because -0 is the first one."""
-    negative = writer.node("Neg", "first_kept.scalar", [count])
+def _negative(
+    writer: GraphWriter, count: ir.Value, attention_mask: ir.Value, target: Target
+) -> ir.Value:
+    """-count. For CUDA as 0 - count with a 0 that comes from a shape, since ONNX Runtime leaves to
+    the CPU what follows from shapes, and the rest to CUDA: Slice wants its start on the CPU, and a
+    graph that copies from the one to the other cannot be captured."""
+    if target is Target.CPU:
+        return writer.node("Neg", "first_kept.scalar", [count])
+    size = writer.node("Size", "attention_mask.size", [attention_mask])
+    zero = writer.node("Sub", "shape_zero", [size, size])
+    return writer.node("Sub", "first_kept.scalar", [zero, count])
+
+
+def _last_rows(writer: GraphWriter, hidden: ir.Value, first_kept: ir.Value) -> ir.Value:
+    """The positions of hidden from one that is counted from the end; 0 gives all of them, because
+    -0 is the first one."""
     vector = writer.constant("first_kept.shape", [1])
-    start = writer.node("Reshape", "first_kept", [negative, vector])
+    start = writer.node("Reshape", "first_kept", [first_kept, vector])
     return writer.slice("kept", hidden, axis=1, start=start, end=TO_THE_END)

@@ -43,9 +43,9 @@ class GraphWriter:
         self._inputs.append(value)
         return value
 
-    def output(self, value: ir.Value, shape: Shape) -> None:
-        """Makes a float32 value an output of the graph."""
-        value.dtype = ir.DataType.FLOAT
+    def output(self, value: ir.Value, shape: Shape, dtype: ir.DataType = ir.DataType.FLOAT) -> None:
+        """Makes a value an output of the graph."""
+        value.dtype = dtype
         value.shape = ir.Shape(shape)
         self._outputs.append(value)
 

@@ -17,6 +17,15 @@ class WeightType(StrEnum):
         return {WeightType.FP32: 32, WeightType.INT8: 8, WeightType.INT4: 4}[self]
 
 
+class Target(StrEnum):
+    """What a graph is made for."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    """Selection is part of the graph, and nothing in it leaves the device and comes back: CUDA
+    graphs can be captured of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """The formats of a folder's matrices."""
@@ -28,6 +37,7 @@ class Recipe:
     With 32, and int8 with 64, a row of activations gives the same bits whatever rows are beside it.
     Otherwise ONNX Runtime (1.32, AVX512-VNNI) multiplies rows in pairs, and an odd one differently.
     """
+    target: Target = Target.CPU
 
     def layers(self) -> MatrixFormat:
         """The format of the matrices inside the layers."""

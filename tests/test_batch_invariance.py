@@ -13,11 +13,12 @@ import pytest
 from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.cores import usable_cores
 from server.engine.core import EngineCore
+from server.engine.distribution import Row
 from server.engine.events import Finished, News
 from server.engine.lookup import Draft
 from server.engine.pace import Pace
 from server.engine.plan import DecodeCall, PromptCall, SavedPrefix, SlotPrefix, StepPlan
-from server.engine.sampling import Row, Sampler
+from server.engine.sampling import Sampler
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
 from server.engine.windowed_text import WindowedText

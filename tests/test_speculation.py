@@ -10,8 +10,9 @@ from model_tools.bench.speculate.prompts import COMMITTED, Kind, Prompt, read_pr
 from server.config import PrefixCacheConfig, SamplingParameters
 from server.cores import usable_cores
 from server.engine.core import EngineCore
+from server.engine.distribution import Row
 from server.engine.drafter import LookupDrafter
-from server.engine.sampling import Row, Sampler
+from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
 from server.engine.windowed_text import WindowedText
 from server.model.folder import ModelFolder

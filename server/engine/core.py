@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from server.config import PrefixCacheConfig
-from server.engine.decoder import Decoder, Logits
+from server.engine.decoder import Decoder, Rows
 from server.engine.events import Failed, News, Progress
 from server.engine.facts import Observe, unobserved
 from server.engine.forward import arrange, forward
@@ -92,11 +92,11 @@ class EngineCore:
             self._recorder.prompt_begins(sequences[0])
             self._deliver([(call.key, Progress.BEGUN)])
         try:
-            logits = self._forward(call, sequences)
+            rows = self._forward(call, sequences)
             if isinstance(call, VerifyCall):
-                chosen = self._verify(call, sequences[0], logits)
+                chosen = self._verify(call, sequences[0], rows)
             else:
-                tokens = sample(logits, [sequence.sampler for sequence in sequences])
+                tokens = sample(rows, [sequence.sampler for sequence in sequences])
                 chosen = list(zip(sequences, tokens, strict=False))
         except Interrupted:
             raise
@@ -109,11 +109,11 @@ class EngineCore:
             self._deliver([(call.key, Progress.READ)])
         self._commit(chosen)
 
-    def _forward(self, call: Call, sequences: list[Sequence]) -> Logits:
+    def _forward(self, call: Call, sequences: list[Sequence]) -> Rows:
         start = self._pacer.clock()
-        logits = forward(self._decoder, call, sequences)
+        rows = forward(self._decoder, call, sequences)
         self._pacer.took(call, sequences, self._pacer.clock() - start)
-        return logits
+        return rows
 
     def _alive(self, call: Call) -> list[Sequence]:
         """The call's sequences. Nothing is cancelled between a plan and its decode calls, so
@@ -122,9 +122,9 @@ class EngineCore:
         return [self._sequences[key] for key in keys if key in self._sequences]
 
     def _verify(
-        self, call: VerifyCall, sequence: Sequence, logits: Logits
+        self, call: VerifyCall, sequence: Sequence, rows: Rows
     ) -> list[tuple[Sequence, int | None]]:
-        tokens = verify(logits, call.draft, sequence.sampler)
+        tokens = verify(rows, call.draft, sequence.sampler)
         accepted = len(tokens) - 1
         self._scheduler.accepted(call.key, accepted)
         if sequence.drafter:

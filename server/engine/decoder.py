@@ -1,12 +1,17 @@
 """What the engine needs of a model: `server.model.session` has it, and so has the tests' fake."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from server.model.candidates import Candidates
+
 Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
+Rows = Logits | Sequence[Candidates]
+"""A row for each token that may be chosen: logits [n, V], or what a device tells of them."""
 
 
 class SavedKv(Protocol):
@@ -22,7 +27,7 @@ class SavedKv(Protocol):
 class Decoder(Protocol):
     """A decoder-only model with memory for `slots` sequences of `context` tokens.
 
-    Slots are numbered from 0. Returned logits may be overwritten by the next call.
+    Slots are numbered from 0. Returned rows may be overwritten by the next call.
     """
 
     @property
@@ -43,13 +48,13 @@ class Decoder(Protocol):
     def runtime_seconds(self) -> float:
         """Seconds that all calls so far spent inside what runs the model."""
 
-    def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Logits:
+    def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Rows:
         """Reads `tokens` [n] after the slot's first `past` ones, and over what else it holds; the
-        logits of the last `logits_to_keep` of them [k, V]."""
+        rows of the last `logits_to_keep` of them."""
 
-    def decode(self, tokens: list[int], pasts: list[int], first_slot: int = 0) -> Logits:
+    def decode(self, tokens: list[int], pasts: list[int], first_slot: int = 0) -> Rows:
         """One token for each of n neighbouring slots, after the `pasts` first ones of each, and
-        over what else it holds; logits [n, V]."""
+        over what else it holds; a row for each."""
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Takes the first `length` tokens of a slot to a free one, and frees the source."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from server.engine.decoder import Decoder, Logits
+from server.engine.decoder import Decoder, Rows
 from server.engine.plan import Call, DecodeCall, Prefix, SlotPrefix, StepPlan, VerifyCall
 from server.engine.sequence import Sequence
 
@@ -15,8 +15,8 @@ def arrange(decoder: Decoder, plan: StepPlan) -> None:
         decoder.move(move.source, move.destination, move.length)
 
 
-def forward(decoder: Decoder, call: Call, sequences: list[Sequence]) -> Logits:
-    """Logits [n, V], one row for each token that may be chosen now.
+def forward(decoder: Decoder, call: Call, sequences: list[Sequence]) -> Rows:
+    """One row for each token that may be chosen now.
 
     `sequences` are the call's, in its order, each with a row; a prompt that is not yet read whole
     gets none, and a draft one for each of its tokens and one more.
@@ -32,9 +32,9 @@ def forward(decoder: Decoder, call: Call, sequences: list[Sequence]) -> Logits:
     if call.prefix:
         _begin(decoder, call.slot, call.prefix)
         sequence.reused = call.start
-    logits = decoder.prefill(call.slot, call.start, sequence.prompt[call.start : call.stop])
+    rows = decoder.prefill(call.slot, call.start, sequence.prompt[call.start : call.stop])
     sequence.read = call.stop
-    return logits if call.last else logits[:0]
+    return rows if call.last else rows[:0]
 
 
 def _begin(decoder: Decoder, slot: int, prefix: Prefix) -> None:

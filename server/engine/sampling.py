@@ -1,11 +1,7 @@
 """Logits to tokens. Knows arrays and parameters, nothing of sequences or clients.
 
 The order is llama.cpp's, as Paddler has it: repetition penalty, top-k, top-p, min-p, temperature,
-draw. Filters see probabilities at temperature 1; equal logits rank by id, the lower one first.
-
-A row is some 50,000 logits and a step has a row for each stream, so that a full sort or a pass in
-Python would take longer than the model: whole rows are only ever read by single vector operations,
-and what is sorted are the few candidates that can still be drawn.
+draw.
 """
 
 import math
@@ -14,19 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.config import SamplingParameters
+from server.engine.decoder import Rows
+from server.engine.distribution import Row, draw, draw_from_all, keep
 from server.engine.lookup import Draft
-
-Row = NDArray[np.float32]
-Ids = NDArray[np.intp]
-
-_COLUMNS = 1024
-"""Groups into which `_largest` parts a row."""
-_BLOCK = 256
-"""Neighbouring tokens whose probabilities `_draw_from_all` adds up first."""
-_COLDEST = np.finfo(np.float32).tiny
-"""A temperature below this would be 0 in float32, and 0 / 0 is no weight."""
-_NUCLEUS_GUESSES = (64, 512)
-"""Candidates with which a top-p set is tried, before the whole row is sorted."""
+from server.engine.shortlist import certain_token, penalised
+from server.model.candidates import Candidates
 
 
 class Sampler:
@@ -48,129 +36,62 @@ class Sampler:
         best = int(row.argmax())  # a NaN counts as the largest
         if not math.isfinite(row[best]):
             return None
-        token = best if self._parameters.temperature == 0 else self._draw(row)
-        if self._parameters.repetition_penalty != 1 and token not in self._seen:
-            self._seen = np.append(self._seen, token)
+        greedy = self._parameters.temperature == 0
+        token = best if greedy else self._draw(row, self._random.random())
+        if self._parameters.repetition_penalty != 1:
+            self._note(token)
         return token
 
+    def choose_among(self, candidates: Candidates) -> int | None:
+        """What `choose` would choose from the whole row, which is only fetched where the candidates
+        leave that open."""
+        if not math.isfinite(candidates.log_sum_exp):
+            return None
+        parameters = self._parameters
+        chance = self._random.random() if parameters.temperature else 0.0
+        token = certain_token(candidates, parameters, self._seen, chance)
+        if token is None:
+            row = candidates.whole()
+            if parameters.repetition_penalty != 1:
+                self._penalise(row)
+            token = self._draw(row, chance) if parameters.temperature else int(row.argmax())
+        if parameters.repetition_penalty != 1:
+            self._note(token)
+        return token
+
+    def _note(self, token: int) -> None:
+        if token not in self._seen:
+            self._seen = np.append(self._seen, token)
+
     def _penalise(self, row: Row) -> None:
-        """Keskar et al. 2019, with the sign rule that `transformers` and llama.cpp share."""
-        penalty = np.float32(self._parameters.repetition_penalty)
-        logits = row[self._seen]
-        row[self._seen] = np.where(logits > 0, logits / penalty, logits * penalty)
+        row[self._seen] = penalised(row[self._seen], self._parameters.repetition_penalty)
 
-    def _draw(self, row: Row) -> int:
+    def _draw(self, row: Row, chance: float) -> int:
         kept = keep(row, self._parameters)
-        chance = self._random.random()
         if kept is None:
-            return _draw_from_all(row, self._parameters.temperature, chance)
+            return draw_from_all(row, self._parameters.temperature, chance)
         kept = np.sort(kept)
-        return int(kept[_draw(row[kept], self._parameters.temperature, chance)])
+        return int(kept[draw(row[kept], self._parameters.temperature, chance)])
 
 
-def sample(logits: NDArray[np.float32], samplers: list[Sampler]) -> list[int | None]:
-    """The next token for each row of logits [n, V], by the sampler at its index; more samplers than
-    rows are left alone. None where the logits are no numbers: the model has failed."""
-    return [sampler.choose(row) for sampler, row in zip(samplers, logits, strict=False)]
+def sample(rows: Rows, samplers: list[Sampler]) -> list[int | None]:
+    """The next token for each row, by the sampler at its index; more samplers than rows are left
+    alone. None where the logits are no numbers: the model has failed."""
+    if isinstance(rows, np.ndarray):
+        return [sampler.choose(row) for sampler, row in zip(samplers, rows, strict=False)]
+    return [sampler.choose_among(row) for sampler, row in zip(samplers, rows, strict=False)]
 
 
-def verify(logits: NDArray[np.float32], draft: Draft, sampler: Sampler) -> list[int | None]:
-    """The next tokens, from logits [n + 1, V] of the newest one and of the n of the draft.
+def verify(rows: Rows, draft: Draft, sampler: Sampler) -> list[int | None]:
+    """The next tokens, from n + 1 rows: of the newest token and of the n of the draft.
 
     Each token is chosen as it would be without the draft, which only says whether the logits that
     follow are there: at the first choice that is not the draft's, they are those of another text.
     """
     chosen: list[int | None] = []
-    for row, drafted in zip(logits, (*draft, None), strict=True):
-        chosen.append(sampler.choose(row))
+    for row, drafted in zip(rows, (*draft, None), strict=True):
+        told = isinstance(row, Candidates)
+        chosen.append(sampler.choose_among(row) if told else sampler.choose(row))
         if chosen[-1] != drafted:
             break
     return chosen
-
-
-def keep(row: Row, parameters: SamplingParameters) -> Ids | None:
-    """Ids that pass top-k, top-p and min-p, in no particular order; None if there is no filter."""
-    kept: Ids | None = None
-    if 0 < parameters.top_k < len(row):
-        kept = _largest(row, parameters.top_k)
-    if parameters.top_p < 1:
-        kept = _nucleus(row, kept, parameters.top_p)
-    if parameters.min_p > 0:
-        bound = row.max() + np.log(parameters.min_p)
-        kept = np.flatnonzero(row >= bound) if kept is None else kept[row[kept] >= bound]
-    return kept
-
-
-def _nucleus(row: Row, ranked: Ids | None, top_p: float) -> Ids:
-    """The fewest tokens, most probable first, whose share reaches `top_p`: of the `ranked` ones
-    (largest first), or of the whole row."""
-    peak = row.max()
-    if ranked is not None:
-        reached = np.cumsum(np.exp(row[ranked] - peak), dtype=np.float64)
-        return ranked[: _reaching(reached, top_p * reached[-1])]
-    wanted = top_p * float(np.exp(row - peak).sum())
-    for guess in _NUCLEUS_GUESSES:
-        ranked = _largest(row, guess)
-        reached = np.cumsum(np.exp(row[ranked] - peak), dtype=np.float64)
-        if reached[-1] >= wanted:
-            return ranked[: _reaching(reached, wanted)]
-    values = -np.sort(-row)
-    reached = np.cumsum(np.exp(values - peak), dtype=np.float64)
-    count = min(_reaching(reached, wanted), len(row))
-    above = np.flatnonzero(row > values[count - 1])
-    equal = np.flatnonzero(row == values[count - 1])
-    return np.concatenate([above, equal[: count - len(above)]])
-
-
-def _reaching(reached: NDArray[np.float64], wanted: float) -> int:
-    """How many leading entries it takes to reach `wanted`."""
-    return int(np.searchsorted(reached, wanted)) + 1
-
-
-def _largest(row: Row, count: int) -> Ids:
-    """Indices of the `count` largest values, largest first, of equal ones the lower index first.
-
-    Parted into columns, at least `count` values reach the `count`-th largest of the columns'
-    maxima: one comparison with that leaves few candidates to sort.
-    """
-    if count < _COLUMNS <= len(row):
-        whole = len(row) // _COLUMNS * _COLUMNS
-        maxima = row[:whole].reshape(-1, _COLUMNS).max(axis=0)
-        maxima.partition(_COLUMNS - count)
-        candidates = np.flatnonzero(row >= maxima[_COLUMNS - count])
-    else:
-        candidates = np.arange(len(row))
-    order = np.argsort(-row[candidates], kind="stable")
-    return candidates[order[:count]]
-
-
-def _draw(logits: Row, temperature: float, chance: float) -> int:
-    """An index by the inverse distribution function at `chance`, in [0, 1)."""
-    bounds = np.cumsum(_weights(logits, temperature), dtype=np.float64)
-    return _place(bounds, chance * bounds[-1])
-
-
-def _draw_from_all(row: Row, temperature: float, chance: float) -> int:
-    """`_draw` from a whole row: finds the block first, and then the place in it."""
-    weights = _weights(row, temperature)
-    sums = np.add.reduceat(weights, np.arange(0, len(row), _BLOCK))
-    bounds = np.cumsum(sums, dtype=np.float64)
-    target = chance * bounds[-1]
-    block = _place(bounds, target)
-    start = block * _BLOCK
-    inside = np.cumsum(weights[start : start + _BLOCK], dtype=np.float64)
-    return start + _place(inside, target - bounds[block] + inside[-1])
-
-
-def _weights(logits: Row, temperature: float) -> Row:
-    """Probabilities at `temperature` but for a common factor: the largest is 1."""
-    with np.errstate(over="ignore"):  # to -inf, whose weight is 0, as it should be
-        scaled: Row = (logits - logits.max()) / max(np.float32(temperature), _COLDEST)
-    return np.exp(scaled)
-
-
-def _place(bounds: NDArray[np.float64], target: float) -> int:
-    """The first index whose bound is above `target`. Rounding may bring that outside of all bounds;
-    drawn in again, it never falls on an index that has no share of its own."""
-    inside = min(max(target, 0.0), float(np.nextafter(bounds[-1], 0)))
-    return int(np.searchsorted(bounds, inside, side="right"))

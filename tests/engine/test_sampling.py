@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from server.config import SamplingParameters
-from server.engine.sampling import Row, Sampler, keep, sample
+from server.engine.distribution import Row, keep
+from server.engine.sampling import Sampler, sample
 from tests.engine.naive_sampler import SLACK, interval, kept_tokens, penalised
 
 NO_PROMPT: NDArray[np.int64] = np.array([], np.int64)

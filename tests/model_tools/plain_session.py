@@ -38,7 +38,9 @@ class PlainSession:
         found = dict(zip(self.outputs, self.session.run(None, feeds), strict=True))
         logits = found.pop("logits")[0]
         return logits, {
-            name.replace("present", "past_key_values"): value for name, value in found.items()
+            name.replace("present", "past_key_values"): value
+            for name, value in found.items()
+            if name.startswith("present")
         }
 
     def read(self, chunks: list[Tokens], capacity: int) -> Rows:

@@ -14,10 +14,11 @@ from model_tools.bench.engine.workload import Prompts, Split, Timing, Workload
 from server.config import GAP_STRETCH, PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
 from server.engine.decoder import Tokens
+from server.engine.distribution import Row
 from server.engine.events import Failed, News
 from server.engine.pace import LEAST_TOKENS
 from server.engine.pacer import Pacer
-from server.engine.sampling import Row, Sampler
+from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
 from server.engine.text import IncrementalText, incremental_text
 from server.errors import StartError
