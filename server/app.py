@@ -17,7 +17,7 @@ import trio
 
 from server.api.engine_metrics import EngineMetrics
 from server.api.routes import PUBLIC, inference_routes
-from server.config import CPU, Access, Address, EngineConfig, ServerConfig, UnixAddress
+from server.config import Access, Address, Device, EngineConfig, ServerConfig, UnixAddress
 from server.engine.engine import Engine, EngineLost
 from server.engine.facts import Fact, RequestEnded
 from server.errors import StartError
@@ -30,6 +30,8 @@ from server.http.listener import adopt, bound_addresses, open_listeners, serve
 from server.http.routing import Router
 from server.http.tls import tls_context
 from server.log_format import formatter
+from server.model.choice import open_on_best
+from server.model.cuda import find_cuda
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
@@ -166,16 +168,23 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
 
 def _load(config: ServerConfig, engine: EngineConfig, folder: ModelFolder) -> OnnxDecoder:
     """The model, once the terminal shows what holds for it. Raises `StartError`."""
-    threads, device = config.engine.threads, config.engine.device or CPU
+    slots, context, threads = engine.slots, engine.context, config.engine.threads
+
+    def open_on(device: Device) -> OnnxDecoder:
+        return OnnxDecoder(folder, slots=slots, context=context, threads=threads, device=device)
+
     try:
-        decoder = OnnxDecoder(
-            folder, slots=engine.slots, context=engine.context, threads=threads, device=device
-        )
+        decoder, choice = open_on_best(folder, config.engine.device, obstacle, open_on)
     except (OSError, MemoryError) as error:
-        size = f"{engine.slots} slots of {engine.context} tokens"
+        size = f"{slots} slots of {context} tokens"
         raise StartError(f"no memory for {size}: {error}") from None
-    _print(start_lines(folder.path, engine, device, threads, decoder.kv_bytes))
+    _print(start_lines(folder.path, engine, str(choice), threads, decoder.kv_bytes))
     return decoder
+
+
+def obstacle(device: Device) -> str | None:
+    """What is in the way of using a device."""
+    return find_cuda(device).obstacle
 
 
 def _print(lines: list[str]) -> None:

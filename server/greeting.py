@@ -8,7 +8,6 @@ from server import __version__
 from server.config import (
     Access,
     Address,
-    Device,
     EngineConfig,
     PrefixCacheConfig,
     PrefixReuse,
@@ -26,17 +25,17 @@ KEY = ' -H "Authorization: Bearer $KEY"'
 
 
 def start_lines(
-    folder: Path, engine: EngineConfig, device: Device, threads: int, kv_bytes: int
+    folder: Path, engine: EngineConfig, device: str, threads: int, kv_bytes: int
 ) -> list[str]:
     """What holds after flags, environment and folder were heard, by the names of the flags."""
     memory = f"keys and values take up to {_mib(kv_bytes)}"
     ignore_eos = "on" if engine.ignore_eos else "off"
-    runs_on = f"device {device}, threads {threads}"
     sizes = f"slots {engine.slots}, context {engine.context} tokens ({memory})"
     return [
         f"skiff {__version__} serves {folder}",
         f"{sizes}, {prefix_cache_words(engine.prefix_cache)}",
-        f"{runs_on}, speculate {engine.speculate}, ignore-eos {ignore_eos}",
+        f"device {device}",
+        f"threads {threads}, speculate {engine.speculate}, ignore-eos {ignore_eos}",
         sampling_line(engine.sampling),
     ]
 

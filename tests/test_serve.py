@@ -296,7 +296,8 @@ def test_the_start_lines_say_what_holds(tiny: Path) -> None:
     assert str(tiny) in said
     assert "slots 3, context 512 tokens" in said
     assert "MiB" in said
-    assert "device cpu, threads 1, speculate 5, ignore-eos on" in said
+    assert "device cpu: the folder is exported for the CPU\n" in said
+    assert "speculate 5, ignore-eos on" in said
     assert "temperature 0.5, top-k 7, top-p 1" in said
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.config import SamplingParameters
+from server.config import DeviceKind, SamplingParameters
 from server.errors import StartError
 
 
@@ -25,6 +25,8 @@ class ModelFolder:
     """Ids that end a text."""
     sampling: SamplingParameters
     """The folder's own defaults; greedy where it has none."""
+    target: DeviceKind | None
+    """What the graph is made for; None: the folder does not say."""
 
     @classmethod
     def read(cls, path: Path) -> "ModelFolder":
@@ -41,11 +43,23 @@ class ModelFolder:
             context_length=config.integer("max_position_embeddings", low=1),
             eos_token_ids=generation.token_ids("eos_token_id") or config.token_ids("eos_token_id"),
             sampling=_sampling(generation),
+            target=_target(genai),
         )
         for file in (folder.model_file, folder.tokenizer_file):
             if not file.is_file():
                 raise StartError(f"{path}: not a model folder: {file.name} is missing")
         return folder
+
+
+def _target(genai: "_Document") -> DeviceKind | None:
+    """ONNX Runtime GenAI's document lists what it is to use besides the CPU."""
+    if not genai.content:
+        return None
+    name = "model.decoder.session_options.provider_options"
+    providers = {provider for options in genai.objects(name) for provider in options}
+    if providers <= {"cpu"}:
+        return DeviceKind.CPU
+    return DeviceKind.CUDA if "cuda" in providers else None
 
 
 def _sampling(generation: "_Document") -> SamplingParameters:
@@ -128,6 +142,14 @@ class _Document:
         if not isinstance(value, bool | None):
             raise self._wrong(name, "true or false")
         return bool(value)
+
+    def objects(self, name: str) -> list[dict[str, Any]]:
+        value = self.find(name)
+        if value is None:
+            return []
+        if not isinstance(value, list) or any(not isinstance(each, dict) for each in value):
+            raise self._wrong(name, "a list of objects")
+        return value
 
     def token_ids(self, name: str) -> frozenset[int]:
         """One id or a list of them, as the documents of the ecosystem have it."""

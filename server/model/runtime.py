@@ -1,16 +1,26 @@
 """The one door to `onnxruntime`: the module, as a server wants it, and sessions on a device.
 
-Knows how a graph is loaded; does not know what its inputs mean.
+Knows how a graph is loaded and where its nodes went; does not know what its inputs mean.
 """
 
+import contextlib
+import ctypes
+import importlib.metadata
+import io
 import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from server.config import Device, DeviceKind
 from server.errors import StartError
 from server.model.heap import huge_pages, share_one_heap
+from server.model.trial_graph import SIDE, TRIAL_GRAPH
 
-__all__ = ["first_line", "onnxruntime", "open_session"]
+__all__ = ["onnxruntime"]
 
 # Its wheels report to Microsoft unless told not to before they are imported; a server tells nobody.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -21,50 +31,168 @@ except ModuleNotFoundError:
 
 share_one_heap()  # here, before there is a thread that loads a model
 
+MISSING = "ONNX Runtime is not installed: pip install 'skiff-llm[cpu]' or 'skiff-llm[gpu]'"
 _PREPACKED = 1.25
 """Bytes that weights take as the runtime's kernels want them, to one on disk, at most."""
 _CPU_PROVIDER, _CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
+_ON_THE_DEVICE = {"GroupQueryAttention", "MatMulNBits"}
+"""Operators that make a model slower than on the CPU alone where a device has no kernel for one."""
+_PLACES = re.compile(r"^.*\[ONNXRuntimeError\] : [0-9]+ : [A-Z_]+ : ")
+_QUIET = 4
+"""Severity: what goes wrong comes as an exception, and is told once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The ONNX Runtime that is imported."""
+
+    version: str
+    wheels: tuple[str, ...]
+    """The distributions that have a module of this name, as "onnxruntime-gpu 1.31.1"."""
+    cuda: tuple[int, int] | None
+    """The CUDA that it was built with."""
+    providers: tuple[str, ...]
+    """What it was built with, whether it works here or not."""
+
+    @property
+    def has_cuda(self) -> bool:
+        return _CUDA_PROVIDER in self.providers
+
+
+class Misplaced(StartError):
+    """The device works, but this graph does not run on it as a whole."""
+
+
+def find_runtime() -> Runtime | None:
+    """None where there is none."""
+    if onnxruntime is None:
+        return None
+    built_with = str(getattr(onnxruntime, "cuda_version", "")).split(".")
+    return Runtime(
+        onnxruntime.__version__,
+        tuple(_wheels()),
+        (int(built_with[0]), int(built_with[1])) if len(built_with) > 1 else None,
+        tuple(onnxruntime.get_available_providers()),
+    )
+
+
+def _wheels() -> Iterator[str]:
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            yield f"{name} {importlib.metadata.version(name)}"
+
+
+def load_cuda() -> None:
+    """Loads the libraries of CUDA that PyPI's packages have, where the linker would not look."""
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+        onnxruntime.preload_dlls()
+
+
+def trial_failure(device: Device) -> str | None:
+    """Runs a tiny graph on a device that CUDA's libraries are loaded for; None if that works."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    x = np.ones((SIDE, SIDE), np.float32)
+    onnxruntime.set_default_logger_severity(_QUIET)
+    try:
+        # Without `enable_fallback=0` it prints an error and takes the CPU.
+        session = onnxruntime.InferenceSession(
+            TRIAL_GRAPH, options, providers=[_cuda_provider(device)], enable_fallback=0
+        )
+        (y,) = session.run(None, {"x": x})
+    except Exception as error:  # the runtime's own exceptions have no common base
+        return _provider_failure() or first_line(error)
+    return None if np.array_equal(y, x @ x) else f"{SIDE} x {SIDE} ones are multiplied wrong"
+
+
+def _provider_failure() -> str | None:
+    """Why the runtime could not load its own library for CUDA, which it only tells its log."""
+    folder = Path(onnxruntime.__file__).parent / "capi"
+    try:
+        # Only now: loaded before the runtime does it, the library would not find the runtime.
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_cuda.so"))
+    except OSError as error:
+        return str(error)
+    return None
 
 
 def open_session(model_file: Path, device: Device, threads: int) -> "onnxruntime.InferenceSession":
-    """A graph on a device, ready to run. Raises `StartError`."""
+    """A graph on a device, ready to run.
+
+    Raises `StartError`, and `Misplaced` where the work would be done on the CPU instead.
+    """
     if onnxruntime is None:
-        raise StartError(
-            "ONNX Runtime is not installed: pip install 'skiff-llm[cpu]' or 'skiff-llm[gpu]'"
-        )
+        raise StartError(MISSING)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # shapes vary, and a pattern is kept for each
     # Else one thread packs all weights: a third of the time that loading takes.
     options.add_session_config_entry("session.prepack.enable_parallel", "1")
-    options.log_severity_level = 4  # what goes wrong comes as an exception, and is told once
-    on_disk = model_file.parent.glob(f"{model_file.name}*")
-    size = int(_PREPACKED * sum(file.stat().st_size for file in on_disk))
-    providers = _providers(device)
+    options.log_severity_level = _QUIET
+    with _loading(model_file):
+        if device.kind is DeviceKind.CPU:
+            return _on_cpu(model_file, options)
+        return _on_cuda(model_file, options, device)
+
+
+@contextlib.contextmanager
+def _loading(model_file: Path) -> Iterator[None]:
     try:
-        with huge_pages(size):
-            session = onnxruntime.InferenceSession(model_file, options, providers=providers)
+        yield
+    except StartError:
+        raise
     except Exception as error:  # the runtime's own exceptions have no common base
         raise StartError(
             f"{model_file}: ONNX Runtime cannot load it: {first_line(error)}"
         ) from None
-    # Where it cannot have a provider, the runtime takes the CPU and says so in its log only.
-    if device.kind is DeviceKind.CUDA and _CUDA_PROVIDER not in session.get_providers():
-        raise StartError(f"{device} cannot be had: ONNX Runtime falls back to the CPU")
+
+
+def _on_cpu(
+    model_file: Path, options: "onnxruntime.SessionOptions"
+) -> "onnxruntime.InferenceSession":
+    on_disk = model_file.parent.glob(f"{model_file.name}*")
+    size = int(_PREPACKED * sum(file.stat().st_size for file in on_disk))
+    with huge_pages(size):
+        return onnxruntime.InferenceSession(model_file, options, providers=[_CPU_PROVIDER])
+
+
+def _on_cuda(
+    model_file: Path, options: "onnxruntime.SessionOptions", device: Device
+) -> "onnxruntime.InferenceSession":
+    # Else weights lie in the arena, which takes up to twice what it is asked for.
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    session = onnxruntime.InferenceSession(
+        # The CPU's, too: a few nodes that only compute shapes belong there.
+        model_file,
+        options,
+        providers=[_cuda_provider(device), _CPU_PROVIDER],
+        enable_fallback=0,
+    )
+    if operators := misplaced(session):
+        raise Misplaced(f"{model_file}: {device} has no kernel for its {' and '.join(operators)}")
     return session
 
 
-def _providers(device: Device) -> list[str | tuple[str, dict[str, str]]]:
-    if device.kind is DeviceKind.CPU:
-        return [_CPU_PROVIDER]
-    if _CUDA_PROVIDER not in onnxruntime.get_available_providers():
-        raise StartError(f"{device} cannot be had: this ONNX Runtime is made for the CPU")
-    onnxruntime.preload_dlls()
-    # The CPU's provider, too: a few nodes that only compute shapes belong there.
-    return [(_CUDA_PROVIDER, {"device_id": str(device.index)}), _CPU_PROVIDER]
+def _cuda_provider(device: Device) -> tuple[str, dict[str, str]]:
+    return _CUDA_PROVIDER, {"device_id": str(device.index)}
+
+
+def misplaced(session: "onnxruntime.InferenceSession") -> list[str]:
+    """Operators that belong on the device and are not there; all of them, if nothing is."""
+    return sorted(
+        {
+            node.op_type
+            for subgraph in session.get_provider_graph_assignment_info()
+            if subgraph.ep_name != _CUDA_PROVIDER
+            for node in subgraph.get_nodes()
+            if node.op_type in _ON_THE_DEVICE
+        }
+    )
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a message; that of the runtime may have several."""
-    return str(error).partition("\n")[0]
+    """Of a message, without the places in the runtime's sources that it went through."""
+    return _PLACES.sub("", str(error).partition("\n")[0]).strip()

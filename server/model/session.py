@@ -40,6 +40,7 @@ class OnnxDecoder:
         device: Device = CPU,
     ) -> None:
         """`threads` is the number of cores that one call uses. Raises `StartError`."""
+        self.device = device
         self.slots = slots
         self.context = context
         self._session = open_session(folder.model_file, device, threads)

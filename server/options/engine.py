@@ -23,7 +23,8 @@ ENGINE = Group(
             "device",
             "DEVICE",
             device,
-            "what runs the model: cpu, cuda or cuda:N; auto is the CPU",
+            "what runs the model: cpu, cuda or cuda:N; auto is cuda where driver, libraries\n"
+            "and the folder are for it, and else the CPU",
             "auto",
         ),
         "threads": Flag(

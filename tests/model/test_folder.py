@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.config import SamplingParameters
+from server.config import DeviceKind, SamplingParameters
 from server.errors import StartError
 from server.model.folder import ModelFolder
 
@@ -30,6 +30,7 @@ def test_a_folder_needs_little(tmp_path: Path) -> None:
         context_length=100,
         eos_token_ids=frozenset({2}),
         sampling=SamplingParameters(),
+        target=None,
     )
 
 
@@ -60,6 +61,32 @@ def test_the_graph_is_where_genai_config_says(tmp_path: Path) -> None:
     path = folder(tmp_path, genai_config=genai)
     (path / "other.onnx").write_bytes(b"")
     assert ModelFolder.read(path).model_file == path / "other.onnx"
+
+
+@pytest.mark.parametrize(
+    ("providers", "target"),
+    [
+        (None, DeviceKind.CPU),
+        ([], DeviceKind.CPU),
+        ([{"cpu": {}}], DeviceKind.CPU),
+        ([{"cuda": {"enable_cuda_graph": "1"}}], DeviceKind.CUDA),
+        ([{"webgpu": {}}], None),
+    ],
+)
+def test_genai_config_says_what_the_graph_is_made_for(
+    tmp_path: Path, providers: object, target: DeviceKind | None
+) -> None:
+    options = {"session_options": {"provider_options": providers}}
+    path = folder(tmp_path, genai_config={"model": {"decoder": options}})
+    assert ModelFolder.read(path).target is target
+
+
+@pytest.mark.parametrize("providers", ["cuda", {"cuda": {}}, ["cuda"]])
+def test_providers_that_are_none_are_refused(tmp_path: Path, providers: object) -> None:
+    options = {"session_options": {"provider_options": providers}}
+    path = folder(tmp_path, genai_config={"model": {"decoder": options}})
+    with pytest.raises(StartError, match="provider_options must be a list of objects"):
+        ModelFolder.read(path)
 
 
 @pytest.mark.parametrize(
