@@ -92,8 +92,9 @@ def _negative(
     graph that copies from the one to the other cannot be captured."""
     if target is Target.CPU:
         return writer.node("Neg", "first_kept.scalar", [count])
-    size = writer.node("Size", "attention_mask.size", [attention_mask])
-    zero = writer.node("Sub", "shape_zero", [size, size])
+    shape = writer.node("Shape", "mask_shape", [attention_mask])
+    batch = writer.node("Gather", "batch", [shape, writer.constant("batch.axis", 0)])
+    zero = writer.node("Sub", "shape_zero", [batch, batch])
     return writer.node("Sub", "first_kept.scalar", [zero, count])
 
 

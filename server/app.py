@@ -32,7 +32,9 @@ from server.http.tls import tls_context
 from server.log_format import formatter
 from server.model.choice import open_on_best
 from server.model.cuda import find_cuda
+from server.model.device_decoder import DeviceDecoder
 from server.model.folder import ModelFolder
+from server.model.opening import open_decoder
 from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
 from server.request_log import log_request
@@ -166,12 +168,19 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
     )
 
 
-def _load(config: ServerConfig, engine: EngineConfig, folder: ModelFolder) -> OnnxDecoder:
+def _load(config: ServerConfig, engine: EngineConfig, folder: ModelFolder) -> OnnxDecoder | DeviceDecoder:
     """The model, once the terminal shows what holds for it. Raises `StartError`."""
     slots, context, threads = engine.slots, engine.context, config.engine.threads
 
-    def open_on(device: Device) -> OnnxDecoder:
-        return OnnxDecoder(folder, slots=slots, context=context, threads=threads, device=device)
+    def open_on(device: Device) -> OnnxDecoder | DeviceDecoder:
+        return open_decoder(
+            folder,
+            device,
+            slots=slots,
+            context=context,
+            threads=threads,
+            cuda_graphs=config.engine.cuda_graphs,
+        )
 
     try:
         decoder, choice = open_on_best(folder, config.engine.device, obstacle, open_on)

@@ -150,6 +150,8 @@ class EngineChoice:
     """None: the model folder decides."""
     device: Device | None
     """None: the best one that works."""
+    cuda_graphs: bool
+    """Whether decode calls on CUDA are captured once and replayed."""
     threads: int
     """Cores that one call into ONNX Runtime uses."""
     gap_stretch: float

@@ -48,6 +48,7 @@ def test_without_flags_the_defaults_hold() -> None:
     assert (engine.slots, engine.context, engine.ignore_eos) == (4, None, False)
     assert engine.speculate == 0
     assert engine.device is None
+    assert engine.cuda_graphs
     assert engine.threads >= 1
     assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.PROMPTS, 256 * 2**20)
     assert config.limits == Limits()
@@ -61,12 +62,14 @@ def test_flags_are_read() -> None:
         " --log-level debug --log-format json --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.1"
         " --repetition-penalty 1.1 --seed 7 --max-body-size 1MiB --idle-timeout 2.5"
         " --max-connections 9 --gap-stretch 1.5 --speculate 9 --prefix-cache off"
-        " --prefix-cache-mib 3 --device cuda:1"
+        " --prefix-cache-mib 3 --device cuda:1 --no-cuda-graphs"
     )
     config = cli.read(line.split(), {})
     assert config.serving == Serving(Address("::1", 0), "debug", LogFormat.JSON)
     cuda = Device(DeviceKind.CUDA, 1)
-    assert config.engine == EngineChoice(8, 512, cuda, 3, 1.5, speculate=9, ignore_eos=True)
+    assert config.engine == EngineChoice(
+        8, 512, cuda, cuda_graphs=False, threads=3, gap_stretch=1.5, speculate=9, ignore_eos=True
+    )
     assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.OFF, 3 * 2**20)
     assert config.limits == Limits(body_bytes=2**20, idle_seconds=2.5, connections=9)
     assert config.sampling == SamplingChoice(0.5, 40, 0.9, 0.1, 1.1, 7)
@@ -83,6 +86,7 @@ def test_the_environment_says_what_a_flag_says(flag: Flag[object]) -> None:
         "min-p": "0.5",
         "device": "cuda:2",
         "ignore-eos": "on",
+        "no-cuda-graphs": "on",
         "cors-origin": "http://a,https://b:81",
         "max-target-size": "1KiB",
         "max-header-size": "1KiB",

@@ -48,6 +48,10 @@ class Decoder(Protocol):
     def runtime_seconds(self) -> float:
         """Seconds that all calls so far spent inside what runs the model."""
 
+    def warm_up(self) -> None:
+        """Whatever else must happen before the first call, in the thread that will make all calls.
+        Raises `StartError`."""
+
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Rows:
         """Reads `tokens` [n] after the slot's first `past` ones, and over what else it holds; the
         rows of the last `logits_to_keep` of them."""

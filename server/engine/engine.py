@@ -29,7 +29,7 @@ from server.engine.sequence import Sequence
 from server.engine.stream import OVERFLOW, Stream
 from server.engine.text import incremental_text
 from server.engine.thread import EngineThread
-from server.errors import ClientError
+from server.errors import ClientError, StartError
 
 _LONGEST_STOP = 0.5
 """Seconds. With the last words of draining, it is less than the one within which a process is to
@@ -102,6 +102,8 @@ class Engine:
             self._start(decoder)
             try:
                 nursery.start_soon(self._watch_thread)
+                await self._warm_up(decoder)
+                self._open_for_requests()
                 nursery.start_soon(self._watch_calls)
                 yield
                 if self._lost.is_set():
@@ -118,6 +120,24 @@ class Engine:
         pacer = Pacer(self._config.gap_stretch, self._clock)
         core = EngineCore(decoder, self._deliver, pacer, self._config.prefix_cache, self._observe)
         self._thread.start(core)
+
+    async def _warm_up(self, decoder: Decoder) -> None:
+        """In the engine's thread. Raises `StartError`."""
+        warm, failures = trio.Event(), list[StartError]()
+
+        def warm_up() -> None:
+            try:
+                decoder.warm_up()
+            except StartError as error:
+                failures.append(error)
+            self._trio.run_sync_soon(warm.set)
+
+        self._thread.ask(warm_up)
+        await warm.wait()
+        if failures:
+            raise failures[0]
+
+    def _open_for_requests(self) -> None:
         for key in self._admission.open(self._config.slots):
             self._streams[key].admit()
         self._condition = Condition.READY

@@ -53,13 +53,16 @@ class GraphInterface:
     """The inputs besides keys and values."""
     vocabulary_size: int
     """The width of `logits`."""
+    candidates: int | None = None
+    """How many of a row's largest logits it tells; None: none."""
 
     @classmethod
     def of(cls, session: Session, graph: str) -> "GraphInterface":
         """Raises `StartError`, which names `graph`, for one that cannot be driven."""
         try:
             kv = _kv_shapes(session)
-            return cls(kv, _fed_inputs(session, kv), _logits_width(session))
+            fed, width = _fed_inputs(session, kv), _logits_width(session)
+            return cls(kv, fed, width, _candidates(session))
         except ValueError as error:
             raise StartError(f"{graph}: {error}") from None
 
@@ -110,3 +113,15 @@ def _logits_width(session: Session) -> int:
             if isinstance(width, int):
                 return width
     raise ValueError("has no float32 output `logits` of known width")
+
+
+def _candidates(session: Session) -> int | None:
+    """What `model_tools.selection` adds, all of it or nothing."""
+    outputs = {node.name: node.shape for node in session.get_outputs()}
+    if not {"candidate_logits", "log_sum_exp"} <= outputs.keys():
+        return None
+    match outputs.get("candidate_ids"):
+        case [_, int() as count]:
+            return count
+        case _:
+            return None

@@ -117,8 +117,10 @@ def _provider_failure() -> str | None:
     return None
 
 
-def open_session(model_file: Path, device: Device, threads: int) -> "onnxruntime.InferenceSession":
-    """A graph on a device, ready to run.
+def open_session(
+    model_file: Path, device: Device, threads: int, *, cuda_graphs: bool = False
+) -> "onnxruntime.InferenceSession":
+    """A graph on a device, ready to run; with `cuda_graphs` CUDA may capture its calls.
 
     Raises `StartError`, and `Misplaced` where the work would be done on the CPU instead.
     """
@@ -134,7 +136,7 @@ def open_session(model_file: Path, device: Device, threads: int) -> "onnxruntime
     with _loading(model_file):
         if device.kind is DeviceKind.CPU:
             return _on_cpu(model_file, options)
-        return _on_cuda(model_file, options, device)
+        return _on_cuda(model_file, options, device, cuda_graphs)
 
 
 @contextlib.contextmanager
@@ -159,7 +161,10 @@ def _on_cpu(
 
 
 def _on_cuda(
-    model_file: Path, options: "onnxruntime.SessionOptions", device: Device
+    model_file: Path,
+    options: "onnxruntime.SessionOptions",
+    device: Device,
+    cuda_graphs: bool,
 ) -> "onnxruntime.InferenceSession":
     # Else weights lie in the arena, which takes up to twice what it is asked for.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
@@ -168,7 +173,7 @@ def _on_cuda(
         # The CPU's, too: a few nodes that only compute shapes belong there.
         model_file,
         options,
-        providers=[_cuda_provider(device), _CPU_PROVIDER],
+        providers=[_cuda_provider(device, cuda_graphs), _CPU_PROVIDER],
         enable_fallback=0,
     )
     if operators := misplaced(session):
@@ -176,8 +181,18 @@ def _on_cuda(
     return session
 
 
-def _cuda_provider(device: Device) -> tuple[str, dict[str, str]]:
-    return _CUDA_PROVIDER, {"device_id": str(device.index)}
+def _cuda_provider(device: Device, cuda_graphs: bool = False) -> tuple[str, dict[str, str]]:
+    options = {"device_id": str(device.index), "enable_cuda_graph": str(int(cuda_graphs))}
+    return _CUDA_PROVIDER, options
+
+
+def run_options(cuda_graph: int | None = None) -> "onnxruntime.RunOptions":
+    """`cuda_graph` is the number of the CUDA graph that the first call makes and each later one
+    replays; None for calls outside of any."""
+    options = onnxruntime.RunOptions()
+    number = -1 if cuda_graph is None else cuda_graph  # the runtime's word for none
+    options.add_run_config_entry("gpu_graph_id", str(number))
+    return options
 
 
 def misplaced(session: "onnxruntime.InferenceSession") -> list[str]:

@@ -8,7 +8,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from server.config import CPU, Device
+from server.config import CPU
 from server.errors import Interrupted, StartError
 from server.model.folder import ModelFolder
 from server.model.graph_interface import GraphInterface
@@ -30,20 +30,12 @@ class OnnxDecoder:
     and prompts as `[1, n]` over one: the two shapes whose results do not depend on neighbours.
     """
 
-    def __init__(
-        self,
-        folder: ModelFolder,
-        *,
-        slots: int,
-        context: int,
-        threads: int,
-        device: Device = CPU,
-    ) -> None:
+    def __init__(self, folder: ModelFolder, *, slots: int, context: int, threads: int) -> None:
         """`threads` is the number of cores that one call uses. Raises `StartError`."""
-        self.device = device
+        self.device = CPU
         self.slots = slots
         self.context = context
-        self._session = open_session(folder.model_file, device, threads)
+        self._session = open_session(folder.model_file, CPU, threads)
         self._graph = GraphInterface.of(self._session, str(folder.model_file))
         self._memory = KvMemory(self._graph.kv, slots=slots, capacity=context)
         self._pasts = [0] * slots
@@ -81,6 +73,9 @@ class OnnxDecoder:
     def token_bytes(self) -> int:
         """Bytes that the keys and values of one token take."""
         return self._memory.token_bytes
+
+    def warm_up(self) -> None:
+        """The call that tried the graph out was enough."""
 
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Logits:
         """Reads `tokens` [n] after the slot's first `past` ones.

@@ -3,7 +3,7 @@
 from server.config import GAP_STRETCH, EngineChoice
 from server.cores import usable_cores
 from server.options.flag import Flag, Group
-from server.options.values import device, integer, nothing, number, switch
+from server.options.values import device, integer, nothing, number, switch, unless
 
 ENGINE = Group(
     "engine",
@@ -26,6 +26,14 @@ ENGINE = Group(
             "what runs the model: cpu, cuda or cuda:N; auto is cuda where driver, libraries\n"
             "and the folder are for it, and else the CPU",
             "auto",
+        ),
+        "cuda_graphs": Flag(
+            "no-cuda-graphs",
+            None,
+            unless,
+            "launch each kernel of a decode step on its own; for drivers on which captured\n"
+            "CUDA graphs fail",
+            "off",
         ),
         "threads": Flag(
             "threads",

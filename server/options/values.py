@@ -64,6 +64,11 @@ def switch(text: str) -> bool:
     raise ValueError("on or off")
 
 
+def unless(text: str) -> bool:
+    """Of a switch that turns something off: whether that is on."""
+    return not switch(text)
+
+
 def listed(parse_one: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     """Several values between commas."""
 

@@ -105,6 +105,9 @@ class FakeDecoder:
         self._nan_rows = nan_rows or {}
         self._returned: Logits = np.empty((0, VOCABULARY), np.float32)
 
+    def warm_up(self) -> None:
+        """Nothing to do."""
+
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Logits:
         new = [int(token) for token in tokens]
         if logits_to_keep > 1:

@@ -1,0 +1,135 @@
+"""Memory of an NVIDIA GPU, by way of CUDA's own runtime library.
+
+Knows `libcudart` through ctypes. That library is in the process anyway, since ONNX Runtime's CUDA
+provider is linked to it, and it has what ONNX Runtime's Python has not: copies inside the device
+from and to the middle of a buffer, in rows, and memory of exactly the size that is asked for.
+`OrtValue.update_inplace` and `copy_tensors` copy whole tensors only, so that a beginning of a slot
+would be a copy for each head of each layer; a graph of Slice and TensorScatter would do it in
+kernels, but only as long as ONNX Runtime runs it in place.
+"""
+
+import ctypes
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.config import Device
+from server.errors import StartError
+
+# driver_types.h for the numbers.
+_OUT_OF_MEMORY = 2
+_HOST_TO_DEVICE, _DEVICE_TO_HOST, _DEVICE_TO_DEVICE = 1, 2, 3
+_OF_ITS_OWN = 1
+"""cudaStreamNonBlocking: no other stream waits for it, nor it for another."""
+_ARGUMENTS = {
+    "cudaSetDevice": [ctypes.c_int],
+    "cudaStreamCreateWithFlags": [ctypes.c_void_p, ctypes.c_uint],
+    "cudaStreamSynchronize": [ctypes.c_void_p],
+    "cudaMalloc": [ctypes.c_void_p, ctypes.c_size_t],
+    "cudaFree": [ctypes.c_void_p],
+    "cudaMemGetInfo": [ctypes.c_void_p, ctypes.c_void_p],
+    "cudaMemsetAsync": [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p],
+    "cudaMemcpyAsync": [
+        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
+        ctypes.c_void_p,
+    ],
+    "cudaMemcpy2DAsync": [
+        *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t),
+        *(ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p),
+    ],
+}
+"""The functions that are used; each returns an error's number, or 0."""
+
+
+class CudaError(RuntimeError):
+    """A call into CUDA's runtime library failed."""
+
+
+class CudaBlock:
+    """Memory of the device."""
+
+    def __init__(self, address: int, nbytes: int, free: Callable[[int], None]) -> None:
+        self.address = address
+        self.nbytes = nbytes
+        weakref.finalize(self, free, address).atexit = False
+
+
+class CudaMemory:
+    """`DeviceMemory` of a GPU. Copies have a stream of their own, so that nothing but `settle`
+    waits for them: ONNX Runtime ends each call with its own stream done."""
+
+    def __init__(self, device: Device, library: Any) -> None:
+        """`library` is what `find_library` gives."""
+        self.device = device
+        self._library = library
+        stream = ctypes.c_void_p()
+        self._call("cudaStreamCreateWithFlags", ctypes.byref(stream), _OF_ITS_OWN)
+        self._stream = stream
+
+    @property
+    def free_bytes(self) -> int:
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self._call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
+        return free.value
+
+    def reserve(self, nbytes: int) -> CudaBlock:
+        address = ctypes.c_void_p()
+        self._call("cudaMalloc", ctypes.byref(address), nbytes)
+        block = CudaBlock(int(address.value or 0), nbytes, self._free)
+        self._call("cudaMemsetAsync", address, 0, nbytes, self._stream)
+        return block
+
+    def write(self, address: int, array: NDArray[np.generic], pitch: int = 0) -> None:
+        source, size = array.ctypes.data, array.itemsize
+        if pitch:
+            where = (address, pitch, source, size)
+            rows = (size, array.size, _HOST_TO_DEVICE)
+            self._call("cudaMemcpy2DAsync", *where, *rows, self._stream)
+        else:
+            whole = (address, source, array.nbytes, _HOST_TO_DEVICE)
+            self._call("cudaMemcpyAsync", *whole, self._stream)
+
+    def read(self, address: int, array: NDArray[np.generic]) -> None:
+        arguments = (array.ctypes.data, address, array.nbytes, _DEVICE_TO_HOST)
+        self._call("cudaMemcpyAsync", *arguments, self._stream)
+        self.settle()
+
+    def copy(
+        self, source: int, destination: int, *, rows: int, row_bytes: int, pitches: tuple[int, int]
+    ) -> None:
+        places = (destination, pitches[1], source, pitches[0])
+        arguments = (*places, row_bytes, rows, _DEVICE_TO_DEVICE)
+        self._call("cudaMemcpy2DAsync", *arguments, self._stream)
+
+    def settle(self) -> None:
+        self._call("cudaStreamSynchronize", self._stream)
+
+    def _free(self, address: int) -> None:
+        self._call("cudaFree", address)
+
+    def _call(self, name: str, *arguments: object) -> None:
+        # A thread has a device of its own, and a model is loaded in another one than it runs in.
+        for function, given in (("cudaSetDevice", (self.device.index,)), (name, arguments)):
+            if error := getattr(self._library, function)(*given):
+                text = self._library.cudaGetErrorString(error).decode()
+                kind = MemoryError if error == _OUT_OF_MEMORY else CudaError
+                raise kind(f"{function} on {self.device}: {text}")
+
+
+def find_library(names: tuple[str, ...] = ("libcudart.so.13", "libcudart.so.12")) -> Any:
+    """CUDA's runtime library, which ONNX Runtime has loaded with its provider: so the first of the
+    names that the system knows is that one. Raises `StartError`."""
+    for name in names:
+        try:
+            library = ctypes.CDLL(name)
+        except OSError:
+            continue
+        for function, arguments in _ARGUMENTS.items():
+            getattr(library, function).argtypes = arguments
+        library.cudaGetErrorString.argtypes = [ctypes.c_int]
+        library.cudaGetErrorString.restype = ctypes.c_char_p
+        return library
+    raise StartError(f"CUDA's runtime library cannot be loaded: {' or '.join(names)}")
