@@ -168,7 +168,9 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
     )
 
 
-def _load(config: ServerConfig, engine: EngineConfig, folder: ModelFolder) -> OnnxDecoder | DeviceDecoder:
+def _load(
+    config: ServerConfig, engine: EngineConfig, folder: ModelFolder
+) -> OnnxDecoder | DeviceDecoder:
     """The model, once the terminal shows what holds for it. Raises `StartError`."""
     slots, context, threads = engine.slots, engine.context, config.engine.threads
 

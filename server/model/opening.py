@@ -2,7 +2,7 @@
 
 from server.config import Device, DeviceKind
 from server.errors import StartError
-from server.model.cuda_memory import CudaMemory, find_library
+from server.model.cuda_memory import CudaError, CudaMemory, find_library
 from server.model.device_decoder import DeviceDecoder
 from server.model.device_memory import DeviceMemory, HostMemory
 from server.model.folder import ModelFolder
@@ -44,15 +44,18 @@ def open_device_decoder(
     except StartError as error:
         hint = "; --no-cuda-graphs may run it" if "graph capture" in str(error) else ""
         raise StartError(f"{error}{hint}") from None
-    return DeviceDecoder(
-        session,
-        _memory(device),
-        run_options,
-        name=str(folder.model_file),
-        slots=slots,
-        context=context,
-        cuda_graphs=cuda_graphs,
-    )
+    try:
+        return DeviceDecoder(
+            session,
+            _memory(device),
+            run_options,
+            name=str(folder.model_file),
+            slots=slots,
+            context=context,
+            cuda_graphs=cuda_graphs,
+        )
+    except CudaError as error:
+        raise StartError(f"{device} cannot be used: {error}") from None
 
 
 def _memory(device: Device) -> DeviceMemory:

@@ -11,7 +11,7 @@ from server.config import EngineConfig
 from server.engine.condition import Condition
 from server.engine.engine import LAST_WORDS, Engine, EngineLost
 from server.engine.events import Event, Finished, FinishReason, Text
-from server.errors import ClientError
+from server.errors import ClientError, StartError
 from tests.engine.clients import FakeTokenizer, asks, engine_of, expected, heard, in_trio, told
 from tests.engine.fake_decoder import FakeDecoder, Misused
 from tests.engine.play import EOS
@@ -272,3 +272,45 @@ async def test_before_the_model_is_there_requests_wait() -> None:
     assert given == {prompt: expected(prompt, 3) for prompt in "abcd"}
     begun = [call.histories[0][0] for call in decoder.calls if call.kind == "prefill"]
     assert begun == [0, 1, 2, 3]
+
+
+class Warming(FakeDecoder):
+    """Notes when and where it is warmed up; fails if told to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.threads: list[str] = []
+        self._error = error
+
+    def warm_up(self) -> None:
+        self.threads.append(threading.current_thread().name)
+        if self._error:
+            raise self._error
+
+
+@in_trio
+async def test_the_model_is_warm_before_the_first_call_in_the_thread_of_all_calls() -> None:
+    decoder = Warming()
+    decoder.on_call = lambda number: decoder.threads.append(threading.current_thread().name)
+    engine = engine_of(decoder)
+    async with engine.running():
+        assert decoder.threads == ["engine"]
+        assert engine.condition is Condition.READY
+        await told(engine, asks("ab", max_tokens=2))
+    assert set(decoder.threads) == {"engine"}
+
+
+@in_trio
+async def test_a_model_that_cannot_be_warmed_up_ends_the_start() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        async with engine_of(Warming(StartError("no graph"))).running():
+            pass
+    assert caught.group_contains(StartError, match="no graph")
+
+
+@in_trio
+async def test_a_warm_up_that_breaks_is_a_lost_engine() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        async with engine_of(Warming(RuntimeError("broken"))).running():
+            pass
+    assert caught.group_contains(EngineLost)

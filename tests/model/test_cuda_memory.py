@@ -1,0 +1,153 @@
+# ruff: noqa: N802 the names are CUDA's
+"""CUDA's memory, with a stand-in for CUDA's runtime library that copies on the host."""
+
+import ctypes
+import gc
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.config import Device, DeviceKind
+from server.errors import StartError
+from server.model.cuda_memory import CudaError, CudaMemory, find_library
+
+OUT_OF_MEMORY, ILLEGAL_ADDRESS, STREAM = 2, 700, 77
+CUDA = Device(DeviceKind.CUDA, 1)
+
+
+class FakeLibrary:
+    """libcudart, with the host's memory. What is queued on a stream is done when that is waited
+    for: a copy that nobody waits for is seen."""
+
+    def __init__(self, capacity: int = 10_000) -> None:
+        self.capacity = capacity
+        self.held: dict[int, ctypes.Array[ctypes.c_char]] = {}
+        self.device = 0
+        self.fails_with = 0
+        self._queue: list[Callable[[], object]] = []
+
+    def cudaSetDevice(self, index: int) -> int:
+        self.device = index
+        return 0
+
+    def cudaStreamCreateWithFlags(self, stream: Any, flags: int) -> int:
+        assert flags == 1
+        stream._obj.value = STREAM
+        return 0
+
+    def cudaMalloc(self, address: Any, nbytes: int) -> int:
+        if nbytes > self.capacity:
+            return OUT_OF_MEMORY
+        block = ctypes.create_string_buffer(b"\xee" * nbytes, nbytes)
+        address._obj.value = ctypes.addressof(block)
+        self.held[ctypes.addressof(block)] = block
+        self.capacity -= nbytes
+        return 0
+
+    def cudaFree(self, address: int) -> int:
+        self.capacity += len(self.held.pop(address))
+        return 0
+
+    def cudaMemGetInfo(self, free: Any, total: Any) -> int:
+        free._obj.value, total._obj.value = self.capacity, 10_000
+        return 0
+
+    def cudaMemsetAsync(
+        self, address: ctypes.c_void_p, value: int, nbytes: int, stream: ctypes.c_void_p
+    ) -> int:
+        return self._later(stream, lambda: ctypes.memset(address, value, nbytes))
+
+    def cudaMemcpyAsync(
+        self, destination: int, source: int, nbytes: int, kind: int, stream: ctypes.c_void_p
+    ) -> int:
+        assert kind in (1, 2)
+        return self._later(stream, lambda: ctypes.memmove(destination, source, nbytes))
+
+    def cudaMemcpy2DAsync(
+        self,
+        destination: int,
+        to_pitch: int,
+        source: int,
+        from_pitch: int,
+        width: int,
+        height: int,
+        kind: int,
+        stream: ctypes.c_void_p,
+    ) -> int:
+        assert kind in (1, 3)
+        assert width <= min(to_pitch, from_pitch)
+        for row in range(height):
+            one, other = destination + row * to_pitch, source + row * from_pitch
+            self._later(stream, partial(ctypes.memmove, one, other, width))
+        return 0
+
+    def cudaStreamSynchronize(self, stream: ctypes.c_void_p) -> int:
+        for copy in self._queue:
+            copy()
+        self._queue.clear()
+        return self.fails_with
+
+    def cudaGetErrorString(self, error: int) -> bytes:
+        return {OUT_OF_MEMORY: b"out of memory"}.get(error, b"an illegal address")
+
+    def _later(self, stream: ctypes.c_void_p, copy: Callable[[], object]) -> int:
+        assert stream.value == STREAM
+        assert self.device == CUDA.index
+        self._queue.append(copy)
+        return 0
+
+
+def test_what_was_written_is_read() -> None:
+    memory = CudaMemory(CUDA, FakeLibrary())
+    block = memory.reserve(64)
+    memory.write(block.address + 16, np.arange(4, dtype=np.int64))
+    memory.settle()
+    read = np.full(8, -1, np.int64)
+    memory.read(block.address, read)
+    assert read.tolist() == [0, 0, 0, 1, 2, 3, 0, 0]
+
+
+def test_elements_are_written_a_pitch_apart() -> None:
+    memory = CudaMemory(CUDA, FakeLibrary())
+    block = memory.reserve(3 * 32)
+    memory.write(block.address, np.array([7, 8, 9]), pitch=32)
+    read = np.empty((3, 4), np.int64)
+    memory.read(block.address, read)
+    assert read.tolist() == [[7, 0, 0, 0], [8, 0, 0, 0], [9, 0, 0, 0]]
+
+
+def test_rows_are_copied_from_one_pitch_to_another() -> None:
+    memory = CudaMemory(CUDA, FakeLibrary())
+    one, other = memory.reserve(48), memory.reserve(64)
+    memory.write(one.address, np.arange(6, dtype=np.int64))
+    memory.copy(one.address, other.address, rows=2, row_bytes=16, pitches=(24, 32))
+    read = np.empty((2, 4), np.int64)
+    memory.read(other.address, read)
+    assert read.tolist() == [[0, 1, 0, 0], [3, 4, 0, 0]]
+
+
+def test_memory_goes_back_with_what_holds_it() -> None:
+    memory = CudaMemory(CUDA, FakeLibrary())
+    block = memory.reserve(1000)
+    assert memory.free_bytes == 9000
+    del block
+    gc.collect()
+    assert memory.free_bytes == 10_000
+
+
+def test_no_room_is_a_memory_error_and_anything_else_a_cuda_error() -> None:
+    library = FakeLibrary()
+    memory = CudaMemory(CUDA, library)
+    with pytest.raises(MemoryError, match="cudaMalloc on cuda:1: out of memory"):
+        memory.reserve(10_001)
+    library.fails_with = ILLEGAL_ADDRESS
+    with pytest.raises(CudaError, match="cudaStreamSynchronize on cuda:1: an illegal address"):
+        memory.settle()
+
+
+def test_a_library_that_is_not_there_is_named() -> None:
+    with pytest.raises(StartError, match="libcudart-not-there"):
+        find_library(("libcudart-not-there.so.1",))
