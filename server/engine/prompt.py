@@ -9,6 +9,9 @@ from server.engine.request import GenerationRequest
 from server.engine.text import Detokenizer
 from server.errors import ClientError
 
+_CHARACTERS_FIRST = 8
+"""For each token of the context: most prompts that fit are shorter."""
+
 
 class Tokenizer(Detokenizer, Protocol):
     """What the engine needs of `server.model.tokenizer`."""
@@ -38,13 +41,29 @@ class PromptEncoder:
 
     def encode(self, request: GenerationRequest) -> Tokens:
         """Tokens of the prompt; there are some, and at least one more fits the context."""
-        tokens = self._tokenizer.encode(request.prompt)
+        beginning, tokens = self._encode(request.prompt)
         if not tokens:
             raise ClientError(400, f"{request.prompt_field}: has no tokens")
         if len(tokens) >= self._context:
+            least = "at least " if len(beginning) < len(request.prompt) else ""
             raise ClientError(
                 400,
-                f"{request.prompt_field}: {len(tokens)} tokens are too many: with a context of"
-                f" {self._context} tokens a prompt has at most {self._context - 1}",
+                f"{request.prompt_field}: {least}{len(tokens)} tokens are too many: with a context"
+                f" of {self._context} tokens a prompt has at most {self._context - 1}",
             )
         return np.array(tokens, np.int64)
+
+    def _encode(self, text: str) -> tuple[str, list[int]]:
+        """As much of the text as tells that it is too long, or all of it; its tokens.
+
+        Where a token may have a hundred bytes, a text of one-byte tokens that could just fit has a
+        hundred times too many, and encoding all of them takes half a second and 100 MB. A beginning
+        of twice as many as fit is enough: what follows changes only the last few of them.
+        """
+        end = _CHARACTERS_FIRST * self._context
+        while end < len(text):
+            tokens = self._tokenizer.encode(text[:end])
+            if len(tokens) >= 2 * self._context:
+                return text[:end], tokens
+            end *= 2
+        return text, self._tokenizer.encode(text)

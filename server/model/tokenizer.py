@@ -47,7 +47,10 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of a whole prompt: special tokens in the text count as such, and the file's own
         post-processor adds a beginning-of-text token where the model wants one."""
-        return self._inner.encode(text).ids
+        # Not `encode`: that one holds the interpreter's lock, and with it every stream, for half a
+        # second where a prompt is as long as may be.
+        [encoding] = self._inner.encode_batch_fast([text])
+        return encoding.ids
 
     @property
     def bytes_of(self) -> Callable[[int], bytes] | None:

@@ -1,5 +1,9 @@
 """Prompts become ids as the folder's own file says, and ids text without special tokens."""
 
+import itertools
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +43,34 @@ BYTE_LEVEL = Tokenizer(byte_level())
 @given(text=st.text(st.characters(codec="utf-8"), max_size=20))
 def test_text_comes_back(text: str) -> None:
     assert BYTE_LEVEL.decode(BYTE_LEVEL.encode(text)) == text
+
+
+@pytest.fixture
+def no_thread_is_interrupted() -> Iterator[None]:
+    """Others run only where one lets them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("no_thread_is_interrupted")
+def test_encoding_leaves_other_threads_their_time() -> None:
+    ticks = itertools.count()
+    seen: list[int] = []
+
+    def encode() -> None:
+        before = next(ticks)
+        BYTE_LEVEL.encode("a" * 300_000)
+        seen.extend([before, next(ticks)])
+
+    worker = threading.Thread(target=encode)
+    worker.start()
+    while worker.is_alive():
+        next(ticks)
+        worker.join(0.001)
+    before, after = seen
+    assert after > before + 1
 
 
 @given(text=st.text(st.sampled_from(" abé🙂") | st.characters(codec="utf-8"), max_size=20))
