@@ -27,6 +27,7 @@ from server.http.cors import Cors
 from server.http.gate import Gate
 from server.http.hosts import hosts_for
 from server.http.listener import adopt, bound_addresses, open_listeners, serve
+from server.http.places import Places
 from server.http.routing import Router
 from server.http.tls import tls_context
 from server.log_format import formatter
@@ -42,6 +43,8 @@ from server.systemd import ServiceManager, inherited_sockets
 
 log = logging.getLogger(__name__)
 
+_TO_LEAVE_SECONDS = 0.5
+"""Clients have it to take the last that they are told. The engine stops meanwhile."""
 LARGEST_DEFAULT_CONTEXT = 4096
 """Tokens; what a model can do beyond costs memory that few prompts need."""
 
@@ -92,13 +95,13 @@ async def _run(config: ServerConfig) -> None:
     routes = inference_routes(engine, sampling, metrics, with_keys=with_keys)
     gate = _gate(config, addresses, routes)
     manager = ServiceManager.of(os.environ)
-    accepting = trio.CancelScope()
+    places = Places(config.limits.connections)
     async with trio.open_nursery() as nursery:
         # Before the model too: who asks for liveness and readiness hears how it is.
-        nursery.start_soon(serve, listeners, gate, config.limits, accepting, tls)
-        async with engine.running():
+        nursery.start_soon(serve, listeners, gate, config.limits, places, tls)
+        async with engine.running(), trio.open_nursery() as watching:
             gc.freeze()  # a collection in mid-stream would walk all that was imported
-            nursery.start_soon(watch_over, engine, manager)
+            watching.start_soon(watch_over, engine, manager)
             # Left at the first signal, so that a second one ends the process at once.
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 lines = ready_lines(addresses, config.access)
@@ -106,12 +109,14 @@ async def _run(config: ServerConfig) -> None:
                 manager.ready(lines[0])
                 await anext(signals)
             manager.stopping()
-            accepting.cancel()
+            places.drain()
             if engine.requests:
                 seconds = config.patience.drain_seconds
                 log.info("stopping: %d requests have up to %g s", engine.requests, seconds)
             await engine.drain()
-        nursery.cancel_scope.cancel()
+            places.close()
+            nursery.cancel_scope.deadline = trio.current_time() + _TO_LEAVE_SECONDS
+            watching.cancel_scope.cancel()
     if engine.hangs:
         _leave(0)
 

@@ -330,21 +330,28 @@ def test_what_takes_longer_than_stopping_may_is_told_and_no_client_holds_it_up(t
     with (
         serving(tiny, *ENDLESS, "--drain-timeout", "1") as server,
         closing(server.connect()) as idle,
-        closing(server.connect()) as kept,
+        closing(server.connect()) as asking,
+        closing(server.connect()) as late,
+        closing(server.connect()) as half,
         server.ask("the answer", max_tokens=1_000_000) as response,
     ):
-        for connection in (idle, kept):
+        for connection in (idle, asking, late):
             assert get(connection, "/ready") == (200, "READY")
+        half.sock.sendall(f"POST {ROUTE} HTTP/1.1\r\nHost: localhost\r\n".encode())
         response.readline()
         server.process.send_signal(signal.SIGTERM)
-        while (readiness := get(kept, "/ready"))[0] == 200:
+        while (readiness := get(asking, "/ready"))[0] == 200:
             pass
         assert readiness == (503, "the server is shutting down\n")
         server.wait_until_closed()
-        kept.request("POST", ROUTE, body("late", 1), JSON)
-        with kept.getresponse() as late:
-            assert (late.status, error_of(late.read())) == (200, 503)
+        late.request("POST", ROUTE, body("late", 1), JSON)
+        with late.getresponse() as answer:
+            assert answer.getheader("connection") == "close"
+            assert (answer.status, error_of(answer.read())) == (200, 503)
         assert error_of(response.readlines()[-1]) == 503
+        told = b"".join(iter(lambda: half.sock.recv(4096), b""))
+        assert told.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nConnection: close\r\n" in told
         server.process.communicate(timeout=SECONDS)
         assert server.process.returncode == 0
 

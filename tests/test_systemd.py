@@ -13,6 +13,7 @@ from server.app import watch_over
 from server.config import Address, Limits, UnixAddress
 from server.errors import StartError
 from server.http.listener import adopt, bound_addresses, serve
+from server.http.places import Places
 from server.systemd import ServiceManager, inherited_sockets
 from tests.engine.clients import Held, asks, engine_of, on_clock
 from tests.engine.fake_decoder import FakeDecoder
@@ -164,13 +165,13 @@ def test_the_file_of_an_inherited_socket_stays(tmp_path: Path) -> None:
     async def come_and_go(inherited: socket.socket) -> None:
         listeners = adopt([inherited])
         assert bound_addresses(listeners) == [UnixAddress(str(path))]
-        accepting = trio.CancelScope()
+        places = Places(9)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve, listeners, ECHO, Limits(), accepting)
+            nursery.start_soon(serve, listeners, ECHO, Limits(), places)
             async with await trio.open_unix_socket(path) as client:
                 await client.send_all(head(b"Connection: close"))
                 assert b"GET /" in await client.receive_some()
-            accepting.cancel()
+            places.drain()
 
     with socket.socket(socket.AF_UNIX) as opened:
         opened.bind(str(path))

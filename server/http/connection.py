@@ -32,6 +32,7 @@ _CHUNKS_READ = 4 * 1024
 _LINGER_SECONDS = 2.0
 _LINGER_READS = 256
 _ALL_BUSY = "every connection of this server is busy"
+_SHUTTING_DOWN = "the server is shutting down"
 _RETRY_AFTER = ((b"Retry-After", b"1"),)
 
 
@@ -61,7 +62,7 @@ class Connection:
         self._router = router
         self._limits = limits
         self._places = places
-        self._protocol = Protocol(limits)
+        self._protocol = Protocol(limits, lambda: places.draining)
         self._alive = trio.CancelScope()
         """Holds all work for the client; cancelled when the client is gone, or must go."""
 
@@ -78,6 +79,18 @@ class Connection:
                     pass
             finally:
                 self._places.leave(self._alive)
+        if self._places.closed:
+            await self._part()
+
+    async def _part(self) -> None:
+        """The server ends, and who is in the middle of a request or of its answer is not just cut
+        off."""
+        self._alive = trio.CancelScope()
+        with self._alive:
+            if self._protocol.request_begun and not self._protocol.response_begun:
+                await self._refuse(Refusal(503, _SHUTTING_DOWN, _RETRY_AFTER))
+            if self._protocol.response_begun:
+                await self._linger()
 
     async def _shake_hands(self) -> None:
         """TLS before HTTP, in the time that a head may take."""

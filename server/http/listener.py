@@ -2,11 +2,11 @@
 
     listeners = await open_listeners(Address("127.0.0.1", 8061))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve, listeners, router, Limits())
+        nursery.start_soon(serve, listeners, router, Limits(), Places(512))
         print("ready at", *bound_addresses(listeners))
 
 Cancelling `serve` closes the listeners and every connection at once, in the middle of a stream too.
-Cancelling `accepting` before closes the listeners only.
+`Places.drain` and `Places.close` before let clients know.
 """
 
 import socket
@@ -62,17 +62,16 @@ async def serve(
     listeners: Sequence[Listener],
     router: Finder,
     limits: Limits,
-    accepting: trio.CancelScope | None = None,
+    places: Places,
     tls: ssl.SSLContext | None = None,
 ) -> None:
-    """Accept clients until `accepting` is cancelled, and serve them until they have all left;
-    closes `listeners`. With `tls`, nothing else is spoken."""
-    places = Places(limits.connections)
+    """Accept clients until `places` drain, and serve them until they have all left; closes
+    `listeners`. With `tls`, nothing else is spoken."""
 
     async def serve_client(stream: trio.SocketStream) -> None:
         client = TlsStream(stream, tls) if tls else stream
         await serve_connection(client, router, limits, places)
 
     async with trio.open_nursery() as connections:
-        with accepting or trio.CancelScope():
+        with places.accepting:
             await trio.serve_listeners(serve_client, list(listeners), handler_nursery=connections)

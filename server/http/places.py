@@ -1,4 +1,5 @@
-"""Who stays when more clients come than may be connected. Knows no socket, no HTTP and no clock.
+"""Who stays when more clients come than may be connected, and when the server ends. Knows no
+socket, no HTTP and no clock.
 
 One client more than there are places for closes the connection that has waited longest without a
 complete request: an idle or a slow one, whose client loses no answer. Where every connection
@@ -20,6 +21,12 @@ class Places:
         # Dictionaries, for their order: who came first has waited longest.
         self._waiting: dict[trio.CancelScope, None] = {}
         self._refused: dict[trio.CancelScope, None] = {}
+        self.accepting = trio.CancelScope()
+        """To be around what lets clients in."""
+        self.draining = False
+        """Whether each answer is to be the last one of its connection."""
+        self.closed = False
+        """Whether there is no time left to send a request."""
 
     def enter(self, connection: trio.CancelScope) -> bool:
         """Let a connection in, and another one end for it; False: all carry requests."""
@@ -43,6 +50,17 @@ class Places:
         if connection in self._carrying:
             self._carrying.remove(connection)
             self._waiting[connection] = None
+
+    def drain(self) -> None:
+        """Nobody is let in any more; who is there may still ask for something."""
+        self.accepting.cancel()
+        self.draining = True
+
+    def close(self) -> None:
+        """The end of every connection that carries no request."""
+        self.closed = True
+        for connection in list(self._waiting):
+            connection.cancel()
 
     def leave(self, connection: trio.CancelScope) -> None:
         """The connection is over."""

@@ -7,7 +7,7 @@ no socket and no clock but `Date`.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -29,8 +29,10 @@ _IN_CHUNKS = b"\r\nTransfer-Encoding: chunked\r\n"
 class Protocol:
     """The server's side of one connection."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, draining: Callable[[], bool]) -> None:
+        """`draining` is whether a response is to be the last one."""
         self._limits = limits
+        self._draining = draining
         self._buffer = bytearray()
         self._connection = h11.Connection(h11.SERVER)
         self._begin()
@@ -52,6 +54,16 @@ class Protocol:
     def buffered(self) -> int:
         """Bytes that arrived and were not yet taken."""
         return len(self._buffer)
+
+    @property
+    def request_begun(self) -> bool:
+        """Whether some of the present request has arrived."""
+        return bool(self._buffer or self._head_reader.raw)
+
+    @property
+    def response_begun(self) -> bool:
+        """Whether the present request is being answered, or was."""
+        return self._connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
 
     def receive(self, data: bytes | bytearray) -> None:
         """Bytes from the client."""
@@ -111,7 +123,8 @@ class Protocol:
 
     def _start(self, status: int, headers: Headers) -> bytes:
         fields = [(b"Date", _date(int(time.time()))), *headers, *self.route_headers]
-        if not self.request_complete:  # what follows on this connection cannot be told apart
+        # What follows an incomplete request cannot be told apart.
+        if not self.request_complete or self._draining():
             fields.append((b"Connection", b"close"))
         reason = reasons.get(status, "")
         return self._send(h11.Response(status_code=status, headers=fields, reason=reason))

@@ -17,6 +17,7 @@ from server.errors import StartError
 from server.http.exchange import Exchange, Handler
 from server.http.listener import bound_addresses, open_listeners, serve
 from server.http.messages import Response
+from server.http.places import Places
 from server.http.routing import Route, Router
 from tests.http.conversation import echo
 from tests.http.framing_cases import head, sized
@@ -55,7 +56,9 @@ async def serving(
     listeners = await open_listeners(at)
     [address] = bound_addresses(listeners)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve, listeners, router, limits or Limits(), None, tls)
+        chosen = limits or Limits()
+        places = Places(chosen.connections)
+        nursery.start_soon(serve, listeners, router, chosen, places, tls)
         yield address
         nursery.cancel_scope.cancel()
 
@@ -157,7 +160,7 @@ def test_who_sends_ahead_takes_turns_with_others() -> None:
         [address] = bound_addresses(listeners)
         router = Router([Route("GET", "/", note, immediate=True)])
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve, listeners, router, Limits())
+            nursery.start_soon(serve, listeners, router, Limits(), Places(9))
             async with await connect(address) as greedy, await connect(address) as modest:
                 for stream in (greedy, modest):
                     await stream.send_all(ask(b"first"))
@@ -171,23 +174,26 @@ def test_who_sends_ahead_takes_turns_with_others() -> None:
     run(test)
 
 
-def test_without_accepting_those_who_are_there_are_served() -> None:
+def test_while_draining_those_who_are_there_are_served() -> None:
     async def test() -> None:
         listeners = await open_listeners(ANY_PORT)
         [address] = bound_addresses(listeners)
         router = Router([Route("GET", "/", echo)])
         async with trio.open_nursery() as nursery:
-            accepting = trio.CancelScope()
-            nursery.start_soon(serve, listeners, router, Limits(), accepting)
+            places = Places(9)
+            nursery.start_soon(serve, listeners, router, Limits(), places)
             async with await connect(address) as stream:
-                for again in (False, True):
+                for draining in (False, True):
                     await stream.send_all(head())
-                    assert (await read_until(stream, b"GET /  ")).startswith(b"HTTP/1.1 200 OK")
-                    if not again:
-                        accepting.cancel()
+                    said = await read_until(stream, b"GET /  ")
+                    assert said.startswith(b"HTTP/1.1 200 OK")
+                    assert (b"\r\nConnection: close\r\n" in said) is draining
+                    if not draining:
+                        places.drain()
                         await wait_all_tasks_blocked()
                         with pytest.raises(OSError, match="connect"):
                             await connect(address)
+                assert await stream.receive_some() == b""
         # The last one has left, and so did `serve`.
 
     run(test)
