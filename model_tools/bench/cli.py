@@ -13,7 +13,7 @@ from server import __version__
 from server.errors import StartError
 
 try:
-    from model_tools.bench import compare, soak, start
+    from model_tools.bench import compare, soak, start, strictness
     from model_tools.bench.engine import batch_command as batch
     from model_tools.bench.engine import command as engine
     from model_tools.bench.report import plot
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         ("serve", serve, "latency and throughput of a server, or of two in turns, over HTTP"),
         ("start", start, "how long a server takes from nothing to its first token"),
         ("soak", soak, "how much memory a server has while it answers many requests"),
+        ("http", strictness, "what strict reading adds to h11 and json alone"),
         ("speculate", speculate, "what --speculate is worth, where answers repeat and where not"),
         ("compare", compare, "two runs that were saved: what differs by more than the noise"),
     ):
