@@ -14,65 +14,73 @@ from pathlib import Path
 
 import trio
 
+from model_tools.bench.flags import count
 from model_tools.default_model import model_folder
+from tests.torture.choir import Choir, choir
 from tests.torture.client import Target
 from tests.torture.recovery import warm_up
-from tests.torture.rows import ROWS, Row, Verdict, judge
+from tests.torture.rows import ROWS, Row
+from tests.torture.verdict import Verdict, judge
 from tests.torture.victim import Victim, serving
 
-_QUICK_SECONDS = 15.0
+_COLUMNS = ("clients", "songs", "p99 beside", "p99", "ratio", "loop beside", "loop")
+"""The last two are the share of a core that the server's event loop took."""
 
 
 def main() -> None:
     options = _parser().parse_args()
     if sys.platform != "linux":
         sys.exit("torture: needs Linux")
-    _open_many_files()
     random.seed(options.seed)
     print(f"seed {options.seed}")
     folder = options.folder or model_folder()
-    cores = sorted(os.sched_getaffinity(0))
+    threads = max(1, len(os.sched_getaffinity(0)) - 1)
+    rows = [row for row in ROWS if not options.row or row.name in options.row]
     with (
         tempfile.TemporaryDirectory() as place,
-        serving(folder, Path(place, "log"), max(1, len(cores) - 1)) as victim,
+        serving(folder, Path(place), threads) as victim,
+        choir() as canaries,
     ):
-        # One core is ours: what we burn is not to show in what we measure.
-        os.sched_setaffinity(0, cores[-1:])
-        seconds = _QUICK_SECONDS if options.quick else options.seconds
+        _open_many_files()
+        # What attackers burn is theirs: only what the server has to do for them is to be heard.
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         try:
-            rows = [row for row in ROWS if not options.row or row.name in options.row]
-            passed = trio.run(_torture, victim, rows, seconds)
+            passed = trio.run(_torture, victim, canaries, rows, options.pairs)
         finally:
             if victim.tracebacks or not victim.alive:
                 print(victim.log.read_text(errors="replace"), file=sys.stderr)
     sys.exit(0 if passed else 1)
 
 
-async def _torture(victim: Victim, rows: Sequence[Row], seconds: float) -> bool:
+async def _torture(victim: Victim, canaries: Choir, rows: Sequence[Row], pairs: int) -> bool:
     """Whether every row passed."""
     baseline = await warm_up(victim, Target(victim.port))
-    each = seconds / sum(2 * row.weight for row in rows)
     passed = True
-    print(_line("attack", "clients", "songs", "p99 beside", "p99", "ratio", "after it"))
+    print(_line("attack", *_COLUMNS, "after it"))
     for row in rows:
-        verdict = await judge(row, victim, baseline, each * row.weight)
+        verdict = await judge(row, victim, canaries, baseline, pairs)
         print(_shown(verdict), flush=True)
         passed &= verdict.passed
+        if not victim.alive:
+            return False
     print(f"open files {baseline.open_files} at first, {victim.open_files} now", end="; ")
     print(f"memory {baseline.memory >> 20} MiB at first, {victim.memory >> 20} now")
     return passed
 
 
 def _shown(verdict: Verdict) -> str:
-    return _line(
+    cells = _line(
         verdict.name,
         str(verdict.count),
         "same" if verdict.same_songs else "CHANGED",
-        f"{verdict.beside_p99 * 1000:.1f} ms",
-        f"{verdict.p99 * 1000:.1f} ms",
+        f"{verdict.beside.p99 * 1000:.1f} ms",
+        f"{verdict.attacked.p99 * 1000:.1f} ms",
         f"{verdict.ratio:.2f}",
-        "; ".join(["recovered"] * (not verdict.wrong) + verdict.wrong + verdict.slow),
-    ) + ("" if verdict.passed else "  FAILED")
+        f"{verdict.beside.load:.0%}",
+        f"{verdict.attacked.load:.0%}",
+    )
+    after = "; ".join([*verdict.wrong, *verdict.slow]) or "recovered"
+    return f"{cells}  {after}" + ("" if verdict.passed else "  FAILED")
 
 
 def _line(name: str, *cells: str) -> str:
@@ -88,13 +96,12 @@ def _open_many_files() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/torture", description=__doc__)
     parser.add_argument(
-        "--seconds",
-        type=float,
-        default=60.0,
-        help="listen to the canaries for so long in all; the whole takes about twice as long"
-        " (default: 60)",
+        "--pairs",
+        type=count,
+        default=3,
+        help="listen to the canaries so many times beside each attack, and as many without it"
+        " (default: 3)",
     )
-    parser.add_argument("--quick", action="store_true", help=f"--seconds {_QUICK_SECONDS:g}")
     parser.add_argument(
         "--row",
         action="append",

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-import trio
-
-from tests.torture.client import Target, ask, comparable, receive
+from tests.torture.client import comparable
 
 PROMPTS = ("Once upon a time", "The history of the sea begins")
 TOKENS = 3000
@@ -17,27 +15,20 @@ _LINE_END = b"\n\r\n"
 
 @dataclass(slots=True)
 class Canary:
-    """One stream, as it is read until it is cancelled."""
+    """One stream, as it was heard until it was left."""
 
     prompt: str
     heard: bytearray = field(default_factory=bytearray)
     arrivals: list[float] = field(default_factory=list)
-    """When each token came."""
-    sings: trio.Event = field(default_factory=trio.Event)
-    """Set by the first token."""
+    """When each token came, in seconds."""
 
-    async def sing(self, target: Target) -> None:
-        async with await target.connect() as stream:
-            await stream.send_all(ask(self.prompt, TOKENS))
-            while data := await receive(stream):
-                self.heard += data
-                self.arrivals += [trio.current_time()] * data.count(_TOKEN)
-                if self.arrivals:
-                    self.sings.set()
+    def hear(self, data: bytes, now: float) -> None:
+        self.heard += data
+        self.arrivals += [now] * data.count(_TOKEN)
 
-    def gaps_since(self, start: float) -> list[float]:
-        """Seconds between tokens that came after `start`."""
-        times = [time for time in self.arrivals if time >= start]
+    def gaps_between(self, start: float, end: float) -> list[float]:
+        """Seconds between tokens, and from the last one to `end`: it may have fallen silent."""
+        times = [start, *(time for time in self.arrivals if start < time < end), end]
         return [later - earlier for earlier, later in pairwise(times)]
 
     @property

@@ -11,6 +11,9 @@ import trio
 from tests.http.framing_cases import head
 
 HOST = b"127.0.0.1"
+ROUTE = b"/api/v1/continue_from_raw_prompt"
+KEY = b"the-key-of-the-canaries"
+"""Whoever shows it may call."""
 HEALTH = head(first=b"GET /health HTTP/1.1", host=HOST)
 HEALTHY = b"\r\n\r\nOK"
 """How the answer to `HEALTH` ends."""
@@ -32,10 +35,10 @@ class Target:
         return trio.SocketStream(stream)
 
 
-def head_of_post(*lines: bytes) -> bytes:
+def head_of_post(*lines: bytes, key: bytes = KEY) -> bytes:
     """The head of a request for a generation."""
-    first = b"POST /api/v1/continue_from_raw_prompt HTTP/1.1"
-    return head(b"Content-Type: application/json", *lines, first=first, host=HOST)
+    fields = (b"Content-Type: application/json", b"Authorization: Bearer " + key, *lines)
+    return head(*fields, first=b"POST %b HTTP/1.1" % ROUTE, host=HOST)
 
 
 def post(body: bytes) -> bytes:

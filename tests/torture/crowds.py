@@ -45,6 +45,7 @@ def burst(count: int, client: Client) -> Attack:
 
     async def attack(target: Target, tally: Tally, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
+        await tally.heard.wait()
         async with trio.open_nursery() as nursery:
             for _ in range(count):
                 nursery.start_soon(_bounded, client, target, tally)

@@ -2,11 +2,14 @@
 
 import random
 
-from tests.http.framing_cases import CASES
+from tests.http.framing_cases import CASES, head
 from tests.torture.client import (
     HEALTH,
     HEALTHY,
+    HOST,
+    KEY,
     Target,
+    ask,
     half_close,
     head_of_post,
     post,
@@ -23,9 +26,13 @@ _CLIENTS_FAULTS = {501, 505}
 """Statuses from 500 on that say what the client did wrong."""
 PIPELINED = 20
 """Requests in one packet."""
+KEYS = 10
+"""That one client tries."""
 _MANY = 8_000
 _TOO_MANY = 20_000
 _BIG = 2_000_000
+_LONG_PROMPT = 600_000
+"""As many bytes as tokens, and hardly more would be too long whatever its tokens are."""
 _GARBAGE = [
     b"[" * _BIG,
     b'{"a":' * 100_000,
@@ -63,6 +70,37 @@ def checks(count: int) -> Client:
     return client
 
 
+async def wrong_keys(target: Target, tally: Tally) -> None:
+    """Tries one key after the other, and at last one with a request for a generation."""
+    async with await target.connect() as stream:
+        for _ in range(KEYS - 1):
+            await send(stream, _guess())
+            answer = await read_until(stream, b"\n")
+            tally.check(status_of(answer) == 401, f"a wrong key gave {status_of(answer)}")
+        await send(stream, head_of_post(b"Content-Length: 1000", key=_wrong_key()))
+        status = status_of(await read_all(stream))
+        tally.check(status == 401, f"a wrong key before a body gave {status}")
+
+
+def _guess() -> bytes:
+    credentials = random.choice(
+        (
+            b"Bearer " + _wrong_key(),
+            b"Basic " + KEY,
+            KEY,
+            b"Bearer",
+            b"Bearer " + _wrong_key() * 100,
+        )
+    )
+    return head(b"Authorization: " + credentials, first=b"GET /api/v1/slots HTTP/1.1", host=HOST)
+
+
+def _wrong_key() -> bytes:
+    """As long as the right one, and the same but for a part."""
+    end = random.randrange(len(KEY))
+    return KEY[:end] + b"~" * (len(KEY) - end)
+
+
 async def malformed(target: Target, tally: Tally) -> None:
     """Breaks a rule of HTTP, or several."""
     data = bytearray(random.choice(CASES).sent)
@@ -84,6 +122,14 @@ async def tiny_chunks(target: Target, tally: Tally) -> None:
         await send(stream, head_of_post(b"Transfer-Encoding: chunked") + body)
         status = status_of(await read_until(stream, b"\n"))
         tally.check(status == expected, f"{chunks} chunks gave {status}")
+
+
+async def too_long(target: Target, tally: Tally) -> None:
+    """A prompt that only its tokens tell to be too long."""
+    async with await target.connect() as stream:
+        await send(stream, ask("1" * _LONG_PROMPT, 1))
+        status = status_of(await read_until(stream, b"\n"))
+        tally.check(status == 400, f"a prompt too long gave {status}")
 
 
 async def garbage(target: Target, tally: Tally) -> None:

@@ -42,7 +42,7 @@ async def read_it_all(target: Target, tally: Tally) -> None:
 
 
 async def reset_in_the_middle(target: Target, tally: Tally) -> None:
-    """Sends some of a request, perhaps all, and resets the connection."""
+    """Sends some of a request and resets the connection."""
     stream = await target.connect()
     await send(stream, _some_of(_GENERATION))
     await trio.sleep(random.random() * _PATIENCE_SECONDS)
@@ -70,4 +70,4 @@ async def abort(target: Target, tally: Tally) -> None:
 
 
 def _some_of(request: bytes) -> bytes:
-    return request[: random.randint(0, len(request))]
+    return request[: random.randrange(len(request))]

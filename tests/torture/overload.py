@@ -25,6 +25,7 @@ def demand(count: int) -> Attack:
         streams = [await target.connect() for _ in range(count)]
         refused_after: list[float] = []
         task_status.started()
+        await tally.heard.wait()
         async with trio.open_nursery() as nursery:
             for stream in streams:
                 start = trio.current_time()

@@ -6,7 +6,7 @@ from tests.torture.client import Target, ask, head_of_post, receive, send
 from tests.torture.tally import Tally
 from tests.torture.victim import PHASE_SECONDS
 
-_DRIP_SECONDS = 2.0
+_DRIP_SECONDS = 1.0
 _GRACE_SECONDS = 1.0
 _RECEIVE_BUFFER = 2048
 """The kernel gives little more than one packet."""

@@ -14,6 +14,8 @@ class Tally:
     """Sentences, each once: an answer that must not be, a connection that outlives its deadline."""
     slow: set[str] = field(default_factory=set)
     """Sentences about what took too long, which may be the machine's doing."""
+    heard: trio.Event = field(default_factory=trio.Event)
+    """Set when the canaries are listened to from now on; what comes at once comes then."""
     over: trio.Event = field(default_factory=trio.Event)
 
     def check(self, holds: bool, sentence: str) -> None:

@@ -11,15 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.torture.client import KEY
+
 SLOTS = 4
 BUFFERED = 30
 CAPACITY = SLOTS + BUFFERED
 """Requests that the server takes at once."""
-PHASE_SECONDS = 5
+PHASE_SECONDS = 3
 """Each of the server's deadlines: short, so that a run sees them pass."""
 FLAGS = (
     *("--inference-address", "127.0.0.1:0", "--ignore-eos"),
     *("--slots", str(SLOTS), "--buffered-requests", str(BUFFERED)),
+    # Little, so that it is full before memory is looked at.
+    *("--prefix-cache-mib", "16"),
     *(f"--{phase}-timeout={PHASE_SECONDS}" for phase in ("idle", "head", "body", "write")),
 )
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -48,6 +52,14 @@ class Victim:
         return int(self._proc.joinpath("statm").read_text().split()[1]) * _PAGE
 
     @property
+    def loop_seconds(self) -> float:
+        """Seconds that the event loop's thread has spent on a core."""
+        spent = (
+            self._proc.joinpath("task", str(self.process.pid), "schedstat").read_text().split()[0]
+        )
+        return int(spent) / 1e9
+
+    @property
     def tracebacks(self) -> int:
         """How many there are in its log."""
         return self.log.read_text(errors="replace").count("Traceback (most recent call last)")
@@ -58,9 +70,12 @@ class Victim:
 
 
 @contextmanager
-def serving(folder: Path, log: Path, threads: int) -> Iterator[Victim]:
-    """Start a server, and end it at the end. `log` gets its stderr."""
-    command = [sys.executable, "-P", "-m", "server", str(folder), *FLAGS, f"--threads={threads}"]
+def serving(folder: Path, place: Path, threads: int) -> Iterator[Victim]:
+    """Start a server, and end it at the end. What it reads and logs is at `place`."""
+    keys, log = place / "keys", place / "log"
+    keys.write_bytes(KEY)
+    flags = [*FLAGS, f"--threads={threads}", f"--api-key-file={keys}"]
+    command = [sys.executable, "-P", "-m", "server", str(folder), *flags]
     with (
         log.open("w") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
