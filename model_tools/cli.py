@@ -12,7 +12,7 @@ from server.errors import StartError
 try:
     from model_tools.export import export
     from model_tools.progress_bar import ProgressBar
-    from model_tools.recipe import WeightType
+    from model_tools.recipe import BLOCK_SIZES, FloatType, Target, WeightType
 except ModuleNotFoundError as error:
     sys.exit(f"skiff-export: {error.name} is missing: pip install 'skiff-llm[export]'")
 
@@ -27,7 +27,9 @@ def main() -> None:
             verification = export(
                 flags.source,
                 flags.folder,
+                target=flags.target,
                 weights=flags.weights,
+                activations=flags.activations,
                 block_size=flags.block_size,
                 equalise=flags.equalise,
                 verify=flags.verify,
@@ -59,18 +61,29 @@ def _parser() -> argparse.ArgumentParser:
     add("source", metavar="SOURCE", type=Path, help="a GGUF file of the llama architecture")
     add("folder", metavar="FOLDER", type=Path, help="the model folder to write")
     add(
+        "--target",
+        choices=[str(target) for target in Target],
+        default="cpu",
+        help="what the graph is made for (default: cpu)",
+    )
+    add(
         "--weights",
         choices=[str(weights) for weights in WeightType],
-        default="int8",
-        help="how matrices are stored (default: int8)",
+        help="how matrices are stored (default: int8 for the CPU, what it computes in for CUDA)",
+    )
+    add(
+        "--activations",
+        choices=[str(each) for each in FloatType],
+        help="what is computed in, keys and values too (default: fp32 for the CPU, else fp16)",
     )
     add(
         "--block-size",
         type=int,
-        choices=[32, 64, 128],
+        choices=BLOCK_SIZES,
         default=32,
         help="integers that share a scale; fewer are nearer to the source, more are faster; "
-        "with 32 no answer depends on its neighbours in a batch (default: 32)",
+        "with 32 no answer depends on its neighbours in a batch on the CPU, and the fast kernels "
+        "of CUDA take no other (default: 32)",
     )
     add(
         "--equalise",

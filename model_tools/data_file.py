@@ -39,7 +39,8 @@ class DataFile:
         """Appends the array and returns the tensor that refers to it; OSError on a full disk."""
         offset = -(-self._file.tell() // PAGE) * PAGE
         self._file.seek(offset)
-        self._file.write(np.ascontiguousarray(array).data)
+        # As bytes, since not every type of weights has a buffer of its own: bfloat16 has none.
+        self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return ir.ExternalTensor(
             location=self._location,
             offset=offset,

@@ -61,7 +61,7 @@ class LayerBuilder:
 
     def normalise(self, name: str, weight: Weights, stream: Stream) -> tuple[ir.Value, ir.Value]:
         """The stream's sum, normalised (RMS) and as it is."""
-        gamma = self.writer.weight(f"{name}.weight", weight)
+        gamma = self.writer.floats(f"{name}.weight", weight)
         epsilon = {"epsilon": self.spec.rms_epsilon}
         if stream.branch is None:
             inputs = [stream.residual, gamma]
@@ -90,7 +90,7 @@ class LayerBuilder:
         qkv = self._multiply(f"{name}.qkv", np.concatenate([q, k, weights.v]), hidden)
         shape = ("batch", spec.kv_heads, "capacity", spec.head_dim)
         past = [
-            self.writer.input(f"past_key_values.{index}.{kind}", ir.DataType.FLOAT, shape)
+            self.writer.input(f"past_key_values.{index}.{kind}", self.writer.float_type, shape)
             for kind in ("key", "value")
         ]
         attended, *present = self.writer.nodes(
@@ -110,7 +110,7 @@ class LayerBuilder:
             domain=MICROSOFT,
         )
         for value in present:
-            self.writer.output(value, shape)
+            self.writer.output(value, shape, self.writer.float_type)
         return self._multiply(f"{name}.o", weights.o, attended)
 
     def _feed_forward(self, name: str, weights: LayerWeights, hidden: ir.Value) -> ir.Value:

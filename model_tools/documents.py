@@ -7,15 +7,19 @@ from model_tools.genai_config import genai_config
 from model_tools.gguf_metadata import ChatTemplate
 from model_tools.gguf_source import GgufSource
 from model_tools.hf_config import Document, generation_config, model_config, tokenizer_config
+from model_tools.recipe import Recipe
 from model_tools.tokenizer_json import build_tokenizer
 
 
-def write_documents(folder: Path, source: GgufSource, *, model_file: str = "model.onnx") -> None:
-    """Writes into an existing folder; the same source gives the same bytes."""
+def write_documents(
+    folder: Path, source: GgufSource, recipe: Recipe, *, model_file: str = "model.onnx"
+) -> None:
+    """Writes into an existing folder; the same source and recipe give the same bytes."""
     spec, metadata = source.spec, source.metadata
-    _write_json(folder / "config.json", model_config(spec, metadata))
+    _write_json(folder / "config.json", model_config(spec, metadata, recipe.activations.torch))
     _write_json(folder / "generation_config.json", generation_config(metadata))
-    _write_json(folder / "genai_config.json", genai_config(spec, metadata, model_file))
+    genai = genai_config(spec, metadata, model_file, recipe.target)
+    _write_json(folder / "genai_config.json", genai)
     _write_json(folder / "tokenizer_config.json", tokenizer_config(spec, metadata))
     tokenizer = build_tokenizer(metadata.vocabulary).to_str(pretty=True)
     _write(folder / "tokenizer.json", tokenizer + "\n")

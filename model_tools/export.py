@@ -17,10 +17,11 @@ from model_tools.graph import build_graph
 from model_tools.graph_writer import GraphWriter
 from model_tools.new_folder import new_folder
 from model_tools.progress import Report, steps, unseen
-from model_tools.recipe import Recipe, WeightType
+from model_tools.recipe import FloatType, Recipe, Target, WeightType
 from model_tools.tokenizer_json import build_tokenizer
 from model_tools.verify import Verification
 from model_tools.verify import verify as verify_folder
+from model_tools.verify_weights import WeightsVerification
 from server.errors import StartError
 
 MODEL_FILE = "model.onnx"
@@ -30,29 +31,37 @@ def export(
     source: Path,
     folder: Path,
     *,
-    weights: str = "int8",
+    target: str = "cpu",
+    weights: str | None = None,
+    activations: str | None = None,
     block_size: int = 32,
     equalise: bool = True,
     verify: bool = True,
     force: bool = False,
     report: Report = unseen,
-) -> Verification | None:
+) -> Verification | WeightsVerification | None:
     """Writes a whole model folder, or leaves everything as it was and raises StartError.
 
-    `weights` is one of `WeightType`; `equalise` evens out channels where weights become integers;
+    `target` is one of `Target`, `weights` of `WeightType` and `activations` of `FloatType`; None is
+    the target's default. `equalise` evens out channels where weights become integers;
     `verify` compares the folder with the source before it is put in its place; with `force` an
     earlier model folder there gives way.
     """
-    recipe = Recipe(WeightType(weights), block_size)
+    recipe = Recipe.of(
+        Target(target),
+        WeightType(weights) if weights else None,
+        FloatType(activations) if activations else None,
+        block_size,
+    )
     opened = GgufSource.open(source)
     if folder.resolve() in source.resolve().parents:
         raise StartError(f"{folder} holds the source")
     try:
         with new_folder(folder, mark=MODEL_FILE, replace=force) as unfinished:
-            even = equalise and recipe.weights is not WeightType.FP32
+            even = equalise and recipe.weights.is_integer
             weight_source = _equalised(opened, report) if even else opened
             write_model(unfinished, weight_source, recipe, report)
-            write_documents(unfinished, opened, model_file=MODEL_FILE)
+            write_documents(unfinished, opened, recipe, model_file=MODEL_FILE)
             return _verified(unfinished, opened, recipe, report) if verify else None
     except OSError as error:
         raise StartError(f"{error.filename or folder}: {error.strerror or error}") from error
@@ -64,7 +73,7 @@ def write_model(
     """Writes the graph and its weights into an existing folder."""
     layer_done = steps(report, "writing layers", source.spec.layers)
     with DataFile(folder / f"{MODEL_FILE}.data") as data:
-        model = build_graph(source, recipe, GraphWriter(data), layer_done)
+        model = build_graph(source, recipe, GraphWriter(data, recipe.activations.onnx), layer_done)
     ir.save(model, folder / MODEL_FILE)
 
 
@@ -74,8 +83,10 @@ def _equalised(source: GgufSource, report: Report) -> EqualisedSource:
     return equalised(source, texts, steps(report, "measuring channels", source.spec.layers))
 
 
-def _verified(folder: Path, source: WeightSource, recipe: Recipe, report: Report) -> Verification:
+def _verified(
+    folder: Path, source: WeightSource, recipe: Recipe, report: Report
+) -> Verification | WeightsVerification:
     verified = steps(report, "verifying", 1)
-    verification = verify_folder(folder, source, bits=recipe.weights.bits)
+    verification = verify_folder(folder, source, recipe)
     verified()
     return verification

@@ -7,9 +7,12 @@ is not among them, because GenAI does not know it and the graph has a default fo
 from model_tools.decoder_spec import DecoderSpec
 from model_tools.gguf_metadata import ModelMetadata
 from model_tools.hf_config import Document, sampling_config
+from model_tools.recipe import Target
 
 
-def genai_config(spec: DecoderSpec, metadata: ModelMetadata, model_file: str) -> Document:
+def genai_config(
+    spec: DecoderSpec, metadata: ModelMetadata, model_file: str, target: Target
+) -> Document:
     end = metadata.end_of_generation
     begin, padding = metadata.vocabulary.begin, metadata.vocabulary.padding
     return {
@@ -19,7 +22,7 @@ def genai_config(spec: DecoderSpec, metadata: ModelMetadata, model_file: str) ->
             "pad_token_id": end[0] if padding is None else padding,
             "eos_token_id": list(end),
             "context_length": spec.context_length,
-            "decoder": _decoder(spec, model_file),
+            "decoder": _decoder(spec, model_file, target),
             "type": "llama",
             "vocab_size": spec.vocabulary_size,
         },
@@ -41,9 +44,11 @@ def genai_config(spec: DecoderSpec, metadata: ModelMetadata, model_file: str) ->
     }
 
 
-def _decoder(spec: DecoderSpec, model_file: str) -> Document:
+def _decoder(spec: DecoderSpec, model_file: str, target: Target) -> Document:
+    # What to use besides the CPU; Skiff, too, reads here what a folder is made for.
+    providers: list[Document] = [{"cuda": {}}] if target is Target.CUDA else []
     return {
-        "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+        "session_options": {"log_id": "onnxruntime-genai", "provider_options": providers},
         "filename": model_file,
         "head_size": spec.head_dim,
         "hidden_size": spec.hidden_size,

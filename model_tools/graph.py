@@ -11,6 +11,7 @@ import onnx_ir as ir
 from model_tools.decoder_layer import AttentionInputs, LayerBuilder, Stream
 from model_tools.decoder_spec import DecoderSpec, WeightSource
 from model_tools.graph_writer import GraphWriter
+from model_tools.matrices import Matrix
 from model_tools.recipe import Recipe, Target
 from model_tools.rotary import cosines_and_sines
 from model_tools.selection import add_selection
@@ -50,7 +51,7 @@ def build_graph(
     head = embedding
     if not spec.tied_embedding:
         head = vocabulary_format.store(writer, "head", source.head())
-    logits = head.multiply(kept, "logits")
+    logits = _logits(writer, head, kept)
     writer.output(logits, ["batch", "kept", spec.vocabulary_size])
     if recipe.target is Target.CUDA:
         add_selection(writer, logits, spec.vocabulary_size)
@@ -79,8 +80,8 @@ def _attention_inputs(
     return AttentionInputs(
         last_positions=writer.node("Cast", "last_positions", [last_positions], {"to": INT32}),
         total_length=writer.node("Cast", "total_length", [total_length], {"to": INT32}),
-        cosines=writer.weight("rotary.cosines", cosines),
-        sines=writer.weight("rotary.sines", sines),
+        cosines=writer.floats("rotary.cosines", cosines),
+        sines=writer.floats("rotary.sines", sines),
     )
 
 
@@ -96,6 +97,15 @@ def _negative(
     batch = writer.node("Gather", "batch", [shape, writer.constant("batch.axis", 0)])
     zero = writer.node("Sub", "shape_zero", [batch, batch])
     return writer.node("Sub", "first_kept.scalar", [zero, count])
+
+
+def _logits(writer: GraphWriter, head: Matrix, kept: ir.Value) -> ir.Value:
+    """float32, whatever the graph computes in: what follows is a choice by their differences."""
+    if writer.float_type is ir.DataType.FLOAT:
+        return head.multiply(kept, "logits")
+    return writer.node(
+        "Cast", "logits", [head.multiply(kept, "logits.narrow")], {"to": ir.DataType.FLOAT}
+    )
 
 
 def _last_rows(writer: GraphWriter, hidden: ir.Value, first_kept: ir.Value) -> ir.Value:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from model_tools.data_file import DataFile
+from server.errors import StartError
 
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
@@ -25,7 +26,9 @@ Attributes = Mapping[str, int | float]
 class GraphWriter:
     """Records inputs, outputs, weights and nodes in the order of computation."""
 
-    def __init__(self, data: DataFile) -> None:
+    def __init__(self, data: DataFile, float_type: ir.DataType = ir.DataType.FLOAT) -> None:
+        self.float_type = float_type
+        """What the graph computes in."""
         self._data = data
         self._tape = ir.tape.Tape()
         self._inputs: list[ir.Value] = []
@@ -52,6 +55,15 @@ class GraphWriter:
     def weight(self, name: str, array: NDArray[Any]) -> ir.Value:
         """An initializer whose array is written to the data file and not kept."""
         return self._tape.initializer(self._data.write(name, array))
+
+    def floats(self, name: str, array: NDArray[np.float32]) -> ir.Value:
+        """An initializer of the type that the graph computes in; raises `StartError` where its
+        range is too small."""
+        with np.errstate(over="ignore"):
+            narrow = array.astype(self.float_type.numpy())
+        if not np.isfinite(narrow).all():
+            raise StartError(f"{name} has numbers that {self.float_type.name} cannot hold")
+        return self.weight(name, narrow)
 
     def reshaped(self, weight: ir.Value, name: str, shape: Sequence[int]) -> ir.Value:
         """A second initializer of the same bytes of the data file with another shape."""

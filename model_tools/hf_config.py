@@ -10,7 +10,7 @@ from model_tools.gguf_metadata import ModelMetadata, SuggestedSampling
 Document = dict[str, object]
 
 
-def model_config(spec: DecoderSpec, metadata: ModelMetadata) -> Document:
+def model_config(spec: DecoderSpec, metadata: ModelMetadata, torch_dtype: str) -> Document:
     """`config.json`: a LlamaConfig. Skiff's graph has all of it inside; others want to know."""
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -31,7 +31,7 @@ def model_config(spec: DecoderSpec, metadata: ModelMetadata) -> Document:
         "rope_scaling": _rope_scaling(spec.rotary, spec.context_length),
         "rope_theta": _shortest(spec.rotary.base),
         "tie_word_embeddings": spec.tied_embedding,
-        "torch_dtype": "float32",
+        "torch_dtype": torch_dtype,
         "use_cache": True,
         "vocab_size": spec.vocabulary_size,
     }

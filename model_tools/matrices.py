@@ -35,10 +35,10 @@ class MatrixFormat(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FloatFormat:
-    """float32, as it is."""
+    """Floats of the type that the graph computes in."""
 
     def store(self, writer: GraphWriter, name: str, weights: Weights) -> Matrix:
-        return _FloatMatrix(writer, writer.weight(f"{name}.weight", weights))
+        return _FloatMatrix(writer, writer.floats(f"{name}.weight", weights))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ class IntegerFormat:
     """Blocks of small integers."""
 
     block_format: BlockFormat
+    accuracy_level: int | None = None
+    """What MatMulNBits makes of activations; None leaves it to the kernels."""
 
     def store(self, writer: GraphWriter, name: str, weights: Weights) -> Matrix:
         quantised = quantise(weights, self.block_format)
@@ -70,6 +72,7 @@ class IntegerFormat:
             self.block_format,
             outputs,
             inputs,
+            self.accuracy_level,
             integers=writer.weight(f"{name}.integers", quantised.integers),
             scales=writer.weight(f"{name}.scales", quantised.scales),
         )
@@ -81,6 +84,7 @@ class _IntegerMatrix:
     block_format: BlockFormat
     outputs: int
     inputs: int
+    accuracy_level: int | None
     integers: ir.Value
     scales: ir.Value
 
@@ -90,8 +94,9 @@ class _IntegerMatrix:
             "N": self.outputs,
             "bits": self.block_format.bits,
             "block_size": self.block_format.block_size,
-            "accuracy_level": INT8_ACTIVATIONS,
         }
+        if self.accuracy_level is not None:
+            attributes["accuracy_level"] = self.accuracy_level
         inputs = [rows, self.integers, self.scales]
         return self.writer.node("MatMulNBits", name, inputs, attributes, domain=MICROSOFT)
 

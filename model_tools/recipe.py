@@ -1,20 +1,13 @@
-"""What an export makes of the weights of its source."""
+"""What an export makes of its source: for what, and in which numbers."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from model_tools.matrices import FloatFormat, IntegerFormat, MatrixFormat
+import onnx_ir as ir
+
+from model_tools.matrices import INT8_ACTIVATIONS, FloatFormat, IntegerFormat, MatrixFormat
 from model_tools.quantise import BlockFormat
-
-
-class WeightType(StrEnum):
-    FP32 = "fp32"
-    INT8 = "int8"
-    INT4 = "int4"
-
-    @property
-    def bits(self) -> int:
-        return {WeightType.FP32: 32, WeightType.INT8: 8, WeightType.INT4: 4}[self]
+from server.errors import StartError
 
 
 class Target(StrEnum):
@@ -26,9 +19,53 @@ class Target(StrEnum):
     graphs can be captured of it."""
 
 
+class FloatType(StrEnum):
+    """What a graph computes in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+    @property
+    def onnx(self) -> ir.DataType:
+        return {
+            FloatType.FP32: ir.DataType.FLOAT,
+            FloatType.FP16: ir.DataType.FLOAT16,
+            FloatType.BF16: ir.DataType.BFLOAT16,
+        }[self]
+
+    @property
+    def torch(self) -> str:
+        """Its name in the documents of `transformers`."""
+        return {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[self]
+
+
+class WeightType(StrEnum):
+    """What matrices are stored as; floats are those that the graph computes in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+    @property
+    def bits(self) -> int:
+        return {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}[self]
+
+    @property
+    def is_integer(self) -> bool:
+        return self in (WeightType.INT8, WeightType.INT4)
+
+
+BLOCK_SIZES = (32, 64, 128)
+CUDA_BLOCK_SIZE = 32
+"""The only one of ONNX Runtime's fast kernels for CUDA (1.31), which take no zero points either."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The formats of a folder's matrices."""
+    """The formats of a folder's matrices, and what is computed with them."""
 
     weights: WeightType
     block_size: int
@@ -38,6 +75,30 @@ class Recipe:
     Otherwise ONNX Runtime (1.32, AVX512-VNNI) multiplies rows in pairs, and an odd one differently.
     """
     target: Target = Target.CPU
+    activations: FloatType = FloatType.FP32
+
+    @classmethod
+    def of(
+        cls, target: Target, weights: WeightType | None, activations: FloatType | None, block: int
+    ) -> "Recipe":
+        """What was said, and the target's defaults where nothing was. Raises `StartError`."""
+        blocks: tuple[int, ...]
+        if target is Target.CPU:
+            weights, activations = weights or WeightType.INT8, activations or FloatType.FP32
+            able, blocks = [FloatType.FP32], BLOCK_SIZES
+        else:
+            weights = weights or WeightType(activations or FloatType.FP16)
+            activations = activations or _like(weights)
+            able, blocks = [FloatType.FP16, FloatType.BF16], (CUDA_BLOCK_SIZE,)
+        if activations not in able:
+            raise StartError(
+                f"--target {target} computes in {' or '.join(able)}, not {activations}"
+            )
+        if not weights.is_integer and str(weights) != str(activations):
+            raise StartError(f"--weights {weights} and --activations {activations} do not fit")
+        if block not in blocks:
+            raise StartError(f"--target {target} has kernels for --block-size {blocks[0]} only")
+        return cls(weights, block, target, activations)
 
     def layers(self) -> MatrixFormat:
         """The format of the matrices inside the layers."""
@@ -52,6 +113,13 @@ class Recipe:
         return self._format(max(8, self.weights.bits))
 
     def _format(self, bits: int) -> MatrixFormat:
-        if self.weights is WeightType.FP32:
+        if not self.weights.is_integer:
             return FloatFormat()
-        return IntegerFormat(BlockFormat(bits, self.block_size))
+        block_format = BlockFormat(bits, self.block_size, self.activations.onnx.numpy())
+        on_cpu = self.target is Target.CPU
+        return IntegerFormat(block_format, INT8_ACTIVATIONS if on_cpu else None)
+
+
+def _like(weights: WeightType) -> FloatType:
+    """What to compute in with these weights on a GPU, if nobody says."""
+    return FloatType.FP16 if weights.is_integer else FloatType(weights)

@@ -5,7 +5,7 @@ quantised matrix, and queries and keys stay in the row order of the source, wher
 of a rotary pair are neighbours, so that a pair is one complex number.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,14 @@ Rows = NDArray[np.float32]
 """One row for each token."""
 
 
+Rounding = Callable[[Rows], Rows]
+"""To a narrower type of floats and back."""
+
+
+def exact(rows: Rows) -> Rows:
+    return rows
+
+
 @dataclass(frozen=True, slots=True)
 class LayerRun:
     """One layer over all tokens of all texts: what its matrices read, and what it makes."""
@@ -40,34 +48,42 @@ class LayerRun:
     output: Rows
 
 
-def reference_logits(source: WeightSource, texts: Sequence[Tokens]) -> Iterator[Rows]:
+def reference_logits(
+    source: WeightSource, texts: Sequence[Tokens], rounded: Rounding = exact
+) -> Iterator[Rows]:
     """The float32 logits [n, vocabulary] after each of a text's n tokens, text by text.
 
     All texts go through a layer before the next layer is read, and logits are computed when they
     are asked for: one layer's weights and one text's logits are in memory at a time.
     """
-    for run in run_layers(source, texts):
+    for run in run_layers(source, texts, rounded):
         hidden = run.output
-    hidden = normalise(hidden, source.final_norm(), source.spec.rms_epsilon)
+    hidden = rounded(normalise(hidden, source.final_norm(), source.spec.rms_epsilon))
     head = source.head()
     for text in np.split(hidden, _ends(texts)):
-        yield text @ head.T
+        yield rounded(text @ head.T)
 
 
-def run_layers(source: WeightSource, texts: Sequence[Tokens]) -> Iterator[LayerRun]:
-    """Each layer in turn; a text is read from its start and does not see the others."""
+def run_layers(
+    source: WeightSource, texts: Sequence[Tokens], rounded: Rounding = exact
+) -> Iterator[LayerRun]:
+    """Each layer in turn; a text is read from its start and does not see the others. What a graph
+    of narrower floats would keep between its operators is `rounded`."""
     spec = source.spec
     turns = _turns(spec.rotary, max(map(len, texts)))
     hidden = source.embedding()[np.concatenate(texts)]
     for layer in each_layer(source):
-        inputs = normalise(hidden, layer.attention_norm, spec.rms_epsilon)
+        inputs = rounded(normalise(hidden, layer.attention_norm, spec.rms_epsilon))
         attended: Rows = np.concatenate(
-            [_attention(spec, layer, text, turns) for text in np.split(inputs, _ends(texts))]
+            [
+                rounded(_attention(spec, layer, text, turns, rounded))
+                for text in np.split(inputs, _ends(texts))
+            ]
         )
-        hidden = hidden + attended @ layer.o.T
-        normal = normalise(hidden, layer.feed_forward_norm, spec.rms_epsilon)
-        gated = _gated(layer, normal)
-        hidden = hidden + gated @ layer.down.T
+        hidden = rounded(hidden + rounded(attended @ layer.o.T))
+        normal = rounded(normalise(hidden, layer.feed_forward_norm, spec.rms_epsilon))
+        gated = _gated(layer, normal, rounded)
+        hidden = rounded(hidden + rounded(gated @ layer.down.T))
         yield LayerRun(inputs, attended, normal, gated, hidden)
 
 
@@ -98,14 +114,18 @@ def _rotate(heads: Rows, turns: NDArray[np.complex64]) -> Rows:
 
 
 def _attention(
-    spec: DecoderSpec, layer: LayerWeights, text: Rows, turns: NDArray[np.complex64]
+    spec: DecoderSpec,
+    layer: LayerWeights,
+    text: Rows,
+    turns: NDArray[np.complex64],
+    rounded: Rounding,
 ) -> Rows:
     """What each token of one text sees of the tokens up to itself, before the output matrix."""
     count, group = len(text), spec.attention_heads // spec.kv_heads
     by_head = (count, -1, spec.head_dim)
-    queries = _rotate((text @ layer.q.T).reshape(by_head), turns)
-    keys = _rotate((text @ layer.k.T).reshape(by_head), turns)
-    values = (text @ layer.v.T).reshape(by_head)
+    queries = rounded(_rotate((text @ layer.q.T).reshape(by_head), turns))
+    keys = rounded(_rotate((text @ layer.k.T).reshape(by_head), turns))
+    values = rounded((text @ layer.v.T).reshape(by_head))
     # Heads first, and each key and value head repeated for the query heads of its group.
     queries = queries.transpose(1, 0, 2)
     keys, values = (np.repeat(each.transpose(1, 0, 2), group, axis=0) for each in (keys, values))
@@ -117,10 +137,9 @@ def _attention(
     return attended.transpose(1, 0, 2).reshape(count, -1)
 
 
-def _gated(layer: LayerWeights, normal: Rows) -> Rows:
-    gate = normal @ layer.gate.T
+def _gated(layer: LayerWeights, normal: Rows, rounded: Rounding) -> Rows:
+    gate = rounded(normal @ layer.gate.T)
     # x * sigmoid(x), by way of tanh, which cannot overflow.
     half = np.float32(0.5)
     activated = gate * (half + half * np.tanh(half * gate))
-    gated: Rows = activated * (normal @ layer.up.T)
-    return gated
+    return rounded(rounded(activated) * rounded(normal @ layer.up.T))

@@ -17,6 +17,14 @@ def half_rotated(rows: Weights, head_dim: int, dimensions: int) -> Weights:
     return ordered.reshape(rows.shape)
 
 
+def interleaved(rows: Weights, head_dim: int, dimensions: int) -> Weights:
+    """The way back from `half_rotated`."""
+    heads = rows.reshape(-1, head_dim, rows.shape[1]).copy()
+    halves = heads[:, :dimensions].reshape(len(heads), 2, dimensions // 2, -1)
+    heads[:, :dimensions] = halves.swapaxes(1, 2).reshape(len(heads), dimensions, -1)
+    return heads.reshape(rows.shape)
+
+
 def cosines_and_sines(rotary: RotarySpec, positions: int) -> tuple[Weights, Weights]:
     """Two float32 tables [positions, dimensions / 2], computed in float64."""
     angles = np.outer(np.arange(positions, dtype=np.float64), rotary.frequencies())

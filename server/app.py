@@ -32,7 +32,7 @@ from server.http.routing import Router
 from server.http.tls import tls_context
 from server.log_format import formatter
 from server.model.choice import open_on_best
-from server.model.cuda import find_cuda
+from server.model.cuda import cuda_obstacle
 from server.model.device_decoder import DeviceDecoder
 from server.model.folder import ModelFolder
 from server.model.opening import open_decoder
@@ -190,17 +190,12 @@ def _load(
         )
 
     try:
-        decoder, choice = open_on_best(folder, config.engine.device, obstacle, open_on)
+        decoder, choice = open_on_best(folder, config.engine.device, cuda_obstacle, open_on)
     except (OSError, MemoryError) as error:
         size = f"{slots} slots of {context} tokens"
         raise StartError(f"no memory for {size}: {error}") from None
     _print(start_lines(folder.path, engine, str(choice), threads, decoder.kv_bytes))
     return decoder
-
-
-def obstacle(device: Device) -> str | None:
-    """What is in the way of using a device."""
-    return find_cuda(device).obstacle
 
 
 def _print(lines: list[str]) -> None:

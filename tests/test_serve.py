@@ -529,6 +529,27 @@ def test_a_device_that_cannot_be_had_is_one_line(stub: Path) -> None:
     assert "cuda:0 cannot be had" in refused(stub, "--device", "cuda")
 
 
+def test_a_folder_for_cuda_is_served_on_the_cpu_where_that_is_able(tmp_path: Path) -> None:
+    folder = cuda_folder(tmp_path, "fp16")
+    with serving(folder) as server:
+        said = "".join(server.start)
+        assert b'"Done"' in in_a_shell(server.curl)
+    assert "device cpu: cuda:0 cannot be had: onnxruntime" in said
+    assert "cuda:0 cannot be had" in refused(folder, "--device", "cuda")
+
+
+def test_a_folder_that_runs_nowhere_here_is_one_line_with_both_reasons(tmp_path: Path) -> None:
+    said = refused(cuda_folder(tmp_path, "bf16"))
+    for words in ("cuda:0 cannot be had", "on the CPU", "skiff-export --target cpu"):
+        assert words in said
+
+
+def cuda_folder(place: Path, weights: str) -> Path:
+    gguf = TinyLlama().write(place / "tiny.gguf")
+    export(gguf, place / "folder", target="cuda", weights=weights, verify=False)
+    return place / "folder"
+
+
 def test_a_listener_is_there_before_the_model(stub: Path) -> None:
     """A port in use is told before the graph is opened, which may take long."""
     with socket.create_server(("127.0.0.1", 0)) as other:

@@ -44,6 +44,11 @@ def find_cuda(device: Device) -> CudaFacts:
     return replace(facts, failure=None if facts.obstacle else trial_failure(device))
 
 
+def cuda_obstacle(device: Device) -> str | None:
+    """What is in the way of using a device of CUDA's."""
+    return find_cuda(device).obstacle
+
+
 def _obstacles(facts: CudaFacts) -> Iterator[str]:
     runtime = facts.runtime
     if runtime is None:

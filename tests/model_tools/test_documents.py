@@ -11,12 +11,15 @@ from tokenizers import Tokenizer
 
 from model_tools.documents import write_documents
 from model_tools.gguf_source import GgufSource
+from model_tools.recipe import FloatType, Recipe, Target, WeightType
 from tests.model_tools.tiny_gguf import TOKENS, TinyLlama, Value
 
+ON_CPU = Recipe(WeightType.INT8, 32)
 
-def written(folder: Path, tiny: TinyLlama) -> Path:
+
+def written(folder: Path, tiny: TinyLlama, recipe: Recipe = ON_CPU) -> Path:
     folder.mkdir()
-    write_documents(folder, GgufSource.open(tiny.write(folder / "tiny.gguf")))
+    write_documents(folder, GgufSource.open(tiny.write(folder / "tiny.gguf")), recipe)
     return folder
 
 
@@ -99,9 +102,20 @@ def test_suggested_sampling_is_handed_on(
     assert search.items() >= {k: v for k, v in expected.items() if k != "min_p"}.items()
 
 
+@pytest.mark.parametrize(
+    ("activations", "name"), [(FloatType.FP16, "float16"), (FloatType.BF16, "bfloat16")]
+)
+def test_a_folder_for_cuda_says_so(tmp_path: Path, activations: FloatType, name: str) -> None:
+    recipe = Recipe(WeightType.INT4, 32, Target.CUDA, activations)
+    folder = written(tmp_path / "model", TinyLlama(), recipe)
+    assert document(folder, "config.json")["torch_dtype"] == name
+    decoder = document(folder, "genai_config.json")["model"]["decoder"]
+    assert decoder["session_options"]["provider_options"] == [{"cuda": {}}]
+
+
 def test_genai_config_names_the_graphs_inputs_and_outputs(tmp_path: Path) -> None:
     source = GgufSource.open(TinyLlama(tied=False, padding_rows=7).write(tmp_path / "tiny.gguf"))
-    write_documents(tmp_path, source, model_file="other.onnx")
+    write_documents(tmp_path, source, ON_CPU, model_file="other.onnx")
     config = document(tmp_path, "genai_config.json")
     assert config["model"] == {
         "type": "llama",

@@ -13,7 +13,7 @@ from model_tools.decoder_spec import DecoderSpec, LayerWeights, RotarySpec, Weig
 from model_tools.export import write_model
 from model_tools.gguf_source import GgufSource
 from model_tools.graph_writer import GraphWriter
-from model_tools.matrices import IntegerFormat
+from model_tools.matrices import INT8_ACTIVATIONS, IntegerFormat
 from model_tools.quantise import BlockFormat, dequantise, quantise
 from model_tools.recipe import Recipe, WeightType
 from model_tools.reference import reference_logits
@@ -24,6 +24,7 @@ from tests.model_tools.tiny_gguf import TinyLlama
 FP32 = Recipe(WeightType.FP32, block_size=32)
 TEXT = np.random.default_rng(5).integers(0, 270, 40)
 """Tokens that every tiny model has."""
+ON_CPU = [WeightType.FP32, WeightType.INT8, WeightType.INT4]
 FORMATS = [BlockFormat(bits, size) for bits in (4, 8) for size in (32, 64, 128)]
 
 
@@ -70,7 +71,7 @@ def test_dimensions_past_the_rotating_ones_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 39])
-@pytest.mark.parametrize("weights", WeightType)
+@pytest.mark.parametrize("weights", ON_CPU)
 def test_a_text_in_chunks_is_the_text_as_a_whole(
     tmp_path: Path, weights: WeightType, chunk: int
 ) -> None:
@@ -128,7 +129,7 @@ def test_the_interface_is_that_of_genai(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("weights", WeightType)
+@pytest.mark.parametrize("weights", ON_CPU)
 @pytest.mark.parametrize("tied", [True, False])
 def test_each_weight_lies_once_in_the_data_file_and_on_a_page(
     tmp_path: Path, weights: WeightType, tied: bool
@@ -167,7 +168,7 @@ def test_operators_read_the_blocks_as_they_are_meant(
     indices = np.array([[0, 47, 3, 3]])
     with DataFile(tmp_path / "model.onnx.data") as data:
         writer = GraphWriter(data)
-        matrix = IntegerFormat(block_format).store(writer, "matrix", weights)
+        matrix = IntegerFormat(block_format, INT8_ACTIVATIONS).store(writer, "matrix", weights)
         given = writer.input("rows", ir.DataType.FLOAT, ["n", inputs])
         places = writer.input("indices", ir.DataType.INT64, ["batch", "n"])
         writer.output(matrix.multiply(given, "product"), ["n", 48])
@@ -213,7 +214,7 @@ class OneAtATime:
         return self.source.head()
 
 
-@pytest.mark.parametrize("weights", WeightType)
+@pytest.mark.parametrize("weights", ON_CPU)
 def test_one_layer_at_a_time_is_in_memory(tmp_path: Path, weights: WeightType) -> None:
     source = OneAtATime(tiny(tmp_path, TinyLlama(layers=4)))
     write_model(tmp_path, source, Recipe(weights, 32))

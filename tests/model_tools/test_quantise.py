@@ -1,5 +1,6 @@
 """Quantising: error bounds, and the layout against ONNX Runtime's own quantiser."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -34,6 +35,17 @@ def test_a_weight_moves_by_half_a_step_at_most(
     # With 4 bits the side opposite to the largest magnitude ends at 7: there it is a whole step.
     clipped = (weights / scales > 7.5) & (block_format.bits == 4)
     assert np.all(errors <= np.abs(scales) * np.where(clipped, 1.0001, 0.5001))
+
+
+@pytest.mark.parametrize("scale_type", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_integers_are_chosen_for_scales_as_they_are_stored(bits: int, scale_type: type) -> None:
+    """So that rounding a scale costs next to nothing."""
+    weights, exact = matrix(64, 256), BlockFormat(bits, 32)
+    narrow = BlockFormat(bits, 32, np.dtype(scale_type))
+    assert quantise(weights, narrow).scales.dtype == scale_type
+    error = np.abs(restored(weights, narrow) - weights).mean()
+    assert error < 1.03 * np.abs(restored(weights, exact) - weights).mean()
 
 
 @BY_FORMAT

@@ -8,9 +8,12 @@ import pytest
 
 from model_tools.export import export
 from model_tools.gguf_source import GgufSource
-from model_tools.verify import verify
+from model_tools.recipe import Recipe, WeightType
+from model_tools.verify import Verification, verify
 from server.errors import StartError
 from tests.model_tools.tiny_gguf import TinyLlama
+
+FP32 = Recipe(WeightType.FP32, 32)
 
 
 @pytest.fixture
@@ -26,7 +29,9 @@ def folder(tmp_path: Path, source: GgufSource) -> Path:
 
 
 def test_an_fp32_folder_is_its_source_to_the_last_digits(folder: Path, source: GgufSource) -> None:
-    outcome = verify(folder, source, bits=32)
+    outcome = verify(folder, source, FP32)
+    assert isinstance(outcome, Verification)
+    assert outcome.how == "the graph ran on cpu"
     for way in (outcome.prompts, outcome.decode):
         assert way.mean_kl < 1e-9
         assert way.top1_agreement == 1
@@ -34,7 +39,7 @@ def test_an_fp32_folder_is_its_source_to_the_last_digits(folder: Path, source: G
 
 
 def test_the_outcome_is_in_the_folder(folder: Path, source: GgufSource) -> None:
-    outcome = verify(folder, source, bits=32)
+    outcome = verify(folder, source, FP32)
     assert json.loads((folder / "verification.json").read_text()) == asdict(outcome)
 
 
@@ -48,5 +53,5 @@ def test_a_folder_of_another_model_is_refused(
 ) -> None:
     source = GgufSource.open(other.write(tmp_path / "other.gguf"))
     with pytest.raises(StartError, match="does not compute what its source says: mean KL"):
-        verify(folder, source, bits=32)
+        verify(folder, source, FP32)
     assert not (folder / "verification.json").exists()

@@ -1,0 +1,55 @@
+"""What was said about a folder's numbers, and what follows where nothing was."""
+
+import pytest
+
+from model_tools.recipe import FloatType, Recipe, Target, WeightType
+from server.errors import StartError
+
+CPU, CUDA = Target.CPU, Target.CUDA
+FP32, FP16, BF16 = FloatType
+INT8, INT4 = WeightType.INT8, WeightType.INT4
+
+
+@pytest.mark.parametrize(
+    ("target", "weights", "activations", "expected"),
+    [
+        (CPU, None, None, (INT8, FP32)),
+        (CPU, INT4, None, (INT4, FP32)),
+        (CPU, WeightType.FP32, FP32, (WeightType.FP32, FP32)),
+        (CUDA, None, None, (WeightType.FP16, FP16)),
+        (CUDA, None, BF16, (WeightType.BF16, BF16)),
+        (CUDA, WeightType.BF16, None, (WeightType.BF16, BF16)),
+        (CUDA, INT4, None, (INT4, FP16)),
+        (CUDA, INT8, BF16, (INT8, BF16)),
+    ],
+)
+def test_the_target_decides_what_was_not_said(
+    target: Target,
+    weights: WeightType | None,
+    activations: FloatType | None,
+    expected: tuple[WeightType, FloatType],
+) -> None:
+    recipe = Recipe.of(target, weights, activations, 32)
+    assert (recipe.weights, recipe.activations) == expected
+    assert recipe.target is target
+
+
+@pytest.mark.parametrize(
+    ("target", "weights", "activations", "block", "words"),
+    [
+        (CPU, None, FP16, 32, "--target cpu computes in fp32, not fp16"),
+        (CPU, WeightType.FP16, None, 32, "--weights fp16 and --activations fp32 do not fit"),
+        (CUDA, WeightType.FP32, None, 32, "--target cuda computes in fp16 or bf16, not fp32"),
+        (CUDA, WeightType.FP16, BF16, 32, "--weights fp16 and --activations bf16 do not fit"),
+        (CUDA, INT4, None, 64, "--target cuda has kernels for --block-size 32 only"),
+    ],
+)
+def test_what_does_not_fit_names_the_flags(
+    target: Target,
+    weights: WeightType | None,
+    activations: FloatType | None,
+    block: int,
+    words: str,
+) -> None:
+    with pytest.raises(StartError, match=words):
+        Recipe.of(target, weights, activations, block)
