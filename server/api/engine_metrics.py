@@ -61,8 +61,8 @@ class EngineMetrics:
         steps.seconds += step.seconds
         steps.runtime_seconds += step.runtime_seconds
         self._generated_tokens += step.generated_tokens
-        for gap in step.gaps:
-            self._gaps.observe(gap.seconds, gap.tokens)
+        for seconds, tokens in step.gaps.items():
+            self._gaps.observe(seconds, tokens)
 
     def _take_prompt(self, prompt: PromptRead) -> None:
         self._prompt_tokens += prompt.prompt_tokens

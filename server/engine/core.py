@@ -12,7 +12,7 @@ from server.engine.events import Failed, News, Progress
 from server.engine.facts import Observe, unobserved
 from server.engine.forward import arrange, forward
 from server.engine.pacer import Pacer
-from server.engine.plan import Call, DecodeCall, PromptCall, VerifyCall
+from server.engine.plan import Call, DecodeCall, PromptCall, StepPlan, VerifyCall
 from server.engine.prefixes import Prefixes
 from server.engine.recorder import Recorder
 from server.engine.sampling import sample, verify
@@ -44,6 +44,8 @@ class EngineCore:
         self._pacer = pacer
         self._recorder = Recorder(decoder, pacer.clock, observe)
         self._sequences: dict[int, Sequence] = {}
+        self._drafting: dict[int, Sequence] = {}
+        """Those of them that draft."""
         self._left: list[tuple[Sequence, int]] = []
         """Sequences that ended since the last plan, and the slots in which they still lie."""
         self._prefixes = Prefixes(decoder, self._sequences, prefix_cache)
@@ -57,10 +59,13 @@ class EngineCore:
     def submit(self, sequence: Sequence) -> None:
         """Puts a sequence in the queue; its key must be new."""
         self._sequences[sequence.key] = sequence
+        if sequence.drafter:
+            self._drafting[sequence.key] = sequence
         self._scheduler.submit(sequence.key, len(sequence.prompt))
 
     def cancel(self, key: int) -> None:
         """Ends a sequence without an event; one that is not there has ended by itself."""
+        self._drafting.pop(key, None)
         if sequence := self._sequences.pop(key, None):
             slot = self._scheduler.remove(key)
             if slot is not None:
@@ -71,8 +76,7 @@ class EngineCore:
         decode: it may submit and cancel. Raises `Interrupted` if the decoder was interrupted."""
         self._recorder.step_begins()
         self._keep_prefixes()
-        drafts = {key: draft for key, each in self._sequences.items() if (draft := each.draft())}
-        plan = self._scheduler.plan(self._pacer.pace, drafts)
+        plan = self._plan()
         arrange(self._decoder, plan)
         for call, following in zip(plan.calls, (*plan.calls[1:], None), strict=False):
             if sequences := self._alive(call):
@@ -80,6 +84,11 @@ class EngineCore:
                 if not isinstance(following, DecodeCall):  # whose rows must all be there
                     listen()
         self._recorder.step_ends(plan)
+
+    def _plan(self) -> StepPlan:
+        drafts = {key: draft for key, each in self._drafting.items() if (draft := each.draft())}
+        unchanged = None if drafts else self._scheduler.again()
+        return unchanged or self._scheduler.plan(self._pacer.pace, drafts)
 
     def _keep_prefixes(self) -> None:
         """Before the next plan gives their slots to others."""

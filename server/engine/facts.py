@@ -3,7 +3,7 @@
 Ids, counts and seconds; nothing that a client wrote or is sent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -20,14 +20,6 @@ class StepKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
-    """So many tokens came so long after the ones before them, each in its own sequence."""
-
-    seconds: float
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
 class StepTaken:
     """The engine's thread took a step that called the model. Told in that thread."""
 
@@ -36,7 +28,8 @@ class StepTaken:
     runtime_seconds: float
     """Of them, those inside the model's runtime."""
     generated_tokens: int
-    gaps: tuple[Gap, ...]
+    gaps: Mapping[float, int]
+    """How many tokens came so many seconds after the ones before them, each in its own sequence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ beside the model. Where a prompt is being read, each one is: there it is little,
 
 
 class Pacer:
-    """`pace` is what holds now. Nothing is measured in advance: a guess holds until calls come."""
+    """Nothing is measured in advance: a guess holds until calls come."""
 
     def __init__(
         self,
@@ -27,7 +27,15 @@ class Pacer:
         self._stretch = stretch
         self._meter = meter or CostMeter()
         self._left_out = 0
-        self.pace = Pace(self._meter.costs(), stretch)
+        self._pace: Pace | None = None
+        """None where something was measured since."""
+
+    @property
+    def pace(self) -> Pace:
+        """What holds now. Fitted when it is asked for, which steps that only decode do not."""
+        if self._pace is None:
+            self._pace = Pace(self._meter.costs(), self._stretch)
+        return self._pace
 
     def took(self, call: Call, sequences: list[Sequence], seconds: float) -> None:
         """Takes in a call that has just run for its sequences."""
@@ -45,4 +53,4 @@ class Pacer:
             if call.prefix:
                 return  # part of the time went into copying
             self._meter.read(call.stop - call.start, call.start, seconds)
-        self.pace = Pace(self._meter.costs(), self._stretch)
+        self._pace = None

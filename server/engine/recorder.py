@@ -4,11 +4,10 @@ Runs in the engine's thread, with a few reads of the clock and a value for each 
 what becomes of the facts.
 """
 
-from collections import Counter
 from collections.abc import Callable
 
 from server.engine.decoder import Decoder
-from server.engine.facts import Gap, Observe, PromptRead, StepKind, StepTaken
+from server.engine.facts import Observe, PromptRead, StepKind, StepTaken
 from server.engine.plan import Call, PromptCall, StepPlan
 from server.engine.sequence import Sequence
 
@@ -25,11 +24,11 @@ class Recorder:
         self._step_began = 0.0
         self._runtime_before = 0.0
         self._tokens = 0
-        self._gaps: list[Gap] = []
+        self._gaps: dict[float, int] = {}
 
     def step_begins(self) -> None:
         self._tokens = 0
-        self._gaps = []
+        self._gaps = {}
         self._runtime_before = self._decoder.runtime_seconds
         self._step_began = self._clock()
 
@@ -52,20 +51,20 @@ class Recorder:
             self._clock() - self._step_began,
             self._decoder.runtime_seconds - self._runtime_before,
             self._tokens,
-            tuple(self._gaps),
+            self._gaps,
         )
         self._observe(fact)
 
     def _take_gaps(self, sequences: list[Sequence], tokens: int) -> None:
         """Each row has waited since its own newest token, most of them equally long; what a call
         accepts beyond one token a row comes at once."""
-        now = self._clock()
-        gaps = Counter(now - sequence.latest_token for sequence in sequences)
-        if tokens > len(sequences):
-            gaps[0.0] += tokens - len(sequences)
-        self._gaps += [Gap(seconds, count) for seconds, count in gaps.items()]
+        now, gaps = self._clock(), self._gaps
         for sequence in sequences:
+            gap = now - sequence.latest_token
+            gaps[gap] = gaps.get(gap, 0) + 1
             sequence.latest_token = now
+        if tokens > len(sequences):
+            gaps[0.0] = gaps.get(0.0, 0) + tokens - len(sequences)
         self._tokens += tokens
 
     def _take_first_token(self, sequence: Sequence) -> None:

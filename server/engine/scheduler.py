@@ -44,7 +44,8 @@ class _Place:
 
 
 class Scheduler:
-    """Call `submit` and `remove` at any time between plans, and `plan` for each step."""
+    """Call `submit` and `remove` at any time between plans, and for each step `plan`, or `again`
+    where that gives one."""
 
     def __init__(self, slots: int, tile: int, find: Find) -> None:
         """`tile` is the decoder's; `find` says what a prompt has in common with others."""
@@ -55,6 +56,8 @@ class Scheduler:
         self._reading: _Place | None = None
         self._decoding: list[_Place] = []
         self._released: list[int] = []
+        self._last: StepPlan | None = None
+        """The last plan, where the next one can only be the same."""
 
     @property
     def busy(self) -> bool:
@@ -64,12 +67,14 @@ class Scheduler:
     def submit(self, key: int, prompt_tokens: int) -> None:
         """Puts a sequence in the queue; `prompt_tokens` is 1 or more."""
         self._waiting.append(_Place(key, prompt_tokens))
+        self._last = None
 
     def remove(self, key: int) -> int | None:
         """Forgets a sequence, wherever it is, and frees its slot, if it has one.
 
         That slot is returned, and left as it is until the next plan. Unknown keys are an error.
         """
+        self._last = None
         place = self._place(key)
         if place in self._waiting:
             self._waiting.remove(place)
@@ -98,7 +103,18 @@ class Scheduler:
         for place in self._decoding:
             place.tokens += 1
         reads = self._read_prompts(pace, seconds, moves)
-        return StepPlan(released, tuple(moves), (*calls, *reads))
+        plan = StepPlan(released, tuple(moves), (*calls, *reads))
+        special = released or moves or reads or drafts or self._coming()
+        self._last = None if special else plan
+        return plan
+
+    def again(self) -> StepPlan | None:
+        """What `plan` would give without drafts, where it is what it gave the last time: most steps
+        are, and to plan them anew would cost them one part in a hundred. Else None."""
+        if self._last:
+            for place in self._decoding:
+                place.tokens += 1
+        return self._last
 
     def _decode(self, drafts: Mapping[int, Draft]) -> Iterator[Call]:
         """A call for each run of neighbours without drafts: one, where nobody has a draft."""

@@ -45,6 +45,9 @@ class OnnxDecoder:
         self._decode_rows: dict[tuple[int, int], _DecodeRows] = {}
         """By the first slot and the number of slots."""
         self._run_options = onnxruntime.RunOptions()
+        # Without it, each call of the runtime's Python looks for it in vain, which costs a C++
+        # exception and a search through the whole library for who catches it: 1 % of a small step.
+        self._run_options.add_run_config_entry("gpu_graph_id", "-1")
         self.runtime_seconds = 0.0
         """Seconds that all calls so far spent inside the runtime."""
         self._try_out(folder)

@@ -10,7 +10,6 @@ from server.engine.events import FinishReason
 from server.engine.facts import (
     Activity,
     Fact,
-    Gap,
     Occupancy,
     PromptRead,
     RequestEnded,
@@ -57,9 +56,9 @@ def test_how_full_it_is() -> None:
 
 def test_what_steps_take() -> None:
     _, figures = scraped(
-        StepTaken(StepKind.PROMPT, 2.0, 1.5, 1, ()),
-        StepTaken(StepKind.DECODE, 0.25, 0.125, 5, (Gap(0.25, 4), Gap(0.5, 1))),
-        StepTaken(StepKind.DECODE, 0.25, 0.125, 5, (Gap(0.25, 5),)),
+        StepTaken(StepKind.PROMPT, 2.0, 1.5, 1, {}),
+        StepTaken(StepKind.DECODE, 0.25, 0.125, 5, {0.25: 4, 0.5: 1}),
+        StepTaken(StepKind.DECODE, 0.25, 0.125, 5, {0.25: 5}),
     )
     assert figures["skiff_generation_tokens_total"] == 11
     assert figures["skiff_inter_token_latency_seconds_count"] == 10
@@ -102,6 +101,6 @@ def test_other_ends() -> None:
 
 
 def test_buckets_begin_at_half_a_millisecond() -> None:
-    answer, _ = scraped(StepTaken(StepKind.DECODE, 1.0, 1.0, 1, (Gap(0.0004, 1),)))
+    answer, _ = scraped(StepTaken(StepKind.DECODE, 1.0, 1.0, 1, {0.0004: 1}))
     buckets = [line for line in answer.splitlines() if "inter_token_latency_seconds_b" in line]
     assert buckets[0] == 'skiff_inter_token_latency_seconds_bucket{le="0.0005"} 1'

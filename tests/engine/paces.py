@@ -27,7 +27,11 @@ class SteadyPacer(Pacer):
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         super().__init__(2, clock)
-        self.pace = tokens_a_step(alone, beside_streams)
+        self._steady = tokens_a_step(alone, beside_streams)
+
+    @property
+    def pace(self) -> Pace:
+        return self._steady
 
     def took(self, call: Call, sequences: list[Sequence], seconds: float) -> None:
         pass

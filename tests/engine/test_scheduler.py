@@ -160,7 +160,8 @@ class AnyOrder(RuleBasedStateMachine):
             self.found.clear()
             busy = self.scheduler.busy
             drafts = data.draw(self.drafts()) if data else {}
-            plan = self.scheduler.plan(pace, drafts)
+            again = None if drafts else self.scheduler.again()
+            plan = again or self.scheduler.plan(pace, drafts)
             assert busy == (plan != StepPlan())
             assert calls_of(plan, self.alive, drafts) == self.gold.plan(pace, drafts)
             accepted = {
@@ -272,6 +273,25 @@ def test_the_last_row_takes_the_place_of_one_that_ends() -> None:
     scheduler.remove(0)
     plan = scheduler.plan(PLENTY, {})
     assert plan == StepPlan((0,), (SlotMove(2, 0, length=11),), (DecodeCall((2, 1)),))
+
+
+def test_a_step_is_repeated_until_somebody_comes_or_goes() -> None:
+    scheduler = Scheduler(slots=2, tile=32, find=nothing)
+    scheduler.submit(0, prompt_tokens=10)
+    scheduler.plan(PLENTY, {})
+    assert scheduler.again() is None
+    plan = scheduler.plan(PLENTY, {})
+    assert scheduler.again() is plan
+    scheduler.submit(1, prompt_tokens=10)
+    assert scheduler.again() is None
+    scheduler.plan(PLENTY, {})
+    plan = scheduler.plan(PLENTY, {})
+    scheduler.submit(2, prompt_tokens=10)
+    assert scheduler.plan(PLENTY, {}) == plan
+    assert scheduler.again() == plan, "a prompt waits for a slot"
+    scheduler.remove(0)
+    assert scheduler.again() is None
+    assert scheduler.plan(PLENTY, {}).moves == (SlotMove(1, 0, length=13),)
 
 
 def test_those_between_drafts_are_a_call_for_each_run_of_neighbours() -> None:
