@@ -6,11 +6,14 @@ Knows its flags, which are llama-bench's, and its tables.
 import argparse
 import itertools
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 
 from tqdm import tqdm
 
 from model_tools.bench.engine.genai_runner import GenaiRunner, sweep
 from model_tools.bench.engine.measurement import Measurement, measure
+from model_tools.bench.engine.own_process import OwnProcess
 from model_tools.bench.engine.skiff_runner import SkiffRunner
 from model_tools.bench.engine.workload import Runner, Workload
 from model_tools.bench.flags import (
@@ -70,25 +73,34 @@ def run(options: argparse.Namespace) -> Report:
     """Raises `StartError`."""
     workloads = _workloads(options)
     folder = folder_of(options)
-    skiff = SkiffRunner(folder, workloads=workloads, threads=options.threads)
-    runners: list[Runner] = [skiff]
-    if options.against == "genai":
-        peer = sweep if options.sweep else GenaiRunner
-        runners.append(peer(folder, threads=options.threads))
-    total = len(workloads) * len(runners) * (options.repetitions + 1)
+    header = {**machine(), **model(folder)}
+    engine = partial(SkiffRunner, folder, workloads=workloads, threads=options.threads)
+    with ExitStack() as processes:
+        skiff = processes.enter_context(OwnProcess(engine))
+        header |= skiff.ask("header")
+        runners: list[Runner] = [skiff]
+        if options.against == "genai":
+            peer = partial(sweep if options.sweep else GenaiRunner, folder, threads=options.threads)
+            runners.append(processes.enter_context(OwnProcess(peer)))
+        measured = _measure(runners, workloads, skiff.ask("vocabulary_size"), options.repetitions)
+    tables = (_rates(measured), _split([first for first, *_ in measured]))
+    return Report("engine", header, tables, tuple(_series(measured)))
+
+
+def _measure(
+    runners: list[Runner], workloads: list[Workload], vocabulary_size: int, repetitions: int
+) -> list[list[Measurement]]:
+    total = len(workloads) * len(runners) * (repetitions + 1)
     with tqdm(total=total, unit="run", disable=None) as bar:
-        measured = list(
+        return list(
             measure(
                 runners,
                 workloads,
-                vocabulary_size=skiff.vocabulary_size,
-                repetitions=options.repetitions,
+                vocabulary_size=vocabulary_size,
+                repetitions=repetitions,
                 done=bar.update,
             )
         )
-    header = {**machine(), **model(folder), **skiff.header}
-    tables = (_rates(measured), _split([first for first, *_ in measured]))
-    return Report("engine", header, tables, tuple(_series(measured)))
 
 
 def _workloads(options: argparse.Namespace) -> list[Workload]:

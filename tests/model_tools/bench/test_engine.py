@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from model_tools.bench import cli
 from model_tools.bench.engine.genai_runner import Fastest
 from model_tools.bench.engine.measurement import Measurement, measure
+from model_tools.bench.engine.own_process import OwnProcess
 from model_tools.bench.engine.skiff_runner import SkiffRunner
 from model_tools.bench.engine.workload import Prompts, Timing, Workload, time
+from server.errors import StartError
 from tests.model.tiny_folder import tiny_folder
 
 
@@ -119,6 +122,23 @@ def test_skiffs_time_is_split(folder: Path) -> None:
     assert split.model + split.sampling + split.text < timing.seconds
 
 
+def test_an_engine_runs_in_a_process_of_its_own(folder: Path) -> None:
+    workload = Workload(20, 5)
+    with OwnProcess(partial(SkiffRunner, folder, workloads=[workload], threads=1)) as runner:
+        assert (runner.name, runner.setting) == ("skiff", "1 threads")
+        prompts = workload.prompts(runner.ask("vocabulary_size"), seed=0)
+        assert runner.read(prompts, new_tokens=5).split is not None
+        assert runner.generate(prompts, new_tokens=5).split is not None
+    with pytest.raises(StartError, match="an engine's process ended"):
+        runner.read(prompts, new_tokens=5)
+
+
+def test_what_is_wrong_with_an_engine_is_told_here(folder: Path) -> None:
+    workload = Workload(4000, 0)
+    with pytest.raises(StartError, match="more than the model's context"):
+        OwnProcess(partial(SkiffRunner, folder, workloads=[workload], threads=1))
+
+
 def test_of_several_settings_the_fastest_is_kept_for_each_workload() -> None:
     fastest = Fastest(
         [FakeRunner("a", [1, 5, 5, 9, 1, 1, 7]), FakeRunner("b", [9, 9, 2, 6, 9, 3, 3])]
@@ -144,7 +164,7 @@ def test_a_rate_counts_the_tokens_of_all_streams() -> None:
 def test_the_command_measures_both_engines_and_prints_tables(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["-p", "20,40", "-n", "10", "-pg", "20,5", "-d", "0,30", "-s", "1,3", "-r", "2"]
+    flags = ["-p", "20,40", "-n", "10", "-pg", "20,5", "-d", "0,30", "-s", "1,3", "-r", "1"]
     cli.main(["engine", str(folder), *flags, "-t", "1", "--against", "genai", "-o", "json"])
     document = json.loads(capsys.readouterr().out)
     tests = ["pp20", "pp40", "tg10", "pp20+tg5", "tg10 x3", "pp20+tg5 x3"]

@@ -1,0 +1,103 @@
+"""A runner in a process of its own: engines that are compared share no memory, no allocator and no
+threads, and none of them depends on which was loaded first.
+
+Knows processes and pipes, no engine.
+"""
+
+import gc
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Self
+
+from model_tools.bench.engine.workload import Prompts, Runner, Timing
+from server.errors import StartError
+
+_REST = 0.1
+"""Seconds before each run. The threads of the engine that ran before it wait without sleeping for a
+while, and would take its cores: its first steps took twice as long."""
+
+
+class OwnProcess:
+    """The runner that `make`, which can be pickled, makes over there. Lasts as its `with` block."""
+
+    def __init__(self, make: Callable[[], Runner]) -> None:
+        """Raises `StartError` if `make` does."""
+        # Not a fork: the parent may have loaded a runtime, whose threads would be missing.
+        context = multiprocessing.get_context("spawn")
+        self._connection, other_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(make, other_end), daemon=True)
+        self._process.start()
+        other_end.close()
+        try:
+            self.name: str = self.ask("name")
+        except StartError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._connection.close()
+        self._process.join()
+
+    @property
+    def setting(self) -> str:
+        return str(self.ask("setting"))
+
+    def read(self, prompts: Prompts, new_tokens: int) -> Timing:
+        return self._run("read", prompts, new_tokens)
+
+    def generate(self, prompts: Prompts, new_tokens: int) -> Timing:
+        return self._run("generate", prompts, new_tokens)
+
+    def ask(self, attribute: str) -> Any:
+        """An attribute of the runner."""
+        return self._call(attribute)
+
+    def _run(self, method: str, prompts: Prompts, new_tokens: int) -> Timing:
+        time.sleep(_REST)
+        timing: Timing = self._call(method, prompts, new_tokens)
+        return timing
+
+    def _call(self, name: str, *arguments: object) -> Any:
+        """Raises `StartError` if the runner does."""
+        try:
+            self._connection.send((name, arguments))
+            answer = self._connection.recv()
+        except (EOFError, OSError):
+            raise StartError("an engine's process ended") from None
+        if isinstance(answer, StartError):
+            raise answer
+        return answer
+
+
+def _serve(make: Callable[[], Runner], connection: Connection) -> None:
+    """Answers until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's goes to the parent as well
+    try:
+        runner = make()
+        # As a server does once it is loaded: no collection goes through what stays.
+        gc.collect()
+        gc.freeze()
+        while True:
+            name, arguments = connection.recv()
+            attribute = getattr(runner, name)
+            connection.send(attribute(*arguments) if callable(attribute) else attribute)
+    except EOFError:
+        pass
+    except StartError as error:
+        connection.send(error)
