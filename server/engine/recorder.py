@@ -45,7 +45,7 @@ class Recorder:
     def step_ends(self, plan: StepPlan) -> None:
         if not plan.calls:
             return
-        reads = any(isinstance(call, PromptCall) for call in plan.calls)
+        reads = isinstance(plan.calls[-1], PromptCall)  # which come after all others
         fact = StepTaken(
             StepKind.PROMPT if reads else StepKind.DECODE,
             self._clock() - self._step_began,

@@ -41,26 +41,32 @@ class GenaiRunner:
             config = onnxruntime_genai.Config(str(folder))
             config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
             self._model = onnxruntime_genai.Model(config)
+            self._tokenizer = onnxruntime_genai.Tokenizer(self._model)
         except Exception as error:  # the library raises bare exceptions
             raise StartError(f"{folder}: onnxruntime-genai cannot load it: {error}") from None
 
     def read(self, prompts: Prompts, new_tokens: int) -> Timing:
         """Making the generator, which allocates its buffers, is not timed."""
         generator = self._generator(prompts, new_tokens)
+        texts = self._texts(prompts)
         begin = time.perf_counter()
         generator.append_tokens(prompts.astype(np.int32))
         for _ in range(new_tokens):
-            generator.generate_next_token()
+            _step(generator, texts)
         return Timing(time.perf_counter() - begin)
 
     def generate(self, prompts: Prompts, new_tokens: int) -> Timing:
         generator = self._generator(prompts, new_tokens + 1)
+        texts = self._texts(prompts)
         generator.append_tokens(prompts.astype(np.int32))
-        generator.generate_next_token()
+        _step(generator, texts)
         begin = time.perf_counter()
         for _ in range(new_tokens):
-            generator.generate_next_token()
+            _step(generator, texts)
         return Timing(time.perf_counter() - begin)
+
+    def _texts(self, prompts: Prompts) -> list["onnxruntime_genai.TokenizerStream"]:
+        return [self._tokenizer.create_stream() for _ in prompts]
 
     def _generator(self, prompts: Prompts, new_tokens: int) -> "onnxruntime_genai.Generator":
         streams, given = prompts.shape
@@ -74,6 +80,15 @@ class GenaiRunner:
             min_length=length,  # the end of text does not stop it
         )
         return onnxruntime_genai.Generator(self._model, parameters)
+
+
+def _step(
+    generator: "onnxruntime_genai.Generator", texts: list["onnxruntime_genai.TokenizerStream"]
+) -> None:
+    """A token for each stream, and its text, as in the library's own examples."""
+    generator.generate_next_token()
+    for text, token in zip(texts, generator.get_next_tokens(), strict=True):
+        text.decode(token)
 
 
 class Fastest:
