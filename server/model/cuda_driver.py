@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 LIBRARY = "libcuda.so.1"
+LEAST_CUDA = (13, 0)
+"""What the wheels are built with that the extra `gpu` brings."""
 # cuda.h for the numbers.
 _SUCCESS = 0
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76

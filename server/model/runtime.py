@@ -38,6 +38,7 @@ _CPU_PROVIDER, _CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 _ON_THE_DEVICE = {"GroupQueryAttention", "MatMulNBits"}
 """Operators that make a model slower than on the CPU alone where a device has no kernel for one."""
 _PLACES = re.compile(r"^.*\[ONNXRuntimeError\] : [0-9]+ : [A-Z_]+ : ")
+_FAILURE = re.compile(r"\b[A-Z]+ failure [0-9]+: [^;]*")
 _QUIET = 4
 """Severity: what goes wrong comes as an exception, and is told once."""
 
@@ -209,5 +210,8 @@ def misplaced(session: "onnxruntime.InferenceSession") -> list[str]:
 
 
 def first_line(error: Exception) -> str:
-    """Of a message, without the places in the runtime's sources that it went through."""
-    return _PLACES.sub("", str(error).partition("\n")[0]).strip()
+    """Of a message, without the places in the runtime's sources that it went through; of what CUDA
+    and its libraries refuse, their own words."""
+    line = _PLACES.sub("", str(error).partition("\n")[0])
+    failure = _FAILURE.search(line)
+    return (failure[0] if failure else line).strip()

@@ -5,6 +5,14 @@ from server.cores import usable_cores
 from server.options.flag import Flag, Group
 from server.options.values import device, integer, nothing, number, switch, unless
 
+DEVICE = Flag(
+    "device",
+    "DEVICE",
+    device,
+    "what runs the model: cpu, cuda or cuda:N; auto is cuda where driver, libraries\n"
+    "and the folder are for it, and else the CPU",
+    "auto",
+)
 ENGINE = Group(
     "engine",
     "How much runs at once, and on what.",
@@ -19,14 +27,7 @@ ENGINE = Group(
             "the smaller of the model's and 4096",
             nothing,
         ),
-        "device": Flag(
-            "device",
-            "DEVICE",
-            device,
-            "what runs the model: cpu, cuda or cuda:N; auto is cuda where driver, libraries\n"
-            "and the folder are for it, and else the CPU",
-            "auto",
-        ),
+        "device": DEVICE,
         "cuda_graphs": Flag(
             "no-cuda-graphs",
             None,

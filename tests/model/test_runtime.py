@@ -93,6 +93,8 @@ def test_of_a_message_what_matters_is_left() -> None:
         " [ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : CUDA failure 36: not supported \nmore"
     )
     assert first_line(RuntimeError(said)) == "CUDA failure 36: not supported"
+    said = "static f() [with T = cudaError] CUDNN failure 1001: NOT_READY ; GPU=0 ; hostname=a"
+    assert first_line(RuntimeError(said)) == "CUDNN failure 1001: NOT_READY"
     assert first_line(RuntimeError("plain")) == "plain"
 
 

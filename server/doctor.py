@@ -1,0 +1,77 @@
+"""`skiff doctor`: looks at all that decides where a model runs, and prints what it found.
+
+Knows where facts come from and how a finding is printed; what they mean is said by `findings`.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from server import __version__
+from server.config import CPU, Device, DeviceKind, DoctorConfig
+from server.cores import usable_cores
+from server.errors import StartError
+from server.findings import (
+    Finding,
+    Mark,
+    of_cuda,
+    of_folder,
+    of_machine,
+    of_runtime,
+    of_target,
+)
+from server.machine import Machine
+from server.model.cuda import CudaFacts, find_cuda
+from server.model.folder import ModelFolder
+from server.model.opening import open_decoder
+
+LARGEST_CONTEXT = 64
+"""Tokens; enough to try a folder."""
+
+
+def run(config: DoctorConfig) -> int:
+    """Prints the table. The exit code: 0 if what was asked for works. Raises `StartError`."""
+    folder = ModelFolder.read(config.model_folder) if config.model_folder else None
+    found = list(examine(config.device, folder))
+    print(*table(found), sep="\n", flush=True)
+    return int(any(finding.mark is Mark.BAD for finding in found))
+
+
+def examine(told: Device | None, folder: ModelFolder | None) -> Iterator[Finding]:
+    """Everything, from the machine to the folder."""
+    asked = told is not None and told.kind is DeviceKind.CUDA
+    facts = find_cuda(told if told and asked else Device(DeviceKind.CUDA))
+    yield from of_machine(Machine.read())
+    yield from of_runtime(facts.runtime)
+    yield from of_cuda(facts, asked)
+    if folder and facts.runtime:
+        yield from _folder(folder, told, facts)
+
+
+def _folder(folder: ModelFolder, told: Device | None, facts: CudaFacts) -> Iterator[Finding]:
+    """Opens the folder wherever it might run; it has to run where it was told to, or somewhere."""
+    yield of_target(folder.target)
+    devices = [CPU] if facts.obstacle else [CPU, facts.device]
+    errors = {device: _error(folder, device) for device in devices}
+    nowhere = all(errors.values())
+    for device, error in errors.items():
+        yield of_folder(device, error, asked=nowhere if told is None else device == told)
+
+
+def _error(folder: ModelFolder, device: Device) -> str | None:
+    context = min(LARGEST_CONTEXT, folder.context_length)
+    try:
+        open_decoder(
+            folder, device, slots=1, context=context, threads=usable_cores(), cuda_graphs=False
+        ).warm_up()
+    except (StartError, OSError, MemoryError) as error:
+        return str(error)
+    return None
+
+
+def table(findings: Sequence[Finding]) -> Iterator[str]:
+    """Each finding in a line, and what it means in the next."""
+    width = max(len(finding.what) for finding in findings)
+    yield f"skiff {__version__}"
+    for finding in findings:
+        yield f"{finding.mark.value:<6}{finding.what:<{width}}  {finding.found}"
+        if finding.means:
+            yield f"{'':<6}{'':<{width}}  {finding.means}"
