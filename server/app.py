@@ -38,6 +38,7 @@ from server.model.folder import ModelFolder
 from server.model.opening import open_decoder
 from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
+from server.open_files import allow_connections
 from server.request_log import log_request
 from server.systemd import ServiceManager, inherited_sockets
 
@@ -78,6 +79,7 @@ async def _run(config: ServerConfig) -> None:
     folder = ModelFolder.read(config.model_folder)
     engine_config = _engine_config(config, folder)
     tls = _tls(config.access)
+    allow_connections(config.limits.connections)
     # Before the model, which may take long: a port in use is known at once.
     listeners = adopt(inherited_sockets(os.environ)) or await open_listeners(
         config.serving.inference_address
