@@ -98,9 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pairs",
         type=count,
-        default=3,
+        default=5,
         help="listen to the canaries so many times beside each attack, and as many without it"
-        " (default: 3)",
+        " (default: 5)",
     )
     parser.add_argument(
         "--row",
