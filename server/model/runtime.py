@@ -18,6 +18,7 @@ import numpy as np
 from server.config import Device, DeviceKind
 from server.errors import StartError
 from server.model.heap import huge_pages, share_one_heap
+from server.model.mapped_file import forget_pages
 from server.model.trial_graph import SIDE, TRIAL_GRAPH
 
 __all__ = ["onnxruntime"]
@@ -155,10 +156,13 @@ def _loading(model_file: Path) -> Iterator[None]:
 def _on_cpu(
     model_file: Path, options: "onnxruntime.SessionOptions"
 ) -> "onnxruntime.InferenceSession":
-    on_disk = model_file.parent.glob(f"{model_file.name}*")
+    on_disk = list(model_file.parent.glob(f"{model_file.name}*"))
     size = int(_PREPACKED * sum(file.stat().st_size for file in on_disk))
     with huge_pages(size):
-        return onnxruntime.InferenceSession(model_file, options, providers=[_CPU_PROVIDER])
+        session = onnxruntime.InferenceSession(model_file, options, providers=[_CPU_PROVIDER])
+    for file in on_disk:
+        forget_pages(file)  # of what is packed, the runtime lets go of most, but not of all
+    return session
 
 
 def _on_cuda(
@@ -189,7 +193,11 @@ def _cuda_provider(device: Device, cuda_graphs: bool = False) -> tuple[str, dict
 
 def run_options(cuda_graph: int | None = None) -> "onnxruntime.RunOptions":
     """`cuda_graph` is the number of the CUDA graph that the first call makes and each later one
-    replays; None for calls outside of any."""
+    replays; None for calls outside of any.
+
+    Where options have no number at all, each call looks for it in vain, which costs a C++ exception
+    and a search through the whole library for who catches it: 1 % of a small model's step.
+    """
     options = onnxruntime.RunOptions()
     number = -1 if cuda_graph is None else cuda_graph  # the runtime's word for none
     options.add_run_config_entry("gpu_graph_id", str(number))

@@ -13,7 +13,7 @@ from server.errors import Interrupted, StartError
 from server.model.folder import ModelFolder
 from server.model.graph_interface import GraphInterface
 from server.model.kv_memory import KvMemory, SavedKv
-from server.model.runtime import first_line, onnxruntime, open_session
+from server.model.runtime import first_line, onnxruntime, open_session, run_options
 
 Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
@@ -44,10 +44,7 @@ class OnnxDecoder:
         self._prompt_bindings: dict[int, onnxruntime.IOBinding] = {}
         self._decode_rows: dict[tuple[int, int], _DecodeRows] = {}
         """By the first slot and the number of slots."""
-        self._run_options = onnxruntime.RunOptions()
-        # Without it, each call of the runtime's Python looks for it in vain, which costs a C++
-        # exception and a search through the whole library for who catches it: 1 % of a small step.
-        self._run_options.add_run_config_entry("gpu_graph_id", "-1")
+        self._run_options = run_options()
         self.runtime_seconds = 0.0
         """Seconds that all calls so far spent inside the runtime."""
         self._try_out(folder)
