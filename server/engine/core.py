@@ -85,6 +85,10 @@ class EngineCore:
                     listen()
         self._recorder.step_ends(plan)
 
+    def rest(self) -> None:
+        """There has been no step to take for a while."""
+        self._decoder.rest()
+
     def _plan(self) -> StepPlan:
         drafts = {key: draft for key, each in self._drafting.items() if (draft := each.draft())}
         unchanged = None if drafts else self._scheduler.again()

@@ -72,5 +72,8 @@ class Decoder(Protocol):
     def release(self, slot: int) -> None:
         """What the slot holds is no longer needed."""
 
+    def rest(self) -> None:
+        """All slots are free, and it may last."""
+
     def interrupt(self) -> None:
         """Ends the call under way, and each later one, with `Interrupted`; safe from any thread."""

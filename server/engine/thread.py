@@ -15,6 +15,9 @@ from server.errors import Interrupted
 
 log = logging.getLogger(__name__)
 
+REST_AFTER = 1.0
+"""Seconds without work until memory that is kept for the next sequences is given back."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Submit:
@@ -35,16 +38,20 @@ class _Stop(Exception):
     """Also the message: raised in the thread when it arrives."""
 
 
+_Message = _Submit | _Cancel | _Ask | _Stop
+
+
 class EngineThread:
     """Steps while there is work and sleeps while there is none.
 
     One thread for the whole life: CUDA's captured graphs and ONNX Runtime's caches belong to one.
     """
 
-    def __init__(self, on_lost: Callable[[], None]) -> None:
+    def __init__(self, on_lost: Callable[[], None], rest_after: float = REST_AFTER) -> None:
         """`on_lost` is called in the thread when it ends in any other way than by `stop`."""
         self._on_lost = on_lost
-        self._inbox: queue.SimpleQueue[_Submit | _Cancel | _Ask | _Stop] = queue.SimpleQueue()
+        self._rest_after = rest_after
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
 
     def start(self, core: EngineCore) -> None:
         """What came before waits in the inbox."""
@@ -80,7 +87,7 @@ class EngineThread:
         try:
             while True:
                 if not self._core.busy:
-                    self._take(self._inbox.get())
+                    self._take(self._wait())
                 self._listen()
                 self._core.step(self._listen)
         except (_Stop, Interrupted):
@@ -94,7 +101,14 @@ class EngineThread:
         while not self._inbox.empty():
             self._take(self._inbox.get())
 
-    def _take(self, message: _Submit | _Cancel | _Ask | _Stop) -> None:
+    def _wait(self) -> _Message:
+        try:
+            return self._inbox.get(timeout=self._rest_after)
+        except queue.Empty:
+            self._core.rest()
+            return self._inbox.get()
+
+    def _take(self, message: _Message) -> None:
         match message:
             case _Submit(sequence):
                 self._core.submit(sequence)

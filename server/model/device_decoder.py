@@ -140,6 +140,9 @@ class DeviceDecoder:
         """What the slot holds is no longer needed. Its memory stays reserved."""
         self._kv.held[slot] = 0
 
+    def rest(self) -> None:
+        """Nothing: the device's memory is reserved as a whole."""
+
     def interrupt(self) -> None:
         """Ends the call under way, and each later one, with `Interrupted`; safe from any thread."""
         self._interrupted = True

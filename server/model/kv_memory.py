@@ -147,6 +147,15 @@ class KvMemory:
         if sum(self._kept) - self._kept[slot] + kept <= self._most_kept:
             self._kept[slot] = kept
             return
+        self._give_back(slot)
+
+    def rest(self) -> None:
+        """All slots are free, and it may last: what they keep goes back to the system."""
+        for slot, kept in enumerate(self._kept):
+            if kept:
+                self._give_back(slot)
+
+    def _give_back(self, slot: int) -> None:
         self._kept[slot] = 0
         for buffer in self.buffers:
             buffer.release(slot)

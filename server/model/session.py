@@ -136,6 +136,10 @@ class OnnxDecoder:
         """Leaves the slot's memory to others."""
         self._memory.release(slot, self._pasts[slot] + 1)
 
+    def rest(self) -> None:
+        """All slots are free, and it may last: no memory is kept for the next sequences."""
+        self._memory.rest()
+
     def interrupt(self) -> None:
         """Ends the call under way, and each later one, with `Interrupted`; safe from any thread."""
         self._run_options.terminate = True

@@ -93,6 +93,7 @@ class FakeDecoder:
         self.runtime_seconds = 0.0
         """A second for each call."""
         self.moves = 0
+        self.on_rest: Callable[[], None] = lambda: None
         self.reused = 0
         """Tokens that were copied instead of being read."""
         self._read = [0] * slots
@@ -158,6 +159,11 @@ class FakeDecoder:
     def release(self, slot: int) -> None:
         self.held[slot] = None
         self._guessed[slot] = 0
+
+    def rest(self) -> None:
+        if any(held is not None for held in self.held):
+            raise Misused(f"not all slots are free: {self.held}")
+        self.on_rest()
 
     def _forget_guesses(self, slot: int, length: int) -> None:
         """Of what the slot holds, the first `length` tokens are what it is about."""

@@ -73,6 +73,8 @@ def test_slots_keep_the_pages_of_short_sequences_within_a_bound() -> None:
         assert run(slot, 1000) < 1.1 * 10**8
     for slot in range(8):
         assert run(slot, 3000) < 1.1 * 10**8
+    memory.rest()
+    assert resident() - empty < 0.1 * 10**8
 
 
 @given(
