@@ -47,7 +47,7 @@ def open_device_decoder(
     try:
         return DeviceDecoder(
             session,
-            _memory(device),
+            memory_of(device),
             run_options,
             name=str(folder.model_file),
             slots=slots,
@@ -58,7 +58,8 @@ def open_device_decoder(
         raise StartError(f"{device} cannot be used: {error}") from None
 
 
-def _memory(device: Device) -> DeviceMemory:
+def memory_of(device: Device) -> DeviceMemory:
+    """Raises `StartError`, and `CudaError`."""
     if device.kind is DeviceKind.CPU:
         return HostMemory()
     return CudaMemory(device, find_library())

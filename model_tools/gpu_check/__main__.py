@@ -1,0 +1,130 @@
+"""The command line of `scripts/gpu_check`."""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from model_tools.bench.flags import Parser
+from model_tools.bench.machine import machine
+from model_tools.bench.report.formats import as_json, as_table
+from model_tools.gpu_check.findings import Finding, as_report
+from model_tools.gpu_check.parts import PARTS
+from model_tools.gpu_check.setting import Setting
+from model_tools.gpu_check.shapes import ON_A_GPU, REHEARSAL
+from model_tools.progress import Progress
+from server.config import Device, DeviceKind
+from server.errors import StartError
+from server.model.cuda import find_cuda
+from server.model.cuda_driver import Driver
+from server.options.values import device
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command; ends the process where it cannot."""
+    try:
+        options = _parser().parse_args(arguments)
+        _run(options)
+    except StartError as error:
+        sys.exit(f"gpu_check: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run(options: argparse.Namespace) -> None:
+    where = device(options.device) or Device(DeviceKind.CUDA)
+    header = machine() | _device_header(where)
+    findings: list[Finding] = []
+    with tempfile.TemporaryDirectory(prefix="gpu_check.") as made_here:
+        place = options.models or Path(made_here)
+        for part in options.part or PARTS:
+            setting = Setting(
+                device=where,
+                scale=REHEARSAL if where.kind is DeviceKind.CPU else ON_A_GPU,
+                place=place,
+                begun=time.monotonic(),
+                seconds=60 * options.minutes,
+                report=_say_stage,
+                default_model=options.gguf,
+            )
+            for finding in PARTS[part](setting):
+                findings.append(finding)
+                _say(f"{finding.model}: {finding.what} {finding.note}")
+                _write(options.json, header, findings)  # so that what is there survives the rest
+    print(as_table(as_report("gpu_check", header, findings)), end="")
+
+
+def _device_header(where: Device) -> dict[str, str]:
+    """Raises `StartError` where the device cannot be had."""
+    if where.kind is DeviceKind.CPU:
+        return {"device": "cpu: a rehearsal on a tiny model; nothing of CUDA was run"}
+    facts = find_cuda(where)
+    if facts.obstacle:
+        raise StartError(f"{where} cannot be had: {facts.obstacle}")
+    gpus = facts.driver.gpus if isinstance(facts.driver, Driver) else ()
+    names = [gpu.name for gpu in gpus]
+    return {"device": f"{where}: {names[where.index]}" if where.index < len(names) else str(where)}
+
+
+def _write(file: Path, header: dict[str, str], findings: list[Finding]) -> None:
+    """Raises `StartError`."""
+    try:
+        file.write_text(as_json(as_report("gpu_check", header, findings)), encoding="utf-8")
+    except OSError as error:
+        raise StartError(f"{file}: cannot be written: {error.strerror}") from None
+
+
+def _say_stage(progress: Progress) -> None:
+    if progress.done == 0:
+        _say(f"{progress.stage} ...")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="gpu_check",
+        description="Checks and measures Skiff on a GPU, with models that it makes on the spot.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--device",
+        default="cuda",
+        help="cuda, cuda:N, or cpu for a rehearsal on a tiny model (default: cuda)",
+    )
+    add(
+        "--part",
+        choices=list(PARTS),
+        action="append",
+        help="one of the parts; may be repeated (default: all)",
+    )
+    add("--gguf", metavar="FILE", type=Path, help="SmolLM2, to be checked as well")
+    add(
+        "--models",
+        metavar="FOLDER",
+        type=Path,
+        help="where models are made, and found by the next run (default: a folder that goes)",
+    )
+    add(
+        "--json",
+        metavar="FILE",
+        type=Path,
+        default=Path("gpu_check.json"),
+        help="what was found, for programs (default: gpu_check.json)",
+    )
+    add(
+        "--minutes",
+        metavar="N",
+        type=float,
+        default=7.0,
+        help="after so many, a part begins no more cells, and names them (default: 7)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""A model on the device, and as many decoders of it as are wanted, one after the other.
+
+Knows how a decoder is opened and whether it fits; does not know what it is for.
+"""
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from model_tools.decoder_spec import WeightSource
+from model_tools.export import MODEL_FILE, write_model
+from model_tools.progress import Report
+from model_tools.recipe import Recipe
+from server.config import Device, SamplingParameters
+from server.model.device_decoder import DeviceDecoder
+from server.model.device_memory import DeviceMemory
+from server.model.folder import ModelFolder
+from server.model.graph_interface import GraphInterface
+from server.model.opening import memory_of
+from server.model.runtime import open_session, run_options
+
+_SPARE = 1 << 30
+"""Bytes of the device that are left to the runtime."""
+_GRAPHS_EACH = 10_000
+"""Numbers of CUDA graphs that a decoder has for itself."""
+
+
+class DoesNotFit(Exception):
+    """The message says what would have to fit where."""
+
+
+def exported(
+    place: Path, name: str, source: WeightSource, recipe: Recipe, report: Report
+) -> ModelFolder:
+    """A folder with the graph and nothing else; made once."""
+    folder = place / name
+    if not (folder / MODEL_FILE).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{MODEL_FILE}.data").unlink(missing_ok=True)
+        write_model(folder, source, recipe, report)
+    return ModelFolder(
+        path=folder,
+        model_file=folder / MODEL_FILE,
+        tokenizer_file=folder / "tokenizer.json",
+        context_length=source.spec.context_length,
+        eos_token_ids=frozenset(),
+        sampling=SamplingParameters(),
+        target=None,
+    )
+
+
+def _bytes_read(folder: ModelFolder) -> int:
+    """Bytes of weights that a decode step must read, whatever the number of rows."""
+    graph = ir.load(folder.model_file).graph
+    tied = not any(name.startswith("head.") for name in graph.initializers)
+    others = ("rotary.",) if tied else ("rotary.", "embedding.")
+    return sum(
+        value.const_value.nbytes
+        for name, value in graph.initializers.items()
+        if value.const_value is not None
+        and not name.startswith(others)
+        and not name.endswith(".table")  # the same bytes as another one's
+    )
+
+
+class LoadedModel:
+    """A session that stays, since loading weights takes long."""
+
+    def __init__(
+        self, folder: ModelFolder, device: Device, *, threads: int, cuda_graphs: bool
+    ) -> None:
+        """Raises `StartError`."""
+        self.bytes_read = _bytes_read(folder)
+        """Of weights, by a decode step."""
+        self._cuda_graphs = cuda_graphs
+        self._name = str(folder.model_file)
+        self._session = open_session(folder.model_file, device, threads, cuda_graphs=cuda_graphs)
+        self.memory: DeviceMemory = memory_of(device)  # whose library comes with the session
+        self._graph = GraphInterface.of(self._session, self._name)
+        self._decoders = 0
+
+    def decoder(self, *, slots: int, context: int) -> DeviceDecoder:
+        """Warm; the ones before it must be gone. Raises `DoesNotFit`."""
+        token = sum(each.heads * each.head_dim * each.dtype.itemsize for each in self._graph.kv)
+        kv_bytes = slots * context * token
+        logits = 4 * slots * self._graph.vocabulary_size
+        if kv_bytes + logits + _SPARE > self.memory.free_bytes:
+            raise DoesNotFit(
+                f"{kv_bytes / 2**30:.1f} GiB of keys and values,"
+                f" {self.memory.free_bytes / 2**30:.1f} free"
+            )
+        self._decoders += 1
+        first = self._decoders * _GRAPHS_EACH
+        try:
+            decoder = DeviceDecoder(
+                self._session,
+                self.memory,
+                lambda graph: run_options(None if graph is None else first + graph),
+                name=self._name,
+                slots=slots,
+                context=context,
+                cuda_graphs=self._cuda_graphs,
+            )
+        except MemoryError as error:
+            raise DoesNotFit(str(error)) from None
+        decoder.warm_up()
+        return decoder

@@ -1,0 +1,88 @@
+"""How fast the loop is, and how near to what the device's memory allows."""
+
+import time
+from collections.abc import Callable
+
+from model_tools.gpu_check.findings import Finding
+from model_tools.gpu_check.loaded import LoadedModel
+from model_tools.gpu_check.streams import Streams, random_prompt, room_for
+from server.model.device_memory import DeviceMemory
+
+_ROW = 1 << 20
+"""Bytes that are copied in one piece."""
+_COPIES = 10
+_REPETITIONS = 3
+
+Kernels = Callable[[Callable[[], None]], float | None]
+"""Runs something and gives the seconds that the device was busy with it; None where that is
+unknown."""
+
+
+def copy_bandwidth(memory: DeviceMemory, nbytes: int) -> float:
+    """Bytes a second that a copy inside the device reads and writes, both counted."""
+    rows = max(nbytes // 2 // _ROW, 1)
+    row = min(nbytes // 2, _ROW)
+    one, other = memory.reserve(rows * row), memory.reserve(rows * row)
+
+    def copies(count: int) -> float:
+        begin = time.perf_counter()
+        for _ in range(count):
+            memory.copy(one.address, other.address, rows=rows, row_bytes=row, pitches=(row, row))
+        memory.settle()
+        return time.perf_counter() - begin
+
+    copies(2)
+    return 2 * rows * row * _COPIES / min(copies(_COPIES) for _ in range(_REPETITIONS))
+
+
+def prompt_speed(model: LoadedModel, name: str, tokens: int) -> Finding:
+    """Reading a prompt in one call. Raises `DoesNotFit`."""
+    decoder = model.decoder(slots=1, context=tokens + 1)
+    prompt = random_prompt(decoder.vocabulary_size, tokens)
+    seconds = []
+    for _ in range(1 + _REPETITIONS):
+        begin = time.perf_counter()
+        decoder.prefill(0, 0, prompt)
+        seconds.append(time.perf_counter() - begin)
+    best = min(seconds[1:])
+    return Finding(
+        name, f"prompt of {tokens}", 1, 0, tokens_per_second=tokens / best, step_ms=1e3 * best
+    )
+
+
+def decode_speed(
+    model: LoadedModel,
+    name: str,
+    *,
+    batch: int,
+    past: int,
+    steps: int,
+    bandwidth: float,
+    kernels: Kernels,
+) -> Finding:
+    """Steps of the whole engine but its text: the plan, the call, the tokens. All sequences have
+    one prompt, which is read once and copied. Raises `DoesNotFit`."""
+    context = room_for(past, batch, 2 * steps)
+    decoder = model.decoder(slots=batch, context=context)
+    streams = Streams(decoder)
+    prompt = random_prompt(decoder.vocabulary_size, past)
+    sequences = [streams.submit(prompt, context - len(prompt)) for _ in range(batch)]
+    timing = streams.timed(sequences, steps)
+
+    def more() -> None:
+        for _ in range(steps):
+            streams.step()
+
+    busy = kernels(more)
+    must_be_read = model.bytes_read + batch * past * decoder.token_bytes
+    return Finding(
+        name,
+        "decode",
+        batch,
+        past,
+        tokens_per_second=batch / timing.step,
+        step_ms=1e3 * timing.step,
+        outside_runtime=1 - timing.runtime / timing.step,
+        kernels_ms=None if busy is None else 1e3 * busy / steps,
+        of_bandwidth=must_be_read / timing.step / bandwidth,
+    )

@@ -1,0 +1,87 @@
+"""The three parts: what is made, checked and measured, in which order.
+
+Knows the order; each thing is done elsewhere.
+"""
+
+import gc
+from collections.abc import Callable, Iterator
+
+from model_tools.decoder_spec import DecoderSpec, WeightSource
+from model_tools.gguf_source import GgufSource
+from model_tools.gpu_check.checks import (
+    against,
+    graphs_against_launches,
+    greedy_against,
+    in_a_mix,
+    joins_and_leaves,
+    read,
+)
+from model_tools.gpu_check.findings import Finding
+from model_tools.gpu_check.goals import goals
+from model_tools.gpu_check.random_source import RandomSource
+from model_tools.gpu_check.setting import Setting
+from model_tools.gpu_check.speeds import speeds
+from model_tools.gpu_check.streams import random_prompt
+
+_TEXTS = 4
+_PROMPT = 8
+"""Tokens."""
+
+
+def checks(setting: Setting) -> Iterator[Finding]:
+    """Tokens and memory, on the default model and the small one."""
+    weights = setting.scale.weights[0]
+    if setting.default_model is None:
+        yield Finding("SmolLM2", "against the CPU in fp32", note="skipped: no --gguf file")
+    else:
+        yield from _against_cpu(setting, "SmolLM2", GgufSource.open(setting.default_model))
+    source = RandomSource(setting.scale.small)
+    yield from _against_cpu(setting, "1b", source)
+    name = f"1b {weights}"
+    model = setting.made("1b", source, weights)
+    decoder = model.decoder(slots=8, context=_context(setting, source.spec))
+    yield in_a_mix(name, decoder, setting.scale.text, others=12)
+    launched = setting.made("1b", source, weights, cuda_graphs=False)
+    other = launched.decoder(slots=8, context=_context(setting, source.spec))
+    yield graphs_against_launches(name, decoder, other, setting.scale.text)
+    del decoder, other, launched
+    gc.collect()
+    yield joins_and_leaves(model, name, setting.scale.visitors, slots=8)
+
+
+def _against_cpu(setting: Setting, name: str, source: WeightSource) -> Iterator[Finding]:
+    scale, context = setting.scale, _context(setting, source.spec)
+    texts = [random_prompt(source.spec.vocabulary_size, scale.text, seed) for seed in range(_TEXTS)]
+    own = setting.on_the_cpu(name, source, 1, context)
+    device = setting.made(name, source, scale.weights[0]).decoder(slots=1, context=context)
+    title = f"{name} {scale.weights[0]}"
+    expected, given = ([read(each, text) for text in texts] for each in (own, device))
+    yield against(title, "logits against the CPU in fp32", expected, given, texts)
+    yield greedy_against(title, own, device, [text[:_PROMPT] for text in texts], scale.text)
+
+
+def small(setting: Setting) -> Iterator[Finding]:
+    """Speed of the small model."""
+    yield from speeds(setting, "1b", setting.scale.small)
+
+
+def large(setting: Setting) -> Iterator[Finding]:
+    """The large model against `transformers`, its speed, and the goals."""
+    found = []
+    for finding in speeds(setting, "8b", setting.scale.large):
+        found.append(finding)
+        yield finding
+    wide, narrow = setting.scale.weights
+    yield from goals(found, "8b", str(narrow), str(wide))
+
+
+def _context(setting: Setting, spec: DecoderSpec) -> int:
+    """Tokens for a prompt of the checks and what is generated after it."""
+    return min(4 * setting.scale.text + 64, spec.context_length)
+
+
+PARTS: dict[str, Callable[[Setting], Iterator[Finding]]] = {
+    "checks": checks,
+    "1b": small,
+    "8b": large,
+}

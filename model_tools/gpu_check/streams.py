@@ -1,0 +1,99 @@
+"""Sequences on the engine's core, without its thread, a network or text."""
+
+import itertools
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from server.config import GAP_STRETCH, PrefixCacheConfig, PrefixReuse, SamplingParameters
+from server.engine.core import EngineCore
+from server.engine.decoder import Decoder, Tokens
+from server.engine.events import News
+from server.engine.pacer import Pacer
+from server.engine.sampling import Sampler
+from server.engine.sequence import Sequence
+from server.engine.windowed_text import WindowedText
+
+GREEDY = SamplingParameters()
+_UNTIMED = 8
+"""Steps before those that are timed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of one step, on average."""
+
+    step: float
+    runtime: float
+    """The part that was spent in the runtime's call."""
+
+
+class Streams:
+    """`cancel` and `submit` between steps, as the engine's thread does."""
+
+    def __init__(self, decoder: Decoder, reuse: PrefixReuse = PrefixReuse.PROMPTS) -> None:
+        self._decoder = decoder
+        config = PrefixCacheConfig(reuse, 64 << 20)
+        self._core = EngineCore(decoder, _unheard, Pacer(GAP_STRETCH), config)
+        self._keys = itertools.count()
+
+    @property
+    def busy(self) -> bool:
+        return self._core.busy
+
+    def submit(
+        self, prompt: Tokens, new_tokens: int, sampling: SamplingParameters = GREEDY
+    ) -> Sequence:
+        sequence = Sequence(
+            key=next(self._keys),
+            prompt=prompt,
+            max_tokens=new_tokens,
+            eos_token_ids=frozenset(),
+            sampler=Sampler(sampling, prompt),
+            text=WindowedText(_unread),
+        )
+        self._core.submit(sequence)
+        return sequence
+
+    def cancel(self, sequence: Sequence) -> None:
+        self._core.cancel(sequence.key)
+
+    def step(self) -> None:
+        self._core.step(lambda: None)
+
+    def finish(self) -> None:
+        while self.busy:
+            self.step()
+
+    def timed(self, sequences: Iterable[Sequence], steps: int) -> Timing:
+        """Of decode steps of all of these, once each has its first token."""
+        waiting = list(sequences)
+        while not all(sequence.generated for sequence in waiting):
+            self.step()
+        for _ in range(_UNTIMED):
+            self.step()
+        begin, runtime = time.perf_counter(), self._decoder.runtime_seconds
+        for _ in range(steps):
+            self.step()
+        seconds = time.perf_counter() - begin
+        return Timing(seconds / steps, (self._decoder.runtime_seconds - runtime) / steps)
+
+
+def room_for(prompt: int, batch: int, steps: int) -> int:
+    """Tokens of a sequence that begins first and goes on while the others begin."""
+    return prompt + _UNTIMED + steps + 4 * batch + 16
+
+
+def random_prompt(vocabulary_size: int, length: int, seed: int = 0) -> Tokens:
+    """Two tokens at least, since one alone is read in another way."""
+    return np.random.default_rng(seed).integers(0, vocabulary_size, max(length, 2))
+
+
+def _unheard(news: list[tuple[int, News]]) -> None:
+    """Nobody listens."""
+
+
+def _unread(tokens: Collection[int]) -> str:
+    return "." * len(tokens)
