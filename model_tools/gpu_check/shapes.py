@@ -97,8 +97,8 @@ class Scale:
 ON_A_GPU = Scale(
     small=LLAMA_1B,
     large=LLAMA_8B,
-    weights=(WeightType.FP32, WeightType.INT4),  # TEMPORARY
-    batches=(1, 8, 32, 64, 128),
+    weights=(WeightType.FP16, WeightType.INT4),
+batches=(1, 8, 32, 64, 128),
     pasts=(0, 2000, 8000),
     prompts=(512, 2000),
     steps=64,

@@ -29,6 +29,13 @@ class Placed:
     address: int
     dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
+    onnx_type: int | None = None
+    """As in `KvShape`."""
+
+    @property
+    def element_type(self) -> type[np.generic] | int:
+        """As bindings take it."""
+        return self.dtype.type if self.onnx_type is None else self.onnx_type
 
 
 class Binding:
@@ -40,11 +47,15 @@ class Binding:
         self._device = (device.kind.value, device.index)
 
     def input(self, name: str, placed: Placed) -> None:
-        self.bound.bind_input(name, *self._device, placed.dtype.type, placed.shape, placed.address)
+        self.bound.bind_input(
+            name, *self._device, placed.element_type, placed.shape, placed.address
+        )
 
     def host_input(self, name: str, array: NDArray[np.generic]) -> None:
         """One that the graph takes on the host."""
         self.bound.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def output(self, name: str, placed: Placed) -> None:
-        self.bound.bind_output(name, *self._device, placed.dtype.type, placed.shape, placed.address)
+        self.bound.bind_output(
+            name, *self._device, placed.element_type, placed.shape, placed.address
+        )

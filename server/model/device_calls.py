@@ -24,10 +24,11 @@ def bound(session: DeviceSession, kv: DeviceKv, slot: int, rows: int) -> Binding
     """A binding with the keys and values of `rows` neighbouring slots as both past and present."""
     binding = Binding(session, kv.memory.device)
     for buffer in kv.buffers:
-        shape = (rows, buffer.shape.heads, kv.capacity, buffer.shape.head_dim)
-        placed = Placed(buffer.address(slot), buffer.shape.dtype, shape)
-        binding.input(buffer.shape.past, placed)
-        binding.output(buffer.shape.present, placed)
+        of = buffer.shape
+        shape = (rows, of.heads, kv.capacity, of.head_dim)
+        placed = Placed(buffer.address(slot), of.dtype, shape, of.onnx_type)
+        binding.input(of.past, placed)
+        binding.output(of.present, placed)
     return binding
 
 

@@ -13,10 +13,13 @@ import numpy as np
 from server.errors import StartError
 from server.model.kv_memory import KvShape
 
-_DTYPES: dict[str, np.dtype[np.floating]] = {
+_DTYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
+    "tensor(bfloat16)": np.dtype(np.uint16),
 }
+_WITHOUT_DTYPE = {"tensor(bfloat16)": 16}
+"""ONNX's numbers of types that NumPy does not have (onnx.proto, `TensorProto.DataType`)."""
 _DRIVEN = {"input_ids", "attention_mask", "position_ids", "num_logits_to_keep"}
 
 
@@ -90,7 +93,8 @@ def _kv_shapes(session: Session) -> tuple[KvShape, ...]:
         if node.type not in _DTYPES or not isinstance(heads, int) or not isinstance(head_dim, int):
             raise ValueError(f"{node.name} is {node.type} {node.shape}")
         present = node.name.replace("past_key_values.", "present.", 1)
-        shapes.append(KvShape(node.name, present, heads, head_dim, _DTYPES[node.type]))
+        kind = (_DTYPES[node.type], _WITHOUT_DTYPE.get(node.type))
+        shapes.append(KvShape(node.name, present, heads, head_dim, *kind))
     if not shapes:
         raise ValueError("has no inputs `past_key_values.*`")
     return tuple(shapes)

@@ -24,7 +24,9 @@ class KvShape:
     present: str
     heads: int
     head_dim: int
-    dtype: np.dtype[np.floating]
+    dtype: np.dtype[np.generic]
+    onnx_type: int | None = None
+    """ONNX's number of the type, where NumPy has none for it: `dtype` is then one of its size."""
 
 
 def reserve(nbytes: int) -> mmap.mmap:

@@ -20,6 +20,7 @@ from tests.engine.fake_decoder import VOCABULARY, logits_after
 
 CANDIDATES = 8
 HEADS, HEAD_DIM = 2, 4
+BFLOAT16 = 16
 DEVICE = Device(DeviceKind.CUDA, 1)
 
 
@@ -129,12 +130,12 @@ class FakeBinding:
         name: str,
         kind: str,
         index: int,
-        dtype: type[np.generic],
+        dtype: type[np.generic] | int,
         shape: tuple[int, ...],
         address: int,
     ) -> None:
         if kind == "cpu":
-            self.host[name] = Placed(address, np.dtype(dtype), shape)
+            self.host[name] = Placed(address, dtype_of(dtype), shape)
             return
         self.inputs[name] = self._placed(kind, index, dtype, shape, address)
 
@@ -143,20 +144,33 @@ class FakeBinding:
         name: str,
         kind: str,
         index: int,
-        dtype: type[np.generic],
+        dtype: type[np.generic] | int,
         shape: tuple[int, ...],
         address: int,
     ) -> None:
         self.outputs[name] = self._placed(kind, index, dtype, shape, address)
 
     def _placed(
-        self, kind: str, index: int, dtype: type[np.generic], shape: tuple[int, ...], address: int
+        self,
+        kind: str,
+        index: int,
+        dtype: type[np.generic] | int,
+        shape: tuple[int, ...],
+        address: int,
     ) -> Placed:
         if (kind, index) != (DEVICE.kind.value, DEVICE.index):
             raise Misused(f"{kind}:{index} is another device")
-        placed = Placed(address, np.dtype(dtype), shape)
+        placed = Placed(address, dtype_of(dtype), shape)
         self.memory.array(placed)
         return placed
+
+
+def dtype_of(element_type: type[np.generic] | int) -> np.dtype[np.generic]:
+    """ONNX's 16 is bfloat16, for which NumPy has no type: here, integers of its size."""
+    if isinstance(element_type, int):
+        assert element_type == BFLOAT16
+        return np.dtype(np.uint16)
+    return np.dtype(element_type)
 
 
 @dataclass
@@ -199,7 +213,7 @@ class FakeSession:
             Node("attention_mask", "tensor(int64)", ["batch", "total"]),
             Node("position_ids", "tensor(int64)", ["batch", "sequence"]),
             Node("past_key_values.0.key", "tensor(float)", kv),
-            Node("past_key_values.0.value", "tensor(float16)", kv),
+            Node("past_key_values.0.value", "tensor(bfloat16)", kv),
         ]
 
     def get_overridable_initializers(self) -> list[Node]:
@@ -258,7 +272,7 @@ class FakeSession:
             if positions[row].tolist() != places.tolist():
                 raise Misused(f"positions {positions[row]} of {places}")
             keys[row, :, places] = tokens[:, np.newaxis, np.newaxis]
-            values[row, :, places] = tokens[:, np.newaxis, np.newaxis] + 0.5
+            values[row, :, places] = tokens[:, np.newaxis, np.newaxis] + 1
             history = self._history(keys[row, :, :total], values[row, :, :total])
             ends = range(total - len(tokens) + 1, total + 1)
             rows += [logits_after(history[:end]) for end in ends][-call.keep :]
@@ -269,7 +283,7 @@ class FakeSession:
         """The tokens that were written, if all heads agree."""
         tokens = keys[0, :, 0].astype(np.int64)
         same_keys = (keys == tokens[:, np.newaxis]).all()
-        if not same_keys or not (values == tokens[:, np.newaxis] + 0.5).all():
+        if not same_keys or not (values == tokens[:, np.newaxis] + 1).all():
             raise Misused("heads, keys and values are of different tokens")
         return tuple(tokens.tolist())
 
