@@ -30,7 +30,7 @@ def get_default_model(cache: Path, wheels: Path) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.parametrize("script", ["serve", "test", "bench"])
+@pytest.mark.parametrize("script", ["serve", "test", "bench", "gpu_check"])
 def test_a_python_that_cannot_make_an_environment_is_one_line(script: str, tmp_path: Path) -> None:
     python = tmp_path / "python3"
     python.write_text("#!/bin/sh\necho 'No module named ensurepip' >&2\nexit 1\n")

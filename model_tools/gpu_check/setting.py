@@ -9,8 +9,8 @@ from model_tools.decoder_spec import WeightSource
 from model_tools.gpu_check.loaded import LoadedModel, exported
 from model_tools.gpu_check.shapes import Scale
 from model_tools.progress import Report
-from model_tools.recipe import Recipe, Target, WeightType
-from server.config import Device, DeviceKind
+from model_tools.recipe import CUDA_BLOCK_SIZE, Recipe, Target, WeightType
+from server.config import Device
 from server.cores import usable_cores
 from server.model.session import OnnxDecoder
 
@@ -36,9 +36,7 @@ class Setting:
         return self.begun + share * self.seconds - time.monotonic()
 
     def recipe(self, weights: WeightType) -> Recipe:
-        if self.device.kind is DeviceKind.CPU:
-            return Recipe(weights, 32, Target.CUDA)
-        return Recipe.of(Target.CUDA, weights, None, 32)
+        return Recipe.of(Target.CUDA, weights, None, CUDA_BLOCK_SIZE)
 
     def made(
         self, name: str, source: WeightSource, weights: WeightType, *, cuda_graphs: bool = True
@@ -69,6 +67,6 @@ class Setting:
 
     def on_the_cpu(self, name: str, source: WeightSource, slots: int, context: int) -> OnnxDecoder:
         """The same in fp32, by the CPU's own decoder."""
-        recipe = Recipe(WeightType.FP32, 32)
+        recipe = Recipe(WeightType.FP32, CUDA_BLOCK_SIZE)
         folder = exported(self.place, f"{name}-cpu", source, recipe, self.report)
         return OnnxDecoder(folder, slots=slots, context=context, threads=usable_cores())

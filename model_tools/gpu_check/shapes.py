@@ -98,7 +98,7 @@ ON_A_GPU = Scale(
     small=LLAMA_1B,
     large=LLAMA_8B,
     weights=(WeightType.FP16, WeightType.INT4),
-batches=(1, 8, 32, 64, 128),
+    batches=(1, 8, 32, 64, 128),
     pasts=(0, 2000, 8000),
     prompts=(512, 2000),
     steps=64,
@@ -109,7 +109,7 @@ batches=(1, 8, 32, 64, 128),
 REHEARSAL = Scale(
     small=TINY,
     large=TINY,
-    weights=(WeightType.FP32, WeightType.INT4),
+    weights=(WeightType.FP16, WeightType.INT4),
     batches=(1, 4, 64),
     pasts=(0, 20),
     prompts=(16, 40),
@@ -118,4 +118,5 @@ REHEARSAL = Scale(
     visitors=20,
     copied=1 << 20,
 )
-"""So that every line that needs no GPU has run before there is one."""
+"""So that every line that needs no GPU has run before there is one. The graphs are those for CUDA:
+the CPU has kernels for all of it in float16, slow ones."""
