@@ -73,7 +73,8 @@ def write_model(
     """Writes the graph and its weights into an existing folder."""
     layer_done = steps(report, "writing layers", source.spec.layers)
     with DataFile(folder / f"{MODEL_FILE}.data") as data:
-        model = build_graph(source, recipe, GraphWriter(data, recipe.activations.onnx), layer_done)
+        writer = GraphWriter(data, recipe.activations.onnx, recipe.target.opset)
+        model = build_graph(source, recipe, writer, layer_done)
     ir.save(model, folder / MODEL_FILE)
 
 

@@ -15,7 +15,8 @@ from server.errors import StartError
 
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
-OPSETS = {"": 21, MICROSOFT: 1}
+OPSET = 21
+"""ONNX's own operators."""
 IR_VERSION = 10
 
 Shape = Sequence[int | str]
@@ -26,9 +27,15 @@ Attributes = Mapping[str, int | float]
 class GraphWriter:
     """Records inputs, outputs, weights and nodes in the order of computation."""
 
-    def __init__(self, data: DataFile, float_type: ir.DataType = ir.DataType.FLOAT) -> None:
+    def __init__(
+        self,
+        data: DataFile,
+        float_type: ir.DataType = ir.DataType.FLOAT,
+        opset: int = OPSET,
+    ) -> None:
         self.float_type = float_type
         """What the graph computes in."""
+        self._opset = opset
         self._data = data
         self._tape = ir.tape.Tape()
         self._inputs: list[ir.Value] = []
@@ -133,7 +140,7 @@ class GraphWriter:
             self._outputs,
             nodes=self._tape.nodes,
             initializers=self._tape.initializers,
-            opset_imports=OPSETS,
+            opset_imports={"": self._opset, MICROSOFT: 1},
             name="decoder",
         )
         return ir.Model(graph, ir_version=IR_VERSION, producer_name="skiff")

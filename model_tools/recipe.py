@@ -5,6 +5,7 @@ from enum import StrEnum
 
 import onnx_ir as ir
 
+from model_tools.graph_writer import OPSET
 from model_tools.matrices import INT8_ACTIVATIONS, FloatFormat, IntegerFormat, MatrixFormat
 from model_tools.quantise import BlockFormat
 from server.errors import StartError
@@ -17,6 +18,13 @@ class Target(StrEnum):
     CUDA = "cuda"
     """Selection is part of the graph, and nothing in it leaves the device and comes back: CUDA
     graphs can be captured of it."""
+
+    @property
+    def opset(self) -> int:
+        """ONNX's. A kernel of ONNX Runtime without an end serves the version of its operator that
+        it began with and no later one; CUDA's for ReduceMax and Pad began with 18, and opset 21 has
+        later ones: a node without a kernel there would run on the CPU, outside of any capture."""
+        return {Target.CPU: OPSET, Target.CUDA: 18}[self]
 
 
 class FloatType(StrEnum):

@@ -29,7 +29,7 @@ class Selection:
 
     def __init__(self, place: Path, width: int) -> None:
         with DataFile(place / "model.onnx.data") as data:
-            writer = GraphWriter(data)
+            writer = GraphWriter(data, opset=Target.CUDA.opset)
             logits = writer.input("logits", ir.DataType.FLOAT, ["batch", "kept", width])
             add_selection(writer, logits, width)
         ir.save(writer.model(), place / "model.onnx")
@@ -105,3 +105,35 @@ def test_a_graph_for_cuda_is_the_one_for_the_cpu_and_tells_more(tmp_path: Path) 
         assert len(told) == (3 if target is Target.CUDA else 0)
     for one, other in zip(every[:3], every[3:], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+CUDA_KERNELS = {
+    **dict.fromkeys(["Add", "Div", "Mul", "Sub", "Reshape"], 14),
+    **dict.fromkeys(["Cast", "Gather", "GatherElements", "GatherND", "LogSoftmax"], 13),
+    **dict.fromkeys(["ReduceSum", "Slice", "Unsqueeze"], 13),
+    **dict.fromkeys(["Pad", "ReduceMax", "Split"], 18),
+    "Shape": 15,
+    "TopK": 11,
+    "SimplifiedLayerNormalization": 1,
+}
+"""Versions of ONNX's operators that ONNX Runtime has kernels of for CUDA (its
+docs/OperatorKernels.md), for the types that are used here."""
+
+
+@pytest.mark.parametrize("padding_rows", [0, 48])
+def test_each_of_onnxs_operators_has_a_kernel_for_cuda(tmp_path: Path, padding_rows: int) -> None:
+    """A node without one would run on the CPU, and CUDA graphs could not be captured."""
+    source = GgufSource.open(TinyLlama(padding_rows=padding_rows).write(tmp_path / "tiny.gguf"))
+    write_model(tmp_path, source, Recipe(WeightType.FP32, 32, Target.CUDA))
+    model = ir.load(tmp_path / "model.onnx")
+    schemas = onnxruntime.capi.onnxruntime_pybind11_state.get_all_operator_schema()
+    used = {node.op_type for node in model.graph if not node.domain}
+    for operator in used:
+        versions = [
+            schema.since_version
+            for schema in schemas
+            if schema.name == operator
+            and schema.domain in ("", "ai.onnx")
+            and schema.since_version <= model.opset_imports[""]
+        ]
+        assert max(versions) == CUDA_KERNELS[operator], operator
