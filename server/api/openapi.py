@@ -21,7 +21,7 @@ _REFUSED: Schema = {
     "content": {"text/plain": {"schema": {"type": "string"}}},
 }
 _NO_KEY: Schema = {**_REFUSED, "description": "No API key was shown, or one that is not known."}
-_BUSY = "Every connection of this server is busy."
+_BUSY = "Every connection of this server is busy, or the server ends."
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,12 +131,16 @@ class Connection:
 
     async def _read_head(self) -> RequestHead | None:
         """The next request's head; None when the client has no more. Raises `Refusal`."""
+        head = None
         if self._protocol.buffered:
             await trio.lowlevel.checkpoint()  # who sends ahead takes turns with all others
-        elif not await self._wait_for_request():
-            return None
+            head = self._protocol.next_head()
+        # An empty line before a request is nothing of it: its client still is idle.
+        while not self._protocol.request_begun:
+            if not await self._wait_for_request():
+                return None
+            head = self._protocol.next_head()
         # Most heads come in one packet, and a deadline that is not set costs nothing.
-        head = self._protocol.next_head()
         if head is not None:
             return head
         with trio.move_on_after(self._limits.head_seconds):

@@ -57,8 +57,8 @@ class Protocol:
 
     @property
     def request_begun(self) -> bool:
-        """Whether some of the present request has arrived."""
-        return bool(self._buffer or self._head_reader.raw)
+        """Whether some of the present request has arrived; an empty line before it is none."""
+        return bytes(self._buffer[:2]) not in (b"", b"\r") or self._head_reader.method != ""
 
     @property
     def response_begun(self) -> bool:

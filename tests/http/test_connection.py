@@ -88,6 +88,13 @@ def test_idleness_counts_from_the_last_answer(limits: Limits) -> None:
     assert client.statuses == [200, 200]
 
 
+@pytest.mark.parametrize("packets", [[head() + b"\r\n"], [head(), b"\r", b"\n"], [head() + b"\r"]])
+def test_an_empty_line_after_an_answer_begins_no_request(packets: list[bytes]) -> None:
+    client = ScriptedClient(packets)
+    assert seconds(client) == Limits().idle_seconds
+    assert client.statuses == [200]
+
+
 @TIMES
 def test_a_head_has_its_time_whatever_arrives(limits: Limits) -> None:
     client = SlowClient(each_byte(head(b"A: " + b"b" * 99)))
