@@ -9,11 +9,12 @@ import trio
 from trio.testing import MockClock
 
 from server.config import EngineConfig, Patience, SamplingParameters
+from server.engine.decoder import Decoder
 from server.engine.engine import Engine
 from server.engine.events import Event, Finished, FinishReason, NotTaken, Text
 from server.engine.request import GenerationRequest
 from server.engine.text import BytesOf
-from tests.engine.fake_decoder import FakeDecoder, greedy_tokens
+from tests.engine.fake_decoder import greedy_tokens
 from tests.engine.play import EOS, text_of
 
 
@@ -61,7 +62,7 @@ def on_clock(test: Callable[[MockClock], Awaitable[None]]) -> Callable[[], None]
 
 
 def engine_of(
-    decoder: FakeDecoder,
+    decoder: Decoder,
     tokenizer: FakeTokenizer | None = None,
     *,
     ignore_eos: bool = False,

@@ -27,6 +27,7 @@ from server.model.device_decoder import DeviceDecoder, batches
 from server.model.folder import ModelFolder
 from server.model.opening import open_device_decoder
 from server.model.session import OnnxDecoder
+from tests.engine.clients import asks, engine_of, expected, in_trio, told
 from tests.engine.fake_decoder import VOCABULARY, greedy_tokens, logits_after
 from tests.engine.paces import SteadyPacer
 from tests.model.fake_device import CANDIDATES, FakeMemory, FakeOptions, FakeSession
@@ -336,3 +337,18 @@ def test_the_fake_device_knows_the_thread_of_a_graph() -> None:
     thread.start()
     thread.join()
     assert [type(failure).__name__ for failure in failures] == ["Misused"]
+
+
+@in_trio
+async def test_the_engine_captures_and_replays_in_one_thread() -> None:
+    memory = FakeMemory()
+    session = FakeSession(memory)
+    decoder = DeviceDecoder(
+        session, memory, FakeOptions, name="fake", slots=2, context=64, cuda_graphs=True
+    )
+    engine = engine_of(decoder, ignore_eos=True)
+    async with engine.running():
+        assert list(session.captured) == [2, 1]
+        events = await told(engine, asks("ab", max_tokens=9))
+    assert events == expected("ab", 9, eos=frozenset())
+    assert session.replays == 8
