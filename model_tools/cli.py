@@ -12,7 +12,7 @@ from server.errors import StartError
 try:
     from model_tools.export import export
     from model_tools.progress_bar import ProgressBar
-    from model_tools.recipe import BLOCK_SIZES, FloatType, Target, WeightType
+    from model_tools.recipe import BLOCK_SIZES, FloatType, KvType, Target, WeightType
 except ModuleNotFoundError as error:
     sys.exit(f"skiff-export: {error.name} is missing: pip install 'skiff-llm[export]'")
 
@@ -31,6 +31,7 @@ def main() -> None:
                 weights=flags.weights,
                 activations=flags.activations,
                 block_size=flags.block_size,
+                kv=flags.kv,
                 equalise=flags.equalise,
                 verify=flags.verify,
                 force=flags.force,
@@ -75,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
         "--activations",
         choices=[str(each) for each in FloatType],
         help="what is computed in, keys and values too (default: fp32 for the CPU, else fp16)",
+    )
+    add(
+        "--kv",
+        choices=[str(each) for each in KvType],
+        default="float",
+        help="what keys and values are kept as: what is computed in, or for CUDA half of its size "
+        "(default: float)",
     )
     add(
         "--block-size",

@@ -15,9 +15,11 @@ from model_tools.equalise import EqualisedSource, equalised
 from model_tools.gguf_source import GgufSource
 from model_tools.graph import build_graph
 from model_tools.graph_writer import GraphWriter
+from model_tools.kv_scales import BalancedSource, balanced
 from model_tools.new_folder import new_folder
 from model_tools.progress import Report, steps, unseen
-from model_tools.recipe import FloatType, Recipe, Target, WeightType
+from model_tools.recipe import FloatType, KvType, Recipe, Target, WeightType
+from model_tools.reference import Tokens
 from model_tools.tokenizer_json import build_tokenizer
 from model_tools.verify import Verification
 from model_tools.verify import verify as verify_folder
@@ -35,6 +37,7 @@ def export(
     weights: str | None = None,
     activations: str | None = None,
     block_size: int = 32,
+    kv: str = "float",
     equalise: bool = True,
     verify: bool = True,
     force: bool = False,
@@ -42,24 +45,28 @@ def export(
 ) -> Verification | WeightsVerification | None:
     """Writes a whole model folder, or leaves everything as it was and raises StartError.
 
-    `target` is one of `Target`, `weights` of `WeightType` and `activations` of `FloatType`; None is
-    the target's default. `equalise` evens out channels where weights become integers;
-    `verify` compares the folder with the source before it is put in its place; with `force` an
-    earlier model folder there gives way.
+    `target` is one of `Target`, `weights` of `WeightType`, `activations` of `FloatType` and `kv` of
+    `KvType`; None is the target's default. `equalise` evens out channels where weights become
+    integers; `verify` compares the folder with the source before it is put in its place; with
+    `force` an earlier model folder there gives way.
     """
     recipe = Recipe.of(
         Target(target),
         WeightType(weights) if weights else None,
         FloatType(activations) if activations else None,
         block_size,
+        KvType(kv),
     )
     opened = GgufSource.open(source)
     if folder.resolve() in source.resolve().parents:
         raise StartError(f"{folder} holds the source")
     try:
         with new_folder(folder, mark=MODEL_FILE, replace=force) as unfinished:
+            weight_source: WeightSource
             even = equalise and recipe.weights.is_integer
             weight_source = _equalised(opened, report) if even else opened
+            if recipe.kv is KvType.INT8:
+                weight_source = _balanced(weight_source, opened, report)
             write_model(unfinished, weight_source, recipe, report)
             write_documents(unfinished, opened, recipe, model_file=MODEL_FILE)
             return _verified(unfinished, opened, recipe, report) if verify else None
@@ -73,15 +80,25 @@ def write_model(
     """Writes the graph and its weights into an existing folder."""
     layer_done = steps(report, "writing layers", source.spec.layers)
     with DataFile(folder / f"{MODEL_FILE}.data") as data:
+        scales = source.scales if isinstance(source, BalancedSource) else None
         writer = GraphWriter(data, recipe.activations.onnx, recipe.target.opset)
-        model = build_graph(source, recipe, writer, layer_done)
+        model = build_graph(source, recipe, writer, layer_done, scales)
     ir.save(model, folder / MODEL_FILE)
 
 
 def _equalised(source: GgufSource, report: Report) -> EqualisedSource:
+    done = steps(report, "measuring channels", source.spec.layers)
+    return equalised(source, _calibration(source), done)
+
+
+def _balanced(source: WeightSource, opened: GgufSource, report: Report) -> BalancedSource:
+    done = steps(report, "measuring keys and values", source.spec.layers)
+    return balanced(source, _calibration(opened), done)
+
+
+def _calibration(source: GgufSource) -> list[Tokens]:
     tokenizer = build_tokenizer(source.metadata.vocabulary)
-    texts = calibration_texts(source.spec, lambda text: tokenizer.encode(text).ids)
-    return equalised(source, texts, steps(report, "measuring channels", source.spec.layers))
+    return list(calibration_texts(source.spec, lambda text: tokenizer.encode(text).ids))
 
 
 def _verified(

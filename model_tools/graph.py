@@ -3,7 +3,7 @@
 Knows how tokens become logits around the layers; knows no source's file format.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -26,10 +26,12 @@ def build_graph(
     recipe: Recipe,
     writer: GraphWriter,
     layer_done: Callable[[], None],
+    kv_scales: Sequence[float] | None = None,
 ) -> ir.Model:
     """The model of a source; one layer's weights at a time are in memory.
 
-    `layer_done` is called when a layer's weights are written. Raises `StartError` where ONNX
+    `layer_done` is called when a layer's weights are written; `kv_scales` are those of each layer's
+    keys and values, where these are integers. Raises `StartError` where ONNX
     Runtime's operators do not support the source's shape.
     """
     spec = source.spec
@@ -39,7 +41,7 @@ def build_graph(
     attention_mask = writer.input("attention_mask", INT64, ["batch", "total"])
     logits_to_keep = writer.optional_input("num_logits_to_keep", 0)
     attention_inputs = _attention_inputs(spec, writer, attention_mask)
-    builder = LayerBuilder(spec, recipe.layers(), writer, attention_inputs)
+    builder = LayerBuilder(spec, recipe.layers(), writer, attention_inputs, kv_scales)
     embedding = vocabulary_format.store(writer, "embedding", source.embedding())
     stream = Stream(embedding.gather(input_ids, "embedded"))
     for index in range(spec.layers):

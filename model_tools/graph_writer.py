@@ -21,7 +21,7 @@ IR_VERSION = 10
 
 Shape = Sequence[int | str]
 """A string names a dimension that is known when the graph runs."""
-Attributes = Mapping[str, int | float]
+Attributes = Mapping[str, int | float | str]
 
 
 class GraphWriter:

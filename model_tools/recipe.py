@@ -49,6 +49,14 @@ class FloatType(StrEnum):
         return {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[self]
 
 
+class KvType(StrEnum):
+    """What keys and values are kept as."""
+
+    FLOAT = "float"
+    """As what is computed in."""
+    INT8 = "int8"
+
+
 class WeightType(StrEnum):
     """What matrices are stored as; floats are those that the graph computes in."""
 
@@ -85,10 +93,16 @@ class Recipe:
     """
     target: Target = Target.CPU
     activations: FloatType = FloatType.FP32
+    kv: KvType = KvType.FLOAT
 
     @classmethod
     def of(
-        cls, target: Target, weights: WeightType | None, activations: FloatType | None, block: int
+        cls,
+        target: Target,
+        weights: WeightType | None,
+        activations: FloatType | None,
+        block: int,
+        kv: KvType = KvType.FLOAT,
     ) -> "Recipe":
         """What was said, and the target's defaults where nothing was. Raises `StartError`."""
         blocks: tuple[int, ...]
@@ -107,7 +121,9 @@ class Recipe:
             raise StartError(f"--weights {weights} and --activations {activations} do not fit")
         if block not in blocks:
             raise StartError(f"--target {target} has kernels for --block-size {blocks[0]} only")
-        return cls(weights, block, target, activations)
+        if kv is KvType.INT8 and target is Target.CPU:
+            raise StartError(f"--kv {kv} is for --target cuda; on the CPU it reads prompts slowly")
+        return cls(weights, block, target, activations, kv)
 
     def layers(self) -> MatrixFormat:
         """The format of the matrices inside the layers."""

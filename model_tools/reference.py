@@ -39,6 +39,10 @@ class LayerRun:
 
     attention_input: Rows
     """Read by q, k and v."""
+    keys: Rows
+    """After their rotation, [n, kv_heads * head_dim]."""
+    values: Rows
+    """[n, kv_heads * head_dim]."""
     attended: Rows
     """Read by o, [n, attention_heads * head_dim]."""
     feed_forward_input: Rows
@@ -74,17 +78,21 @@ def run_layers(
     hidden = source.embedding()[np.concatenate(texts)]
     for layer in each_layer(source):
         inputs = rounded(normalise(hidden, layer.attention_norm, spec.rms_epsilon))
-        attended: Rows = np.concatenate(
-            [
-                rounded(_attention(spec, layer, text, turns, rounded))
-                for text in np.split(inputs, _ends(texts))
-            ]
+        keys, values, attended = (
+            np.concatenate(rows)
+            for rows in zip(
+                *(
+                    _attention(spec, layer, text, turns, rounded)
+                    for text in np.split(inputs, _ends(texts))
+                ),
+                strict=True,
+            )
         )
         hidden = rounded(hidden + rounded(attended @ layer.o.T))
         normal = rounded(normalise(hidden, layer.feed_forward_norm, spec.rms_epsilon))
         gated = _gated(layer, normal, rounded)
         hidden = rounded(hidden + rounded(gated @ layer.down.T))
-        yield LayerRun(inputs, attended, normal, gated, hidden)
+        yield LayerRun(inputs, keys, values, attended, normal, gated, hidden)
 
 
 def _ends(texts: Sequence[Tokens]) -> NDArray[np.int64]:
@@ -119,8 +127,9 @@ def _attention(
     text: Rows,
     turns: NDArray[np.complex64],
     rounded: Rounding,
-) -> Rows:
-    """What each token of one text sees of the tokens up to itself, before the output matrix."""
+) -> tuple[Rows, Rows, Rows]:
+    """Keys and values, and what each token of one text sees of the tokens up to itself, before the
+    output matrix."""
     count, group = len(text), spec.attention_heads // spec.kv_heads
     by_head = (count, -1, spec.head_dim)
     queries = rounded(_rotate((text @ layer.q.T).reshape(by_head), turns))
@@ -128,13 +137,13 @@ def _attention(
     values = rounded((text @ layer.v.T).reshape(by_head))
     # Heads first, and each key and value head repeated for the query heads of its group.
     queries = queries.transpose(1, 0, 2)
-    keys, values = (np.repeat(each.transpose(1, 0, 2), group, axis=0) for each in (keys, values))
-    scores = queries @ keys.transpose(0, 2, 1) / np.float32(np.sqrt(spec.head_dim))
+    seen, taken = (np.repeat(each.transpose(1, 0, 2), group, axis=0) for each in (keys, values))
+    scores = queries @ seen.transpose(0, 2, 1) / np.float32(np.sqrt(spec.head_dim))
     scores[:, *np.triu_indices(count, k=1)] = -np.inf
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
-    attended: Rows = weights @ values
-    return attended.transpose(1, 0, 2).reshape(count, -1)
+    attended: Rows = rounded(weights @ taken).transpose(1, 0, 2)
+    return keys.reshape(count, -1), values.reshape(count, -1), attended.reshape(count, -1)
 
 
 def _gated(layer: LayerWeights, normal: Rows, rounded: Rounding) -> Rows:

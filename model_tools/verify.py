@@ -73,7 +73,7 @@ def verify(
         outcome = _run(model, source, passages, obstacle)
         ways = {"prompts": outcome.prompts, "decode": outcome.decode}
     else:
-        outcome = verify_weights(model.model_file, source, passages, recipe.activations)
+        outcome = verify_weights(model.model_file, source, passages, recipe)
         ways = {"weights": outcome.weights}
     for way, comparison in ways.items():
         _check(way, comparison, recipe.weights.bits)

@@ -11,7 +11,7 @@ import numpy as np
 
 from model_tools.comparison import Comparison, Rows, Tokens, measure
 from model_tools.decoder_spec import WeightSource
-from model_tools.recipe import FloatType
+from model_tools.recipe import KvType, Recipe
 from model_tools.reference import reference_logits
 from model_tools.written_source import WrittenSource
 
@@ -29,11 +29,11 @@ class WeightsVerification:
 
 
 def verify_weights(
-    model_file: Path, source: WeightSource, passages: Sequence[Tokens], activations: FloatType
+    model_file: Path, source: WeightSource, passages: Sequence[Tokens], recipe: Recipe
 ) -> WeightsVerification:
     """Over token sequences; between operators, numbers are rounded as the graph's would be."""
     written = WrittenSource.open(model_file, source.spec)
-    narrow = activations.onnx.numpy()
+    narrow = recipe.activations.onnx.numpy()
 
     def rounded(rows: Rows) -> Rows:
         return rows.astype(narrow).astype(np.float32)
@@ -49,7 +49,8 @@ def verify_weights(
         )
     ]
     how = (
-        f"what was written was computed with in numpy, rounded to {activations.torch}; the graph"
-        " did not run, since ONNX Runtime has no kernels for it on the CPU"
+        f"what was written was computed with in numpy, rounded to {recipe.activations.torch}"
+        f"{', keys and values not to int8' if recipe.kv is KvType.INT8 else ''}; the graph did not"
+        " run, since ONNX Runtime has no kernels for it on the CPU"
     )
     return WeightsVerification(how, Comparison.of(measures))

@@ -17,6 +17,7 @@ _DTYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
     "tensor(bfloat16)": np.dtype(np.uint16),
+    "tensor(int8)": np.dtype(np.int8),
 }
 _WITHOUT_DTYPE = {"tensor(bfloat16)": 16}
 """ONNX's numbers of types that NumPy does not have (onnx.proto, `TensorProto.DataType`)."""

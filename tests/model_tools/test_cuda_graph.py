@@ -11,7 +11,7 @@ import pytest
 
 from model_tools.export import export, write_model
 from model_tools.gguf_source import GgufSource
-from model_tools.recipe import FloatType, Recipe, Target, WeightType
+from model_tools.recipe import FloatType, KvType, Recipe, Target, WeightType
 from model_tools.verify import Verification
 from model_tools.verify_weights import WeightsVerification
 from server.errors import StartError
@@ -22,19 +22,20 @@ from tests.model_tools.tiny_gguf import TinyLlama
 FAST = TinyLlama(hidden_size=64, intermediate_size=128, head_dim=64)
 """With matrices as wide as those of real models: multiples of 64."""
 RECIPES = [
-    Recipe.of(Target.CUDA, weights, activations, 32)
-    for weights, activations in (
-        (WeightType.FP16, FloatType.FP16),
-        (WeightType.BF16, FloatType.BF16),
-        (WeightType.INT8, FloatType.FP16),
-        (WeightType.INT4, FloatType.FP16),
-        (WeightType.INT4, FloatType.BF16),
+    Recipe.of(Target.CUDA, weights, activations, 32, kv)
+    for weights, activations, kv in (
+        (WeightType.FP16, FloatType.FP16, KvType.FLOAT),
+        (WeightType.FP16, FloatType.FP16, KvType.INT8),
+        (WeightType.BF16, FloatType.BF16, KvType.FLOAT),
+        (WeightType.INT8, FloatType.FP16, KvType.FLOAT),
+        (WeightType.INT4, FloatType.FP16, KvType.FLOAT),
+        (WeightType.INT4, FloatType.BF16, KvType.INT8),
     )
 ]
 ONNX_TYPES = {"fp16": "FLOAT16", "bf16": "BFLOAT16"}
 
 
-@pytest.fixture(params=RECIPES, ids=lambda recipe: f"{recipe.weights}-{recipe.activations}")
+@pytest.fixture(params=RECIPES, ids=lambda each: f"{each.weights}-{each.activations}-{each.kv}")
 def recipe(request: pytest.FixtureRequest) -> Recipe:
     chosen: Recipe = request.param
     return chosen
@@ -42,8 +43,16 @@ def recipe(request: pytest.FixtureRequest) -> Recipe:
 
 @pytest.fixture
 def model_file(tmp_path: Path, recipe: Recipe) -> Path:
-    write_model(tmp_path, GgufSource.open(FAST.write(tmp_path / "tiny.gguf")), recipe)
-    return tmp_path / "model.onnx"
+    export(
+        FAST.write(tmp_path / "tiny.gguf"),
+        tmp_path / "folder",
+        target="cuda",
+        weights=recipe.weights,
+        activations=recipe.activations,
+        kv=recipe.kv,
+        verify=False,
+    )
+    return tmp_path / "folder" / "model.onnx"
 
 
 def nodes(model_file: Path, operator: str) -> Iterator[ir.Node]:
@@ -68,30 +77,21 @@ def test_keys_values_and_weights_are_what_is_computed_in(model_file: Path, recip
     for value in graph.inputs:
         if value.name and value.name.startswith("past"):
             assert value.dtype is not None
-            assert value.dtype.name == expected
+            assert value.dtype.name == ("INT8" if recipe.kv is KvType.INT8 else expected)
     floats = {
         tensor.dtype.name
         for name, initializer in graph.initializers.items()
-        if name != "rows.padding"  # logits are float32
+        if name != "rows.padding" and not name.endswith("kv_scale")  # these are float32
         if (tensor := initializer.const_value) and tensor.dtype.is_floating_point()
     }
     assert floats == {expected}
 
 
 def test_the_runtime_finds_nothing_wrong_but_kernels_that_the_cpu_lacks(
-    tmp_path: Path, recipe: Recipe
+    model_file: Path, recipe: Recipe
 ) -> None:
     """It infers all types and shapes before it looks for kernels."""
-    gguf = FAST.write(tmp_path / "tiny.gguf")
-    export(
-        gguf,
-        tmp_path / "folder",
-        target="cuda",
-        weights=recipe.weights,
-        activations=recipe.activations,
-        verify=False,
-    )
-    folder = ModelFolder.read(tmp_path / "folder")
+    folder = ModelFolder.read(model_file.parent)
     if recipe.activations is FloatType.FP16:
         OnnxDecoder(folder, slots=1, context=8, threads=1)
         return
@@ -122,8 +122,14 @@ def test_the_fast_kernels_get_what_they_want(tmp_path: Path, weights: WeightType
         assert "accuracy_level" not in numbers
 
 
-def test_attention_shares_its_memory_and_rotates_by_itself(model_file: Path) -> None:
+def test_attention_shares_its_memory_and_rotates_by_itself(
+    model_file: Path, recipe: Recipe
+) -> None:
+    """XQA, the fastest kernel for few rows, takes integers only with one scale for both."""
     for node in nodes(model_file, "GroupQueryAttention"):
+        if recipe.kv is KvType.INT8:
+            assert node.inputs[12] is node.inputs[13] is not None
+            assert node.attributes["k_quant_type"].as_string() == "PER_TENSOR"
         assert node.attributes["do_rotary"].as_int() == 1
         assert node.inputs[1] is node.inputs[2] is None  # q, k and v are one
         assert [value.name and value.name.split(".")[0] for value in node.outputs[1:]] == [
@@ -132,28 +138,38 @@ def test_attention_shares_its_memory_and_rotates_by_itself(model_file: Path) -> 
         ]
 
 
-@pytest.mark.parametrize(("weights", "furthest"), [("fp16", 1e-5), ("int8", 1e-3), ("int4", 0.1)])
+@pytest.mark.parametrize(
+    ("weights", "kv", "furthest"),
+    [
+        ("fp16", "float", 1e-5),
+        ("fp16", "int8", 1e-3),
+        ("int8", "float", 1e-3),
+        ("int4", "float", 0.1),
+    ],
+)
 def test_a_graph_that_the_cpu_can_run_is_verified_by_running_it(
-    tmp_path: Path, weights: str, furthest: float
+    tmp_path: Path, weights: str, kv: str, furthest: float
 ) -> None:
     gguf = TinyLlama().write(tmp_path / "tiny.gguf")
-    outcome = export(gguf, tmp_path / "folder", target="cuda", weights=weights)
+    outcome = export(gguf, tmp_path / "folder", target="cuda", weights=weights, kv=kv)
     assert isinstance(outcome, Verification)
     assert outcome.how == "the graph ran on cpu"
     assert outcome.prompts.mean_kl < furthest
     assert outcome.decode.mean_kl < furthest
 
 
-@pytest.mark.parametrize(("weights", "furthest"), [("bf16", 1e-3), ("int8", 1e-3)])
+@pytest.mark.parametrize(("weights", "kv"), [("bf16", "float"), ("int8", "int8")])
 def test_of_any_other_graph_the_written_weights_are_verified(
-    tmp_path: Path, weights: str, furthest: float
+    tmp_path: Path, weights: str, kv: str
 ) -> None:
     gguf = TinyLlama(tied=False).write(tmp_path / "tiny.gguf")
-    outcome = export(gguf, tmp_path / "folder", target="cuda", weights=weights, activations="bf16")
+    place = tmp_path / "folder"
+    outcome = export(gguf, place, target="cuda", weights=weights, activations="bf16", kv=kv)
     assert isinstance(outcome, WeightsVerification)
     assert "did not run" in outcome.how
-    assert 0 < outcome.weights.mean_kl < furthest
-    written = (tmp_path / "folder" / "verification.json").read_text()
+    assert ("keys and values not to int8" in outcome.how) == (kv == "int8")
+    assert 0 < outcome.weights.mean_kl < 1e-3
+    written = (place / "verification.json").read_text()
     assert "did not run" in written
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from model_tools.recipe import FloatType, Recipe, Target, WeightType
+from model_tools.recipe import FloatType, KvType, Recipe, Target, WeightType
 from server.errors import StartError
 
 CPU, CUDA = Target.CPU, Target.CUDA
@@ -53,3 +53,9 @@ def test_what_does_not_fit_names_the_flags(
 ) -> None:
     with pytest.raises(StartError, match=words):
         Recipe.of(target, weights, activations, block)
+
+
+def test_integers_as_keys_and_values_are_for_cuda() -> None:
+    assert Recipe.of(CUDA, None, None, 32, KvType.INT8).kv is KvType.INT8
+    with pytest.raises(StartError, match="--kv int8 is for --target cuda"):
+        Recipe.of(CPU, None, None, 32, KvType.INT8)
