@@ -13,7 +13,7 @@ from typing import NoReturn
 import trio
 
 from server.config import Limits
-from server.http.at_once import send_at_once
+from server.http.at_once import end_at_once, hold_back, send_at_once
 from server.http.exchange import Exchange, answer
 from server.http.messages import Request, RequestHead
 from server.http.places import Places
@@ -39,13 +39,15 @@ _RETRY_AFTER = ((b"Retry-After", b"1"),)
 async def serve_connection(
     stream: trio.abc.HalfCloseableStream, router: Finder, limits: Limits, places: Places
 ) -> None:
-    """Serve one client until it leaves or must; closes `stream`. Raises only cancellation."""
+    """Serve one client until it leaves or must. Raises only cancellation.
+
+    Who accepted the client closes its stream, as trio does: thousands may end in one second, and to
+    close each of them here too would cost as much again.
+    """
     try:
         await Connection(stream, router, limits, places).serve()
     except Exception:
         logger.exception("a connection failed")
-    finally:
-        await trio.aclose_forcefully(stream)
 
 
 class Connection:
@@ -127,7 +129,10 @@ class Connection:
 
     async def _refuse(self, refusal: Refusal) -> None:
         logger.debug("refused with %d: %s", refusal.status, refusal.sentence)
-        await self._send(self._protocol.refusal(refusal))
+        data = self._protocol.refusal(refusal)
+        if self._protocol.must_close:
+            hold_back(self._stream)
+        await self._send(data)
 
     async def _read_head(self) -> RequestHead | None:
         """The next request's head; None when the client has no more. Raises `Refusal`."""
@@ -239,8 +244,10 @@ class Connection:
         Closing while bytes of the client are unread would reset the connection, and a reset can
         overtake the response.
         """
-        with suppress(trio.BrokenResourceError), trio.move_on_after(_LINGER_SECONDS):
-            await self._stream.send_eof()
+        self._end_after(_LINGER_SECONDS)
+        with suppress(trio.BrokenResourceError):
+            if not end_at_once(self._stream):
+                await self._stream.send_eof()
             for _ in range(_LINGER_READS):
                 if not await self._stream.receive_some(_BODY_READ):
                     return

@@ -65,6 +65,11 @@ class Protocol:
         """Whether the present request is being answered, or was."""
         return self._connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
 
+    @property
+    def must_close(self) -> bool:
+        """Whether a whole response was sent and is the connection's last one."""
+        return self._connection.our_state is h11.MUST_CLOSE
+
     def receive(self, data: bytes | bytearray) -> None:
         """Bytes from the client."""
         self._buffer += data

@@ -78,6 +78,16 @@ async def echo(exchange: Exchange) -> None:
 ECHO = Router([Route("GET", "/", echo), Route("POST", "/", echo)])
 
 
+async def serve_and_close(
+    client: trio.abc.HalfCloseableStream, router: Finder, limits: Limits, places: Places
+) -> None:
+    """Serve one client as trio has its listeners do it."""
+    try:
+        await serve_connection(client, router, limits, places)
+    finally:
+        await trio.aclose_forcefully(client)
+
+
 def converse(
     *conversations: Sequence[bytes],
     router: Finder = ECHO,
@@ -89,7 +99,7 @@ def converse(
 
     async def serve_all() -> None:
         for client in clients:
-            await serve_connection(client, router, limits or Limits(), Places(1))
+            await serve_and_close(client, router, limits or Limits(), Places(1))
 
     trio.run(serve_all, clock=MockClock(autojump_threshold=0))
     assert all(client.closed for client in clients)
