@@ -39,6 +39,17 @@ class ServerProcess:
             raise StartError("the server has ended")
         return int(found.stdout) * 1024
 
+    @property
+    def anonymous_bytes(self) -> int | None:
+        """Of it, what is no page of a file; None where the system does not tell. A model's file is
+        read as far as requests need it, such as the embedding of each token at its first use."""
+        try:
+            status = Path(f"/proc/{self.process}/status").read_text()
+        except OSError:
+            return None
+        [kilobytes] = [line.split()[1] for line in status.splitlines() if "RssAnon" in line]
+        return int(kilobytes) * 1024
+
 
 def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(

@@ -4,6 +4,7 @@ Knows its flags and its tables.
 """
 
 import argparse
+import time
 
 import numpy as np
 from tqdm import tqdm
@@ -19,7 +20,7 @@ from model_tools.bench.serve.session import Plan
 from model_tools.bench.serve.session import run as run_session
 from model_tools.bench.serve.tables import requests_table
 from model_tools.bench.serve.target import Target
-from model_tools.bench.server_process import add_flags, serving
+from model_tools.bench.server_process import ServerProcess, add_flags, serving
 
 ROUNDS = 20
 """After each of them nothing runs, and the memory is noted."""
@@ -57,6 +58,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         default=Lengths(1, 16),
         help="length of an answer (default: 1 to 16)",
     )
+    parser.add_argument(
+        "--rest",
+        metavar="SECONDS",
+        type=float,
+        default=2,
+        help="until the memory is noted after a round (default: 2)",
+    )
     add_flags(parser)
 
 
@@ -65,7 +73,7 @@ def run(options: argparse.Namespace) -> Report:
     folder = folder_of(options)
     header = {**machine(), **model(folder), "flags": " ".join(options.flags) or "none"}
     with serving(folder, [f"--slots={options.clients}", *options.flags]) as server:
-        resident = [server.resident_bytes / MB]
+        memory = [_memory(server)]
         plan = Plan(
             targets=(Target.of(server.url, DIALECTS["paddler"], "skiff"),),
             loads=(ClosedLoop(options.clients),),
@@ -80,29 +88,42 @@ def run(options: argparse.Namespace) -> Report:
         with tqdm(total=ROUNDS, unit="round", disable=None) as bar:
 
             def note() -> None:
-                resident.append(server.resident_bytes / MB)
+                time.sleep(options.rest)
+                memory.append(_memory(server))
                 bar.update()
 
             findings = run_session(plan, note)
-    memory = Series(
-        "soak", "skiff", "resident MB", Better.LOWER, Of.ROUND, tuple(resident[ROUNDS // 2 :])
-    )
+    late = memory[ROUNDS // 2 :]
+    resident = tuple(each["resident"] for each in late)
+    series = Series("soak", "skiff", "resident MB", Better.LOWER, Of.ROUND, resident)
     tables = (
         requests_table([findings.results]),
-        _course(resident, plan.requests),
-        _growth(resident, plan.requests),
+        _course(memory, plan.requests),
+        _growth(late, plan.requests),
     )
-    return Report("soak", header, tables, (memory,))
+    return Report("soak", header, tables, (series,))
 
 
-def _course(resident: list[float], requests: int) -> Table:
-    rows = tuple((number * requests, each) for number, each in enumerate(resident))
-    return Table("resident memory", ("after requests", "MB"), rows)
+def _memory(server: ServerProcess) -> dict[str, float]:
+    """In MB, by its kind."""
+    found = {"resident": server.resident_bytes / MB}
+    if (anonymous := server.anonymous_bytes) is not None:
+        found["anonymous"] = anonymous / MB
+    return found
 
 
-def _growth(resident: list[float], requests: int) -> Table:
-    """Of the second half, by the line that lies closest: single figures vary by what ran last."""
-    late = resident[ROUNDS // 2 :]
-    slope = float(np.polyfit(np.arange(len(late)), late, 1)[0])
-    columns = ("MB at most", "MB more for each 1,000 requests")
-    return Table("second half", columns, ((max(late), 1000 * slope / requests),))
+def _course(memory: list[dict[str, float]], requests: int) -> Table:
+    columns = ("after requests", *(f"{kind} MB" for kind in memory[0]))
+    rows = tuple((number * requests, *each.values()) for number, each in enumerate(memory))
+    return Table("memory", columns, rows)
+
+
+def _growth(late: list[dict[str, float]], requests: int) -> Table:
+    """By the line that lies closest: single figures vary by what ran last."""
+    rows = []
+    for kind in late[0]:
+        course = [each[kind] for each in late]
+        slope = float(np.polyfit(np.arange(len(course)), course, 1)[0])
+        rows.append((kind, max(course), 1000 * slope / requests))
+    columns = ("memory", "MB at most", "MB more for each 1,000 requests")
+    return Table("second half", columns, tuple(rows))
