@@ -18,8 +18,9 @@ import trio
 from server.api.engine_metrics import EngineMetrics
 from server.api.routes import PUBLIC, inference_routes
 from server.config import Access, Address, Device, EngineConfig, ServerConfig, UnixAddress
-from server.engine.engine import Engine, EngineLost
+from server.engine.engine import Engine
 from server.engine.facts import Fact, RequestEnded
+from server.engine.watched_thread import EngineLost
 from server.errors import StartError
 from server.greeting import ready_lines, start_lines
 from server.http.api_keys import ApiKeys

@@ -31,11 +31,16 @@ COMMAND = {
 }
 """What lies above the composition root."""
 
+ENGINE_FRONT = (
+    "server/engine/engine.py",
+    "server/engine/stream.py",
+    "server/engine/watched_thread.py",
+)
 DOORS = {
     "h11": ("server/http/",),
     "onnxruntime": ("server/model/runtime.py",),
     "tokenizers": ("server/model/tokenizer.py",),
-    "trio": ("server/http/", "server/app.py", "server/engine/engine.py", "server/engine/stream.py"),
+    "trio": ("server/http/", "server/app.py", *ENGINE_FRONT),
     "json": ("server/api/", "server/model/", "server/log_format.py"),
 }
 """What only these files of the server may import."""

@@ -1,10 +1,10 @@
-"""The engine as the network sees it: requests in, events out. The engine's one door to trio.
+"""The engine as the network sees it: requests in, events out.
 
-Knows text, tokens and threads; does not know HTTP, JSON or the model's runtime.
+With `watched_thread` and `stream`, it is the engine's front, and the only part that knows trio.
+Does not know HTTP, JSON or the model's runtime.
 """
 
 import itertools
-import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,39 +17,24 @@ from server.engine.account import Account
 from server.engine.admission import Admission, Standing
 from server.engine.condition import Condition
 from server.engine.core import EngineCore
-from server.engine.decoder import Decoder, Tokens
-from server.engine.drafter import LookupDrafter
+from server.engine.decoder import Decoder
 from server.engine.events import Event, Failed, Finished, FinishReason, News, NotTaken
 from server.engine.facts import Observe, Occupancy, unobserved
 from server.engine.pacer import Pacer
-from server.engine.prompt import PromptEncoder, Tokenizer
+from server.engine.preparation import Preparation
+from server.engine.prompt import Tokenizer
 from server.engine.request import GenerationRequest
-from server.engine.sampling import Sampler
-from server.engine.sequence import Sequence
 from server.engine.stream import OVERFLOW, Stream
-from server.engine.text import incremental_text
-from server.engine.thread import EngineThread
-from server.errors import ClientError, StartError
+from server.engine.watched_thread import WatchedThread
+from server.errors import ClientError
 
-_LONGEST_STOP = 0.5
-"""Seconds. With the last words of draining, it is less than the one within which a process is to
-end after its deadline."""
 _TO_TAKE_LAST_WORDS = {Condition.DRAINING: 0.25, Condition.LOST: 2.0}
 """Seconds that clients have for it."""
-_PROBES = 10
-"""In the time that one call may take."""
-
 LAST_WORDS = {
     Condition.DRAINING: Failed(503, "The server is shutting down"),
     Condition.LOST: Failed(500, "The engine was lost"),
 }
 """What a stream is told that cannot begin or go on."""
-
-log = logging.getLogger(__name__)
-
-
-class EngineLost(Exception):
-    """The engine's thread ended by itself; its log line says why."""
 
 
 class Engine:
@@ -74,12 +59,10 @@ class Engine:
         `observe` is called in two threads: see `facts`. `clock` gives seconds.
         """
         self._load = load
-        self._tokenizer = tokenizer
         self._config = config
         self._observe = observe
         self._clock = clock
-        self._eos_token_ids = frozenset() if config.ignore_eos else eos_token_ids
-        self._prompts = PromptEncoder(tokenizer, config.context)
+        self._preparation = Preparation(tokenizer, config, eos_token_ids)
         self._one_encoding = trio.CapacityLimiter(1)
         self._keys = itertools.count()
         self._admission = Admission(config.patience.buffered_requests)
@@ -88,54 +71,24 @@ class Engine:
         self._open: set[Stream] = set()
         """Those whose block was not left: clients may still have to take the last line."""
         self._condition = Condition.LOADING
-        self._lost = trio.Event()
-        self._thread = EngineThread(self._tell_lost)
+        self._thread = WatchedThread(config.patience.call_seconds)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The engine's life. If its thread ends by itself or hangs, every stream is told, then the
         block is cancelled, and an `EngineLost` comes out of it in an exception group."""
         self._trio = trio.lowlevel.current_trio_token()
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+        async with trio.open_nursery() as self._nursery:
             decoder = await trio.to_thread.run_sync(self._load)
-            self._start(decoder)
-            try:
-                nursery.start_soon(self._watch_thread)
-                await self._warm_up(decoder)
+            last_words = partial(self._close, Condition.LOST)
+            async with self._thread.running(self._core(decoder), decoder, last_words):
                 self._open_for_requests()
-                nursery.start_soon(self._watch_calls)
                 yield
-                if self._lost.is_set():
-                    await trio.sleep_forever()  # `_watch_thread` is about to raise
-                nursery.cancel_scope.cancel()
-            finally:
-                self._thread.stop()
-                decoder.interrupt()
-                # The call under way ends between two operators; one that never ends is left behind.
-                with trio.move_on_after(_LONGEST_STOP, shield=True):
-                    await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
+            self._nursery.cancel_scope.cancel()
 
-    def _start(self, decoder: Decoder) -> None:
+    def _core(self, decoder: Decoder) -> EngineCore:
         pacer = Pacer(self._config.gap_stretch, self._clock)
-        core = EngineCore(decoder, self._deliver, pacer, self._config.prefix_cache, self._observe)
-        self._thread.start(core)
-
-    async def _warm_up(self, decoder: Decoder) -> None:
-        """In the engine's thread. Raises `StartError`."""
-        warm, failures = trio.Event(), list[StartError]()
-
-        def warm_up() -> None:
-            try:
-                decoder.warm_up()
-            except StartError as error:
-                failures.append(error)
-            self._trio.run_sync_soon(warm.set)
-
-        self._thread.ask(warm_up)
-        await warm.wait()
-        if failures:
-            raise failures[0]
+        return EngineCore(decoder, self._deliver, pacer, self._config.prefix_cache, self._observe)
 
     def _open_for_requests(self) -> None:
         for key in self._admission.open(self._config.slots):
@@ -145,7 +98,7 @@ class Engine:
     @property
     def hangs(self) -> bool:
         """Whether its thread was left behind in a call, at the end of `running`."""
-        return self._thread.alive
+        return self._thread.hangs
 
     async def drain(self) -> None:
         """Takes nothing new; returns when all clients have the end of what they asked for, or, when
@@ -175,13 +128,7 @@ class Engine:
 
     async def alive(self) -> None:
         """Returns when the engine's thread has given a sign of life, at once if it is idle."""
-        await self._ask().wait()
-
-    def _ask(self) -> trio.Event:
-        """Set by the engine's thread, between two calls into the model."""
-        answered = trio.Event()
-        self._thread.ask(partial(self._trio.run_sync_soon, answered.set))
-        return answered
+        await self._thread.alive()
 
     @asynccontextmanager
     async def generate(
@@ -240,33 +187,23 @@ class Engine:
     async def _submit(self, stream: Stream, request: GenerationRequest) -> None:
         """Hands the request to the engine's thread, unless the stream ends before."""
         try:
-            self._prompts.check_size(request)
+            self._preparation.check_size(request)
             with stream.encoding:
                 # Off the event loop, one prompt at a time.
-                prompt = await trio.to_thread.run_sync(
-                    self._prompts.encode,
+                sequence = await trio.to_thread.run_sync(
+                    self._preparation.sequence,
+                    stream.key,
                     request,
+                    stream.account.arrived,
                     limiter=self._one_encoding,
                     abandon_on_cancel=True,
                 )
                 if stream.key in self._streams:
-                    self._thread.submit(self._sequence(stream, request, prompt))
+                    stream.account.sequence = sequence
+                    self._thread.submit(sequence)
         except ClientError as error:
             self._leave(stream, error.status)
             raise
-
-    def _sequence(self, stream: Stream, request: GenerationRequest, prompt: Tokens) -> Sequence:
-        sequence = stream.account.sequence = Sequence(
-            key=stream.key,
-            prompt=prompt,
-            max_tokens=min(request.max_tokens, self._config.context - len(prompt)),
-            eos_token_ids=self._eos_token_ids,
-            sampler=Sampler(request.sampling, prompt),
-            text=incremental_text(self._tokenizer),
-            arrived=stream.account.arrived,
-            drafter=LookupDrafter(prompt, most) if (most := self._config.speculate) else None,
-        )
-        return sequence
 
     async def _watch_patience(self, stream: Stream) -> None:
         with stream.waiting:
@@ -288,29 +225,6 @@ class Engine:
                 stream.hear(each, now)
                 if isinstance(each, Finished | Failed):
                     self._leave(stream, each.reason if isinstance(each, Finished) else each.code)
-
-    def _tell_lost(self) -> None:
-        """In the engine's thread, as its last act."""
-        self._trio.run_sync_soon(self._lost.set)
-
-    async def _watch_thread(self) -> None:
-        """Ends the engine's life when its thread has ended by itself, or is given up."""
-        await self._lost.wait()
-        await self._close(Condition.LOST)
-        raise EngineLost
-
-    async def _watch_calls(self) -> None:
-        """Gives the engine's thread up when one call into the model takes too long."""
-        longest = self._config.patience.call_seconds
-        while True:
-            answered = self._ask()
-            with trio.move_on_after(longest):
-                await answered.wait()
-            if not answered.is_set():
-                break
-            await trio.sleep(longest / _PROBES)
-        log.error("the engine is lost: a call into the model took more than %g s", longest)
-        self._lost.set()
 
     async def _close(self, condition: Condition) -> None:
         """Takes nothing new, tells every stream why it ends, and lets the clients hear it."""

@@ -1,6 +1,6 @@
 """What one client hears of its request, and when its waiting has lasted too long.
 
-Knows trio, as the engine's other half of the front; does not know the engine.
+Knows trio, as a part of the engine's front; does not know the engine.
 """
 
 from collections.abc import AsyncIterator

@@ -9,11 +9,11 @@ from trio.testing import wait_all_tasks_blocked
 
 from server.config import EngineConfig
 from server.engine.condition import Condition
-from server.engine.engine import LAST_WORDS, Engine, EngineLost
-from server.engine.events import Event, Finished, FinishReason, Text
-from server.errors import ClientError, StartError
+from server.engine.engine import Engine
+from server.engine.events import Event, Finished, FinishReason
+from server.errors import ClientError
 from tests.engine.clients import FakeTokenizer, asks, engine_of, expected, heard, in_trio, told
-from tests.engine.fake_decoder import FakeDecoder, Misused
+from tests.engine.fake_decoder import FakeDecoder
 from tests.engine.play import EOS
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -179,59 +179,6 @@ async def test_ignoring_the_end_of_text_goes_on_to_the_limit() -> None:
 
 
 @in_trio
-async def test_a_lost_engine_tells_every_stream_once_and_ends_the_block() -> None:
-    all_run = threading.Event()
-
-    def breaks(number: int) -> None:
-        if all_run.is_set():
-            raise Misused("the engine's own fault, not a call's")
-
-    given: dict[str, list[Event]] = {prompt: [] for prompt in "abcdef"}
-
-    async def client(engine: Engine, prompt: str) -> None:
-        async with engine.generate(asks(prompt, max_tokens=9_000)) as events:
-            async for news in events:
-                given[prompt] += news
-                if all(given.values()):
-                    all_run.set()
-
-    engine = engine_of(FakeDecoder(6, context=10_000, on_call=breaks), ignore_eos=True)
-    with pytest.RaisesGroup(pytest.RaisesExc(EngineLost), flatten_subgroups=True):
-        async with engine.running(), trio.open_nursery() as nursery:
-            for prompt in given:
-                nursery.start_soon(client, engine, prompt)
-    for events in given.values():
-        assert events[-1] == LAST_WORDS[Condition.LOST]
-        assert all(isinstance(event, Text) for event in events[:-1])
-
-
-@in_trio
-async def test_stopping_interrupts_the_call_under_way() -> None:
-    calling = trio.Event()
-    token = trio.lowlevel.current_trio_token()
-    interrupted: list[bool] = []
-
-    def waits(number: int) -> None:
-        """A call that only an interruption ends."""
-        token.run_sync_soon(calling.set)
-        interrupted.append(decoder.interrupted.wait(timeout=10))
-
-    decoder = FakeDecoder(on_call=waits)
-    engine = engine_of(decoder)
-    async with engine.running(), engine.generate(asks("a")):
-        await calling.wait()
-    assert interrupted == [True]
-    assert "engine" not in {thread.name for thread in threading.enumerate()}
-
-
-@in_trio
-async def test_an_engine_without_work_stops_too() -> None:
-    async with engine_of(FakeDecoder()).running():
-        pass
-    assert "engine" not in {thread.name for thread in threading.enumerate()}
-
-
-@in_trio
 async def test_a_stream_ends_after_its_terminal_event() -> None:
     engine = engine_of(FakeDecoder())
     async with engine.running(), engine.generate(asks("a", max_tokens=1)) as events:
@@ -272,45 +219,3 @@ async def test_before_the_model_is_there_requests_wait() -> None:
     assert given == {prompt: expected(prompt, 3) for prompt in "abcd"}
     begun = [call.histories[0][0] for call in decoder.calls if call.kind == "prefill"]
     assert begun == [0, 1, 2, 3]
-
-
-class Warming(FakeDecoder):
-    """Notes when and where it is warmed up; fails if told to."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        super().__init__()
-        self.threads: list[str] = []
-        self._error = error
-
-    def warm_up(self) -> None:
-        self.threads.append(threading.current_thread().name)
-        if self._error:
-            raise self._error
-
-
-@in_trio
-async def test_the_model_is_warm_before_the_first_call_in_the_thread_of_all_calls() -> None:
-    decoder = Warming()
-    decoder.on_call = lambda number: decoder.threads.append(threading.current_thread().name)
-    engine = engine_of(decoder)
-    async with engine.running():
-        assert decoder.threads == ["engine"]
-        assert engine.condition is Condition.READY
-        await told(engine, asks("ab", max_tokens=2))
-    assert set(decoder.threads) == {"engine"}
-
-
-@in_trio
-async def test_a_model_that_cannot_be_warmed_up_ends_the_start() -> None:
-    with pytest.raises(ExceptionGroup) as caught:
-        async with engine_of(Warming(StartError("no graph"))).running():
-            pass
-    assert caught.group_contains(StartError, match="no graph")
-
-
-@in_trio
-async def test_a_warm_up_that_breaks_is_a_lost_engine() -> None:
-    with pytest.raises(ExceptionGroup) as caught:
-        async with engine_of(Warming(RuntimeError("broken"))).running():
-            pass
-    assert caught.group_contains(EngineLost)

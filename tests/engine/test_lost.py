@@ -1,13 +1,16 @@
 """An engine that ends by itself or hangs: who is told, and that it is given up."""
 
+import threading
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from server.config import Patience
 from server.engine.condition import Condition
-from server.engine.engine import LAST_WORDS, Engine, EngineLost
-from server.engine.events import Event
+from server.engine.engine import LAST_WORDS, Engine
+from server.engine.events import Event, Text
+from server.engine.watched_thread import EngineLost
 from tests.engine.clients import (
     Held,
     asks,
@@ -15,6 +18,7 @@ from tests.engine.clients import (
     engine_of,
     expected,
     heard,
+    in_trio,
     on_clock,
     passing,
     told,
@@ -27,6 +31,33 @@ PATIENCE = Patience(buffered_seconds=1000, progress_seconds=1000)
 
 def lost() -> "pytest.RaisesGroup[EngineLost]":
     return pytest.RaisesGroup(pytest.RaisesExc(EngineLost), flatten_subgroups=True)
+
+
+@in_trio
+async def test_a_lost_engine_tells_every_stream_once_and_ends_the_block() -> None:
+    all_run = threading.Event()
+
+    def breaks(number: int) -> None:
+        if all_run.is_set():
+            raise Misused("the engine's own fault, not a call's")
+
+    given: dict[str, list[Event]] = {prompt: [] for prompt in "abcdef"}
+
+    async def client(engine: Engine, prompt: str) -> None:
+        async with engine.generate(asks(prompt, max_tokens=9_000)) as events:
+            async for news in events:
+                given[prompt] += news
+                if all(given.values()):
+                    all_run.set()
+
+    engine = engine_of(FakeDecoder(6, context=10_000, on_call=breaks), ignore_eos=True)
+    with lost():
+        async with engine.running(), trio.open_nursery() as nursery:
+            for prompt in given:
+                nursery.start_soon(client, engine, prompt)
+    for events in given.values():
+        assert events[-1] == LOST[0]
+        assert all(isinstance(event, Text) for event in events[:-1])
 
 
 @on_clock

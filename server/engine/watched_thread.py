@@ -1,0 +1,127 @@
+"""The life of the engine's thread as the event loop sees it: started, asked, given up, stopped.
+
+Knows trio, as a part of the engine's front; does not know requests.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+from server.engine.core import EngineCore
+from server.engine.decoder import Decoder
+from server.engine.sequence import Sequence
+from server.engine.thread import EngineThread
+from server.errors import StartError
+
+_LONGEST_STOP = 0.5
+"""Seconds. With the last words of draining, it is less than the one within which a process is to
+end after its deadline."""
+_PROBES = 10
+"""In the time that one call may take."""
+
+log = logging.getLogger(__name__)
+
+
+class EngineLost(Exception):
+    """The engine's thread ended by itself; its log line says why."""
+
+
+class WatchedThread:
+    """Hears of sequences from its making on, and runs them while `running` is entered."""
+
+    def __init__(self, longest_call: float) -> None:
+        """The thread is given up when a call into the model takes more than so many seconds."""
+        self._longest_call = longest_call
+        self._lost = trio.Event()
+        self._thread = EngineThread(self._tell_lost)
+
+    def submit(self, sequence: Sequence) -> None:
+        self._thread.submit(sequence)
+
+    def cancel(self, key: int) -> None:
+        self._thread.cancel(key)
+
+    @asynccontextmanager
+    async def running(
+        self, core: EngineCore, decoder: Decoder, last_words: Callable[[], Awaitable[None]]
+    ) -> AsyncIterator[None]:
+        """Entered when the decoder is warm; raises `StartError` where it cannot be.
+
+        If the thread ends by itself or hangs, `last_words` is awaited, then the block is cancelled,
+        and an `EngineLost` comes out of it in an exception group.
+        """
+        self._trio = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            self._thread.start(core)
+            try:
+                nursery.start_soon(self._watch_end, last_words)
+                await self._warm_up(decoder)
+                nursery.start_soon(self._watch_calls)
+                yield
+                if self._lost.is_set():
+                    await trio.sleep_forever()  # `_watch_end` is about to raise
+                nursery.cancel_scope.cancel()
+            finally:
+                self._thread.stop()
+                decoder.interrupt()
+                # The call under way ends between two operators; one that never ends is left behind.
+                with trio.move_on_after(_LONGEST_STOP, shield=True):
+                    await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it was left behind in a call, at the end of `running`."""
+        return self._thread.alive
+
+    async def alive(self) -> None:
+        """Returns when it has given a sign of life, at once if it is idle."""
+        await self._ask().wait()
+
+    def _ask(self) -> trio.Event:
+        """Set by the thread, between two calls into the model."""
+        answered = trio.Event()
+        self._thread.ask(partial(self._trio.run_sync_soon, answered.set))
+        return answered
+
+    async def _warm_up(self, decoder: Decoder) -> None:
+        """In the thread of all calls. Raises `StartError`."""
+        warm, failures = trio.Event(), list[StartError]()
+
+        def warm_up() -> None:
+            try:
+                decoder.warm_up()
+            except StartError as error:
+                failures.append(error)
+            self._trio.run_sync_soon(warm.set)
+
+        self._thread.ask(warm_up)
+        await warm.wait()
+        if failures:
+            raise failures[0]
+
+    def _tell_lost(self) -> None:
+        """In the thread, as its last act."""
+        self._trio.run_sync_soon(self._lost.set)
+
+    async def _watch_end(self, last_words: Callable[[], Awaitable[None]]) -> None:
+        """Ends the block when the thread has ended by itself, or is given up."""
+        await self._lost.wait()
+        await last_words()
+        raise EngineLost
+
+    async def _watch_calls(self) -> None:
+        """Gives the thread up when one call into the model takes too long."""
+        while True:
+            answered = self._ask()
+            with trio.move_on_after(self._longest_call):
+                await answered.wait()
+            if not answered.is_set():
+                break
+            await trio.sleep(self._longest_call / _PROBES)
+        log.error(
+            "the engine is lost: a call into the model took more than %g s", self._longest_call
+        )
+        self._lost.set()
