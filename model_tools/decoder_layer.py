@@ -11,8 +11,9 @@ import numpy as np
 import onnx_ir as ir
 
 from model_tools.decoder_spec import DecoderSpec, LayerWeights, Weights
-from model_tools.graph_writer import MICROSOFT, Attributes, GraphWriter
+from model_tools.graph_writer import GraphWriter
 from model_tools.matrices import MatrixFormat
+from model_tools.node_writer import MICROSOFT, Attributes
 from model_tools.rotary import half_rotated
 
 

@@ -16,6 +16,7 @@ from model_tools.gguf_source import GgufSource
 from model_tools.graph import build_graph
 from model_tools.graph_writer import GraphWriter
 from model_tools.kv_scales import BalancedSource, balanced
+from model_tools.mixed_graph import mixed_graph
 from model_tools.new_folder import new_folder
 from model_tools.progress import Report, steps, unseen
 from model_tools.recipe import FloatType, KvType, Recipe, Target, WeightType
@@ -27,6 +28,7 @@ from model_tools.verify_weights import WeightsVerification
 from server.errors import StartError
 
 MODEL_FILE = "model.onnx"
+MIXED_FILE = "mixed.onnx"
 
 
 def export(
@@ -77,13 +79,16 @@ def export(
 def write_model(
     folder: Path, source: WeightSource, recipe: Recipe, report: Report = unseen
 ) -> None:
-    """Writes the graph and its weights into an existing folder."""
+    """Writes the graph and its weights into an existing folder; for the CPU also the mixed graph,
+    which has the same weights."""
     layer_done = steps(report, "writing layers", source.spec.layers)
     with DataFile(folder / f"{MODEL_FILE}.data") as data:
         scales = source.scales if isinstance(source, BalancedSource) else None
         writer = GraphWriter(data, recipe.activations.onnx, recipe.target.opset)
         model = build_graph(source, recipe, writer, layer_done, scales)
     ir.save(model, folder / MODEL_FILE)
+    if recipe.target is Target.CPU:
+        ir.save(mixed_graph(model, source.spec), folder / MIXED_FILE)
 
 
 def _equalised(source: GgufSource, report: Report) -> EqualisedSource:

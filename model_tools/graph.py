@@ -12,6 +12,7 @@ from model_tools.decoder_layer import AttentionInputs, LayerBuilder, Stream
 from model_tools.decoder_spec import DecoderSpec, WeightSource
 from model_tools.graph_writer import GraphWriter
 from model_tools.matrices import Matrix
+from model_tools.node_writer import NodeWriter
 from model_tools.recipe import Recipe, Target
 from model_tools.rotary import cosines_and_sines
 from model_tools.selection import add_selection
@@ -72,18 +73,30 @@ def _check_heads(spec: DecoderSpec) -> None:
 def _attention_inputs(
     spec: DecoderSpec, writer: GraphWriter, attention_mask: ir.Value
 ) -> AttentionInputs:
-    one = writer.constant("one", 1)
-    total_axis = writer.constant("total_axis", [1])
-    counts = writer.node("ReduceSum", "token_counts", [attention_mask, total_axis], {"keepdims": 0})
-    last_positions = writer.node("Sub", "last_positions.int64", [counts, one])
-    shape = writer.node("Shape", "attention_mask.shape", [attention_mask])
-    total_length = writer.node("Gather", "total_length.int64", [shape, one])
+    last_positions, total_length = sequence_lengths(writer, attention_mask)
     cosines, sines = cosines_and_sines(spec.rotary, spec.context_length)
     return AttentionInputs(
-        last_positions=writer.node("Cast", "last_positions", [last_positions], {"to": INT32}),
-        total_length=writer.node("Cast", "total_length", [total_length], {"to": INT32}),
+        last_positions=last_positions,
+        total_length=total_length,
         cosines=writer.floats("rotary.cosines", cosines),
         sines=writer.floats("rotary.sines", sines),
+    )
+
+
+def sequence_lengths(
+    writer: NodeWriter, mask: ir.Value, prefix: str = ""
+) -> tuple[ir.Value, ir.Value]:
+    """The last positions and the total length of a mask, as `AttentionInputs` has them; `prefix` is
+    that of the nodes' names."""
+    one = writer.constant(f"{prefix}one", 1)
+    total_axis = writer.constant(f"{prefix}total_axis", [1])
+    counts = writer.node("ReduceSum", f"{prefix}token_counts", [mask, total_axis], {"keepdims": 0})
+    last_positions = writer.node("Sub", f"{prefix}last_positions.int64", [counts, one])
+    shape = writer.node("Shape", f"{mask.name}.shape", [mask])
+    total_length = writer.node("Gather", f"{prefix}total_length.int64", [shape, one])
+    return (
+        writer.node("Cast", f"{prefix}last_positions", [last_positions], {"to": INT32}),
+        writer.node("Cast", f"{prefix}total_length", [total_length], {"to": INT32}),
     )
 
 

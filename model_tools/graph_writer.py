@@ -3,7 +3,7 @@
 Knows onnx-ir; knows nothing of a decoder.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,21 +11,16 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from model_tools.data_file import DataFile
+from model_tools.node_writer import MICROSOFT, NodeWriter
 from server.errors import StartError
 
-MICROSOFT = "com.microsoft"
-"""The domain of ONNX Runtime's own operators."""
 OPSET = 21
 """ONNX's own operators."""
 IR_VERSION = 10
 
-Shape = Sequence[int | str]
-"""A string names a dimension that is known when the graph runs."""
-Attributes = Mapping[str, int | float | str]
 
-
-class GraphWriter:
-    """Records inputs, outputs, weights and nodes in the order of computation."""
+class GraphWriter(NodeWriter):
+    """Records inputs, outputs, weights and nodes of a new graph, in the order of computation."""
 
     def __init__(
         self,
@@ -33,31 +28,11 @@ class GraphWriter:
         float_type: ir.DataType = ir.DataType.FLOAT,
         opset: int = OPSET,
     ) -> None:
+        opsets = {"": opset, MICROSOFT: 1}
+        super().__init__(ir.Graph([], [], nodes=[], opset_imports=opsets, name="decoder"))
         self.float_type = float_type
         """What the graph computes in."""
-        self._opset = opset
         self._data = data
-        self._tape = ir.tape.Tape()
-        self._inputs: list[ir.Value] = []
-        self._outputs: list[ir.Value] = []
-
-    def input(self, name: str, dtype: ir.DataType, shape: Shape) -> ir.Value:
-        """An input of the graph."""
-        value = ir.val(name, dtype, list(shape))
-        self._inputs.append(value)
-        return value
-
-    def optional_input(self, name: str, default: int) -> ir.Value:
-        """An int64 scalar input that has an initializer: who does not feed it gets the default."""
-        value = self.constant(name, default)
-        self._inputs.append(value)
-        return value
-
-    def output(self, value: ir.Value, shape: Shape, dtype: ir.DataType = ir.DataType.FLOAT) -> None:
-        """Makes a value an output of the graph."""
-        value.dtype = dtype
-        value.shape = ir.Shape(shape)
-        self._outputs.append(value)
 
     def weight(self, name: str, array: NDArray[Any]) -> ir.Value:
         """An initializer whose array is written to the data file and not kept."""
@@ -88,59 +63,6 @@ class GraphWriter:
             )
         )
 
-    def constant(self, name: str, integers: int | Sequence[int]) -> ir.Value:
-        """A small int64 initializer in the model file; a scalar if given a single integer."""
-        return self._tape.initializer(ir.tensor(np.array(integers, dtype=np.int64), name=name))
-
-    def slice(
-        self, name: str, value: ir.Value, *, axis: int, start: int | ir.Value, end: int
-    ) -> ir.Value:
-        """Part of a value along one axis; a start that is a value is int64 [1]."""
-        if isinstance(start, int):
-            start = self.constant(f"{name}.start", [start])
-        bounds = [start, self.constant(f"{name}.end", [end]), self.constant(f"{name}.axis", [axis])]
-        return self.node("Slice", name, [value, *bounds])
-
-    def node(
-        self,
-        operator: str,
-        name: str,
-        inputs: Sequence[ir.Value | None],
-        attributes: Attributes | None = None,
-        *,
-        domain: str = "",
-    ) -> ir.Value:
-        """Adds a node of one output, and returns that; it has the node's name."""
-        (output,) = self.nodes(operator, [name], inputs, attributes, domain=domain)
-        return output
-
-    def nodes(
-        self,
-        operator: str,
-        names: Sequence[str],
-        inputs: Sequence[ir.Value | None],
-        attributes: Attributes | None = None,
-        *,
-        domain: str = "",
-    ) -> Sequence[ir.Value]:
-        """Adds a node with an output for each name; an empty name leaves that output out."""
-        return self._tape.op_multi_out(
-            operator,
-            inputs,
-            attributes,
-            outputs=[ir.Value(name=name) for name in names],
-            domain=domain,
-            name=names[0],
-        )
-
     def model(self) -> ir.Model:
         """The finished model."""
-        graph = ir.Graph(
-            self._inputs,
-            self._outputs,
-            nodes=self._tape.nodes,
-            initializers=self._tape.initializers,
-            opset_imports={"": self._opset, MICROSOFT: 1},
-            name="decoder",
-        )
-        return ir.Model(graph, ir_version=IR_VERSION, producer_name="skiff")
+        return ir.Model(self._graph, ir_version=IR_VERSION, producer_name="skiff")

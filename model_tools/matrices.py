@@ -9,7 +9,8 @@ from typing import Protocol
 import onnx_ir as ir
 
 from model_tools.decoder_spec import Weights
-from model_tools.graph_writer import MICROSOFT, GraphWriter
+from model_tools.graph_writer import GraphWriter
+from model_tools.node_writer import MICROSOFT
 from model_tools.quantise import BlockFormat, quantise
 
 INT8_ACTIVATIONS = 4

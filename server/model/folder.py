@@ -18,6 +18,8 @@ class ModelFolder:
 
     path: Path
     model_file: Path
+    mixed_file: Path | None
+    """The same model for decode rows and a piece of a prompt in one call; None: there is none."""
     tokenizer_file: Path
     context_length: int
     """Tokens that the model was made for."""
@@ -36,9 +38,12 @@ class ModelFolder:
         config = _Document.read(path / "config.json")
         generation = _Document.read_if_there(path / "generation_config.json")
         genai = _Document.read_if_there(path / "genai_config.json")
+        model_file = path / genai.path("model.decoder.filename", "model.onnx")
+        mixed_file = model_file.with_name("mixed.onnx")
         folder = cls(
             path=path,
-            model_file=path / genai.path("model.decoder.filename", "model.onnx"),
+            model_file=model_file,
+            mixed_file=mixed_file if mixed_file.is_file() else None,
             tokenizer_file=path / "tokenizer.json",
             context_length=config.integer("max_position_embeddings", low=1),
             eos_token_ids=generation.token_ids("eos_token_id") or config.token_ids("eos_token_id"),

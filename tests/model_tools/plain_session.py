@@ -12,11 +12,11 @@ Cache = dict[str, NDArray[np.float32]]
 
 
 class PlainSession:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, file: str = "model.onnx") -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # that `num_logits_to_keep` has an initializer is a warning
-        self.session = onnxruntime.InferenceSession(folder / "model.onnx", options)
+        self.session = onnxruntime.InferenceSession(folder / file, options)
         self.outputs = [output.name for output in self.session.get_outputs()]
 
     def empty_cache(self, capacity: int) -> Cache:
