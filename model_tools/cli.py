@@ -1,4 +1,4 @@
-"""The `skiff-export` command: argv to an export, errors to one line."""
+"""The `skiff-export` command: argv to an export."""
 
 import argparse
 import signal
@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from server import __version__
 from server.errors import StartError
+from server.program import program
 
 try:
     from model_tools.export import export
@@ -21,7 +22,7 @@ def main() -> None:
     """Runs the command and ends the process."""
     # SIGTERM unwinds as Ctrl-C does, so that a half-written folder is removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with program("skiff-export"):
         flags = _parser().parse_args()
         with ProgressBar() as report:
             verification = export(
@@ -37,13 +38,8 @@ def main() -> None:
                 force=flags.force,
                 report=report,
             )
-    except StartError as error:
-        sys.exit(f"skiff-export: {error}")
-    except KeyboardInterrupt:
-        print("skiff-export: interrupted", file=sys.stderr)
-        sys.exit(130)
-    if verification is not None:
-        print(verification)
+        if verification is not None:
+            print(verification)
 
 
 class _Parser(argparse.ArgumentParser):

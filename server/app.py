@@ -52,7 +52,8 @@ LARGEST_DEFAULT_CONTEXT = 4096
 
 
 def run(config: ServerConfig) -> None:
-    """Serves until SIGINT or SIGTERM. Raises `StartError`."""
+    """Serves until SIGINT or SIGTERM. Raises `StartError`, and `BrokenPipeError` where nobody
+    reads the lines at its start."""
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(config.serving.log_format))
     logging.basicConfig(level=config.serving.log_level.upper(), handlers=[handler])
@@ -62,7 +63,7 @@ def run(config: ServerConfig) -> None:
         fault: Exception = group
         while isinstance(fault, ExceptionGroup) and len(fault.exceptions) == 1:
             fault = fault.exceptions[0]
-        if isinstance(fault, StartError):
+        if isinstance(fault, StartError | BrokenPipeError):
             raise fault from None
         if not isinstance(fault, EngineLost):
             raise

@@ -1,4 +1,4 @@
-"""The `skiff` command: argv and environment to a `ServerConfig`, errors to one line.
+"""The `skiff` command: argv and environment to a `ServerConfig`.
 
 Knows every group of flags, which `options/` has; does not know what is done with them.
 """
@@ -21,6 +21,7 @@ from server.options.patience import PATIENCE
 from server.options.prefix_cache import PREFIX_CACHE
 from server.options.sampling import SAMPLING
 from server.options.serving import SERVING
+from server.program import program
 
 DOCTOR = "doctor"
 """A first word that is a command of its own."""
@@ -40,12 +41,10 @@ GROUPS: tuple[Group[object], ...] = (
 def main() -> None:
     """Runs the command and ends the process."""
     arguments = sys.argv[1:]
-    try:
+    with program("skiff"):
         if arguments[:1] == [DOCTOR]:
             sys.exit(doctor.run(read_doctor(arguments[1:], os.environ)))
         app.run(read(arguments, os.environ))
-    except StartError as error:
-        sys.exit(f"skiff: {error}")
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConfig:

@@ -9,7 +9,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"config", "cores", "errors", "greeting", "log_format", "metrics", "open_files", "systemd"}
+BASE = {
+    "config",
+    "cores",
+    "errors",
+    "greeting",
+    "log_format",
+    "metrics",
+    "open_files",
+    "program",
+    "systemd",
+}
 """Modules that any other may use."""
 MAY_IMPORT = {
     "app": {"api", "http", "engine", "model", "request_log"} | BASE,

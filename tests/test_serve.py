@@ -415,6 +415,24 @@ def test_an_engine_that_hangs_does_not_keep_the_process_from_stopping(tiny: Path
         assert server.process.returncode == 0
 
 
+def test_a_server_whose_first_lines_nobody_reads_on_ends_quietly(tiny: Path) -> None:
+    """As in `skiff MODEL_FOLDER | head -1`."""
+    program = """
+import sys
+from server.model.session import OnnxDecoder
+OnnxDecoder.warm_up = lambda self: sys.stdin.readline()
+from server.cli import main
+main()
+"""
+    place = {"SKIFF_INFERENCE_ADDRESS": "127.0.0.1:0"}
+    with command(tiny, program=("-P", "-c", program), **place) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("skiff ")
+        process.stdout.close()
+        _, errors = process.communicate("\n", timeout=SECONDS)
+    assert (process.returncode, errors) == (-signal.SIGPIPE, "")
+
+
 def test_systemd_gives_the_socket_and_hears_how_it_is(tiny: Path, tmp_path: Path) -> None:
     program = """
 import os, socket

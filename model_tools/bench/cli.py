@@ -10,7 +10,7 @@ from pathlib import Path
 
 from model_tools.bench.flags import Parser
 from server import __version__
-from server.errors import StartError
+from server.program import program
 
 try:
     from model_tools.bench import compare, soak, start, strictness
@@ -28,13 +28,8 @@ except ModuleNotFoundError as error:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; ends the process where it cannot."""
-    try:
-        options = _parser().parse_args(arguments)
-        _measure(options)
-    except StartError as error:
-        sys.exit(f"skiff-bench: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with program("skiff-bench"):
+        _measure(_parser().parse_args(arguments))
 
 
 def _measure(options: argparse.Namespace) -> None:

@@ -19,17 +19,13 @@ from server.errors import StartError
 from server.model.cuda import find_cuda
 from server.model.cuda_driver import Driver
 from server.options.values import device
+from server.program import program
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command; ends the process where it cannot."""
-    try:
-        options = _parser().parse_args(arguments)
-        _run(options)
-    except StartError as error:
-        sys.exit(f"gpu_check: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with program("gpu_check"):
+        _run(_parser().parse_args(arguments))
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -16,6 +16,8 @@ import trio
 
 from model_tools.bench.flags import count
 from model_tools.default_model import model_folder
+from server.errors import StartError
+from server.program import program
 from tests.torture.choir import Choir, choir
 from tests.torture.client import Target
 from tests.torture.recovery import warm_up
@@ -28,9 +30,14 @@ _COLUMNS = ("clients", "songs", "p99 beside", "p99", "ratio", "loop beside", "lo
 
 
 def main() -> None:
-    options = _parser().parse_args()
+    with program("torture"):
+        sys.exit(0 if _run(_parser().parse_args()) else 1)
+
+
+def _run(options: argparse.Namespace) -> bool:
+    """Whether every row passed. Raises `StartError`."""
     if sys.platform != "linux":
-        sys.exit("torture: needs Linux")
+        raise StartError("needs Linux")
     random.seed(options.seed)
     print(f"seed {options.seed}")
     folder = options.folder or model_folder()
@@ -45,11 +52,10 @@ def main() -> None:
         # What attackers burn is theirs: only what the server has to do for them is to be heard.
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         try:
-            passed = trio.run(_torture, victim, canaries, rows, options.pairs)
+            return trio.run(_torture, victim, canaries, rows, options.pairs)
         finally:
             if victim.tracebacks or not victim.alive:
                 print(victim.log.read_text(errors="replace"), file=sys.stderr)
-    sys.exit(0 if passed else 1)
 
 
 async def _torture(victim: Victim, canaries: Choir, rows: Sequence[Row], pairs: int) -> bool:

@@ -1,0 +1,46 @@
+"""How each console program ends: mistakes are one line, and output that nobody reads is none.
+
+Knows the terminal's streams; does not know what a program does.
+"""
+
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from server.errors import StartError
+
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+@contextmanager
+def program(name: str) -> Iterator[None]:
+    """Around all that a program does. Ends the process where it cannot go on.
+
+    A reader of its output that leaves, as `head` does, ends it as SIGPIPE would. Not by that
+    signal from the start: a socket whose peer has left would end a server, too.
+    """
+    try:
+        try:
+            yield
+        finally:
+            print(end="", flush=True)  # what the interpreter flushes itself fails with a traceback
+    except StartError as error:
+        sys.exit(f"{name}: {error}")
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGPIPE)
+
+
+def _unread() -> bool:
+    """Whether nobody reads what the program says, on stdout or on stderr."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        poll.register(stream, 0)  # to hear of errors only
+    return bool(poll.poll(0))
