@@ -9,7 +9,6 @@ is there loads none of the exporter's libraries.
 
 import argparse
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -20,6 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from model_tools.folder_format import FORMAT_VERSION
+from server import cache
+from server.cache import cache_folder
 from server.config import DeviceKind
 from server.errors import StartError
 from server.model.cuda_driver import Driver, NoDriver, find_driver
@@ -67,7 +68,7 @@ def cuda_works(driver: Driver | NoDriver) -> bool:
 def model_folder(target: DeviceKind = DeviceKind.CPU) -> Path:
     """The exported model. Raises `StartError`."""
     kind = {DeviceKind.CPU: "int8", DeviceKind.CUDA: "cuda-fp16"}[target]
-    folder = cache() / f"{NAME}-{GGUF_SHA256[:12]}-{kind}-v{FORMAT_VERSION}"
+    folder = cache_folder() / f"{NAME}-{GGUF_SHA256[:12]}-{kind}-v{FORMAT_VERSION}"
     if not folder.exists():
         with alone() as workspace:
             if not folder.exists():
@@ -83,44 +84,24 @@ def gguf_file() -> Path:
 
 def fetched(workspace: Path) -> Path:
     """The model as it was published; kept, so that a new format needs no network."""
-    file = cache() / f"{NAME}-{GGUF_SHA256[:12]}.gguf"
+    file = cache_folder() / f"{NAME}-{GGUF_SHA256[:12]}.gguf"
     if not file.exists():
         unpack(download(workspace), workspace / "gguf").rename(file)
     return file
 
 
-def cache() -> Path:
-    """Where Skiff keeps what it can get again (XDG Base Directory Specification)."""
-    told = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    try:
-        return (told if told.is_absolute() else Path.home() / ".cache") / "skiff"
-    except RuntimeError as error:
-        raise StartError(f"no cache folder: {error}") from None
-
-
 @contextlib.contextmanager
 def alone() -> Iterator[Path]:
-    """Holds the cache's lock for the block and gives an empty folder to work in.
-
-    The folder has one name, so that what a killed process left in it goes with the next.
-    """
-    workspace = cache() / "unfinished"
+    """Holds the cache's lock for the block and gives an empty folder to work in."""
     try:
-        cache().mkdir(parents=True, exist_ok=True)
-        with (cache() / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("Another start is getting the model; waiting for it ...")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            shutil.rmtree(workspace, ignore_errors=True)
-            workspace.mkdir()
-            try:
-                yield workspace
-            finally:
-                shutil.rmtree(workspace, ignore_errors=True)
+        with cache.alone(cache_folder(), another_start) as workspace:
+            yield workspace
     except OSError as error:
-        raise StartError(f"{cache()}: {error.strerror or error}") from None
+        raise StartError(f"{cache_folder()}: {error.strerror or error}") from None
+
+
+def another_start() -> None:
+    say("Another start is getting the model; waiting for it ...")
 
 
 def download(workspace: Path) -> Path:
@@ -163,7 +144,7 @@ def checked(file: Path, sha256: str) -> Path:
 
 def export(source: Path, folder: Path, target: DeviceKind) -> Path:
     """`skiff-export`, which tells itself what goes wrong; raises `CalledProcessError` then."""
-    say(f"Exporting {NAME} to {cache()} ...")
+    say(f"Exporting {NAME} to {cache_folder()} ...")
     arguments = [str(source), str(folder), "--target", target.value]
     program = [sys.executable, "-P", "-m", "model_tools", *arguments]
     run = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)

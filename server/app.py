@@ -191,6 +191,7 @@ def _load(
             context=context,
             threads=threads,
             cuda_graphs=config.engine.cuda_graphs,
+            packed_weights=config.engine.packed_weights,
         )
 
     try:

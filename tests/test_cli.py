@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from server import __version__, cli
+from server.cache import cache_folder
 from server.config import (
     CPU,
     Access,
@@ -51,6 +52,7 @@ def test_without_flags_the_defaults_hold() -> None:
     assert engine.device is None
     assert engine.cuda_graphs
     assert engine.threads >= 1
+    assert engine.packed_weights == cache_folder() / "packed"
     assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.PROMPTS, 256 * 2**20)
     assert config.limits == Limits()
     assert config.patience == Patience()
@@ -63,13 +65,21 @@ def test_flags_are_read() -> None:
         " --log-level debug --log-format json --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.1"
         " --repetition-penalty 1.1 --seed 7 --max-body-size 1MiB --idle-timeout 2.5"
         " --max-connections 9 --gap-stretch 1.5 --speculate 9 --prefix-cache off"
-        " --prefix-cache-mib 3 --device cuda:1 --no-cuda-graphs"
+        " --prefix-cache-mib 3 --device cuda:1 --no-cuda-graphs --packed-weights weights"
     )
     config = cli.read(line.split(), {})
     assert config.serving == Serving(Address("::1", 0), "debug", LogFormat.JSON)
     cuda = Device(DeviceKind.CUDA, 1)
     assert config.engine == EngineChoice(
-        8, 512, cuda, cuda_graphs=False, threads=3, gap_stretch=1.5, speculate=9, ignore_eos=True
+        slots=8,
+        context=512,
+        device=cuda,
+        cuda_graphs=False,
+        threads=3,
+        packed_weights=Path("weights"),
+        gap_stretch=1.5,
+        speculate=9,
+        ignore_eos=True,
     )
     assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.OFF, 3 * 2**20)
     assert config.limits == Limits(body_bytes=2**20, idle_seconds=2.5, connections=9)
@@ -102,6 +112,18 @@ def test_the_environment_says_what_a_flag_says(flag: Flag[object]) -> None:
 def test_a_flag_wins_over_its_variable() -> None:
     assert cli.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "3"}).engine.slots == 2
     assert cli.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "rubbish"}).engine.slots == 2
+
+
+def test_weights_need_not_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli.read(["model", "--packed-weights", "off"], {}).engine.packed_weights is None
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cli.read(["model"], {}).engine.packed_weights is None
+
+
+def homeless() -> Path:
+    """As `Path.home` for a user that the system does not know."""
+    raise RuntimeError("Could not determine home directory.")
 
 
 def test_a_flag_may_be_repeated() -> None:
@@ -188,6 +210,7 @@ def test_a_bad_address_is_refused(text: str) -> None:
         ("context", ["0", "1", "-4096"]),
         ("device", ["gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:12345", "cpu:0", "cuda:²"]),
         ("threads", ["0", "x"]),
+        ("packed-weights", [__file__]),
         ("temperature", ["-0.1", "nan", "inf", "warm"]),
         ("top-k", ["-1", "1.5"]),
         ("top-p", ["0", "1.01"]),

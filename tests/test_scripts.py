@@ -118,16 +118,6 @@ def test_a_device_that_is_none_is_one_line() -> None:
         default_model.target(["--device", "gpu"], {})
 
 
-def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert default_model.cache() == tmp_path / ".cache/skiff"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative, and so to be ignored")
-    assert default_model.cache() == tmp_path / ".cache/skiff"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
-    assert default_model.cache() == tmp_path / "elsewhere/skiff"
-
-
 def test_a_cache_that_cannot_be_written_is_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -94,8 +94,9 @@ def run(options: argparse.Namespace) -> Report:
 
             findings = run_session(plan, note)
     late = memory[ROUNDS // 2 :]
-    resident = tuple(each["resident"] for each in late)
-    series = Series("soak", "skiff", "resident MB", Better.LOWER, Of.ROUND, resident)
+    kind = "proportional" if "proportional" in late[0] else "resident"
+    amounts = tuple(each[kind] for each in late)
+    series = Series("soak", "skiff", f"{kind} MB", Better.LOWER, Of.ROUND, amounts)
     tables = (
         requests_table([findings.results]),
         _course(memory, plan.requests),
@@ -106,10 +107,12 @@ def run(options: argparse.Namespace) -> Report:
 
 def _memory(server: ServerProcess) -> dict[str, float]:
     """In MB, by its kind."""
-    found = {"resident": server.resident_bytes / MB}
-    if (anonymous := server.anonymous_bytes) is not None:
-        found["anonymous"] = anonymous / MB
-    return found
+    kinds = {
+        "resident": server.resident_bytes,
+        "proportional": server.proportional_bytes,
+        "anonymous": server.anonymous_bytes,
+    }
+    return {kind: size / MB for kind, size in kinds.items() if size is not None}
 
 
 def _course(memory: list[dict[str, float]], requests: int) -> Table:

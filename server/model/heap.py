@@ -28,6 +28,7 @@ if _ABLE:
     _libc.malloc.restype = ctypes.c_void_p
     _libc.malloc.argtypes = [ctypes.c_size_t]
     _libc.free.argtypes = [ctypes.c_void_p]
+    _libc.malloc_trim.argtypes = [ctypes.c_size_t]
     _libc.sbrk.restype = ctypes.c_void_p
     _libc.sbrk.argtypes = [ctypes.c_ssize_t]
     _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -57,6 +58,12 @@ def huge_pages(size: int) -> Iterator[None]:
     finally:
         _libc.mallopt(_MMAP_MAX, _MMAP_MAX_DEFAULT)
         _libc.mallopt(_TOP_PAD, 0)
+
+
+def give_back() -> None:
+    """What was freed in small pieces leaves memory."""
+    if _ABLE:
+        _libc.malloc_trim(0)
 
 
 def _extend(size: int) -> None:

@@ -1,13 +1,20 @@
 """A model folder opened on a device: which decoder runs it there, and with what memory."""
 
+import logging
+from dataclasses import replace
+from pathlib import Path
+
 from server.config import Device, DeviceKind
 from server.errors import StartError
 from server.model.cuda_memory import CudaError, CudaMemory, find_library
 from server.model.device_decoder import DeviceDecoder
 from server.model.device_memory import DeviceMemory, HostMemory
 from server.model.folder import ModelFolder
+from server.model.packed import NotPackedError, packed
 from server.model.runtime import open_session, run_options
 from server.model.session import OnnxDecoder
+
+log = logging.getLogger(__name__)
 
 
 def open_decoder(
@@ -18,14 +25,33 @@ def open_decoder(
     context: int,
     threads: int,
     cuda_graphs: bool = True,
+    packed_weights: Path | None = None,
 ) -> OnnxDecoder | DeviceDecoder:
-    """`threads` is the number of cores that one call uses. Raises `StartError`, and `MemoryError`
-    where the device has no room."""
+    """`threads` is the number of cores that one call uses; `packed_weights` a cache for the CPU.
+    Raises `StartError`, and `MemoryError` where the device has no room."""
     if device.kind is DeviceKind.CPU:
-        return OnnxDecoder(folder, slots=slots, context=context, threads=threads)
+        return open_cpu_decoder(
+            folder, slots=slots, context=context, threads=threads, packed_weights=packed_weights
+        )
     return open_device_decoder(
         folder, device, slots=slots, context=context, threads=threads, cuda_graphs=cuda_graphs
     )
+
+
+def open_cpu_decoder(
+    folder: ModelFolder, *, slots: int, context: int, threads: int, packed_weights: Path | None
+) -> OnnxDecoder:
+    """With both graphs of a folder only if their weights can lie in memory once: in the cache at
+    `packed_weights`, if that is not None. Raises as `open_decoder` does."""
+    if folder.mixed_file is not None and packed_weights is not None:
+        try:
+            return OnnxDecoder(
+                packed(folder, packed_weights), slots=slots, context=context, threads=threads
+            )
+        except (NotPackedError, StartError) as error:
+            log.warning("prompts are not read together with decode rows: %s", error)
+    plain = replace(folder, mixed_file=None)
+    return OnnxDecoder(plain, slots=slots, context=context, threads=threads)
 
 
 def open_device_decoder(

@@ -17,7 +17,7 @@ import numpy as np
 
 from server.config import Device, DeviceKind
 from server.errors import StartError
-from server.model.heap import huge_pages, share_one_heap
+from server.model.heap import give_back, huge_pages, share_one_heap
 from server.model.mapped_file import forget_pages
 from server.model.trial_graph import SIDE, TRIAL_GRAPH
 
@@ -35,6 +35,8 @@ share_one_heap()  # here, before there is a thread that loads a model
 MISSING = "ONNX Runtime is not installed: pip install 'skiff-llm[cpu]' or 'skiff-llm[gpu]'"
 _PREPACKED = 1.25
 """Bytes that weights take as the runtime's kernels want them, to one on disk, at most."""
+PACKED_WEIGHTS = "packed.data"
+"""The file that `save_packed` writes beside a graph."""
 _CPU_PROVIDER, _CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 _ON_THE_DEVICE = {"GroupQueryAttention", "MatMulNBits"}
 """Operators that make a model slower than on the CPU alone where a device has no kernel for one."""
@@ -76,6 +78,13 @@ def find_runtime() -> Runtime | None:
         (int(built_with[0]), int(built_with[1])) if len(built_with) > 1 else None,
         tuple(onnxruntime.get_available_providers()),
     )
+
+
+def build() -> str:
+    """What tells this runtime from any other, in its own words."""
+    if onnxruntime is None:
+        raise StartError(MISSING)
+    return f"{onnxruntime.__version__} {onnxruntime.get_build_info()}"
 
 
 def _wheels() -> Iterator[str]:
@@ -126,19 +135,44 @@ def open_session(
 
     Raises `StartError`, and `Misplaced` where the work would be done on the CPU instead.
     """
+    options = _session_options(threads)
+    # Else one thread packs all weights: a third of the time that loading takes.
+    options.add_session_config_entry("session.prepack.enable_parallel", "1")
+    with _loading(model_file):
+        if device.kind is DeviceKind.CPU:
+            return _on_cpu(model_file, options)
+        return _on_cuda(model_file, options, device, cuda_graphs)
+
+
+def save_packed(model_file: Path, copy: Path) -> None:
+    """Writes a graph as it is run on this CPU, with weights as the kernels want them in a file
+    beside it. Sessions that open the copy take them from there and pack nothing.
+
+    It is good for this build of the runtime on processors with the same instructions, and nobody
+    checks that. Raises `StartError`.
+    """
+    options = _session_options(threads=1)  # of what is written, none depends on their number
+    options.optimized_model_filepath = str(copy)
+    for name, value in {
+        "save_external_prepacked_constant_initializers": "1",
+        "optimized_model_external_initializers_file_name": PACKED_WEIGHTS,
+        "optimized_model_external_initializers_min_size_in_bytes": "1024",
+    }.items():
+        options.add_session_config_entry(f"session.{name}", value)
+    with _loading(model_file):
+        onnxruntime.InferenceSession(model_file, options, providers=[_CPU_PROVIDER])
+    give_back()
+
+
+def _session_options(threads: int) -> "onnxruntime.SessionOptions":
     if onnxruntime is None:
         raise StartError(MISSING)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # shapes vary, and a pattern is kept for each
-    # Else one thread packs all weights: a third of the time that loading takes.
-    options.add_session_config_entry("session.prepack.enable_parallel", "1")
     options.log_severity_level = _QUIET
-    with _loading(model_file):
-        if device.kind is DeviceKind.CPU:
-            return _on_cpu(model_file, options)
-        return _on_cuda(model_file, options, device, cuda_graphs)
+    return options
 
 
 @contextlib.contextmanager
@@ -156,6 +190,9 @@ def _loading(model_file: Path) -> Iterator[None]:
 def _on_cpu(
     model_file: Path, options: "onnxruntime.SessionOptions"
 ) -> "onnxruntime.InferenceSession":
+    if model_file.with_name(PACKED_WEIGHTS).exists():
+        # They are used where they are mapped, so that sessions and processes share them.
+        return onnxruntime.InferenceSession(model_file, options, providers=[_CPU_PROVIDER])
     on_disk = list(model_file.parent.glob(f"{model_file.name}*"))
     size = int(_PREPACKED * sum(file.stat().st_size for file in on_disk))
     with huge_pages(size):

@@ -62,3 +62,35 @@ with huge_pages(1 << 60):
     command = [sys.executable, "-c", program]
     run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert run.stdout == f"{1 << 20}\n"
+
+
+@pytest.mark.skipif(
+    not GLIBC or not Path("/proc/self/smaps_rollup").exists(),
+    reason="only glibc keeps what is freed, and only Linux tells of it",
+)
+def test_what_was_freed_below_what_is_kept_goes_back() -> None:
+    program = """
+import ctypes
+from pathlib import Path
+from server.model.heap import give_back
+
+def resident():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Rss:")) >> 10
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+pieces = [libc.malloc(64 << 10) for _ in range(1600)]
+for piece in pieces:
+    ctypes.memset(piece, 1, 64 << 10)
+*freed, kept = pieces
+full = resident()
+for piece in freed:
+    libc.free(piece)
+before = resident()
+give_back()
+print(full - before < 10, before - resident() > 90)
+"""
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert run.stdout == "True True\n"

@@ -3,7 +3,6 @@
 Knows the command line and /proc; does not know what is done to the server.
 """
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +25,6 @@ FLAGS = (
     *("--prefix-cache-mib", "16"),
     *(f"--{phase}-timeout={PHASE_SECONDS}" for phase in ("idle", "head", "body", "write")),
 )
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,10 @@ class Victim:
 
     @property
     def memory(self) -> int:
-        """Resident bytes."""
-        return int(self._proc.joinpath("statm").read_text().split()[1]) * _PAGE
+        """Bytes, each page once: sessions of the runtime share pages of the weights' file."""
+        lines = self._proc.joinpath("smaps_rollup").read_text().splitlines()
+        [kilobytes] = [line.split()[1] for line in lines if line.startswith("Pss:")]
+        return int(kilobytes) * 1024
 
     @property
     def loop_seconds(self) -> float:

@@ -12,7 +12,15 @@ from tqdm import tqdm
 
 from model_tools.bench.engine.skiff_runner import SkiffRunner
 from model_tools.bench.engine.workload import Workload
-from model_tools.bench.flags import add_counts, add_folder, add_repetitions, add_threads, folder_of
+from model_tools.bench.flags import (
+    add_counts,
+    add_folder,
+    add_packed_weights,
+    add_repetitions,
+    add_threads,
+    folder_of,
+    packed_weights_of,
+)
 from model_tools.bench.machine import machine, model
 from model_tools.bench.report.report import Cell, Report, Table
 from model_tools.bench.report.series import Better, Of, Series
@@ -34,6 +42,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     add_repetitions(parser)
     add_threads(parser)
+    add_packed_weights(parser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,11 @@ def run(options: argparse.Namespace) -> Report:
     folder = folder_of(options)
     workloads = [batch.workload for batch in batches]
     runner = SkiffRunner(
-        folder, workloads=workloads, threads=options.threads, reuse=PrefixReuse.PROMPTS
+        folder,
+        workloads=workloads,
+        threads=options.threads,
+        packed_weights=packed_weights_of(options),
+        reuse=PrefixReuse.PROMPTS,
     )
     measured = _measure(runner, batches, options.repetitions)
     columns = ("PP", "TG", "B", "N_KV", "T_PP s", "S_PP t/s", "T_TG s", "S_TG t/s", "T s", "S t/s")

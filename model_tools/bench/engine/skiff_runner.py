@@ -23,7 +23,7 @@ from server.engine.sequence import Sequence
 from server.engine.text import IncrementalText, incremental_text
 from server.errors import StartError
 from server.model.folder import ModelFolder
-from server.model.session import OnnxDecoder
+from server.model.opening import open_cpu_decoder
 from server.model.tokenizer import Tokenizer
 
 GREEDY = SamplingParameters()
@@ -83,6 +83,7 @@ class SkiffRunner:
         *,
         workloads: list[Workload],
         threads: int,
+        packed_weights: Path | None,
         reuse: PrefixReuse = PrefixReuse.OFF,
     ) -> None:
         """With room for each of the workloads. Raises `StartError`."""
@@ -97,7 +98,13 @@ class SkiffRunner:
         self._tokenizer = Tokenizer.read(model.tokenizer_file)
         self._context = min(max(map(_room, workloads)), model.context_length)
         slots = max(workload.streams for workload in workloads)
-        self._decoder = OnnxDecoder(model, slots=slots, context=self._context, threads=threads)
+        self._decoder = open_cpu_decoder(
+            model,
+            slots=slots,
+            context=self._context,
+            threads=threads,
+            packed_weights=packed_weights,
+        )
         pacer, reused = Pacer(GAP_STRETCH), PrefixCacheConfig(reuse)
         self._core = EngineCore(self._decoder, self._deliver, pacer, reused)
         self._sampling, self._text = Stopwatch(), Stopwatch()

@@ -13,10 +13,12 @@ from tqdm import tqdm
 
 from model_tools.bench.flags import (
     add_folder,
+    add_packed_weights,
     add_repetitions,
     add_threads,
     count,
     folder_of,
+    packed_weights_of,
 )
 from model_tools.bench.machine import machine, model
 from model_tools.bench.report.report import Cell, Report, Table
@@ -56,6 +58,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     add_repetitions(parser)
     add_threads(parser)
+    add_packed_weights(parser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,12 @@ def run(options: argparse.Namespace) -> Report:
     """Raises `StartError`."""
     prompts = read_prompts(options.prompts)
     folder = folder_of(options)
-    runner = AnswerRunner(folder, context=CONTEXT, threads=options.threads)
+    runner = AnswerRunner(
+        folder,
+        context=CONTEXT,
+        threads=options.threads,
+        packed_weights=packed_weights_of(options),
+    )
     measured = _measure(runner, prompts, options)
     header = {**machine(), **model(folder), "threads": str(options.threads)}
     header["longest draft"] = f"{options.speculate} tokens"

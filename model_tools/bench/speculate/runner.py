@@ -20,7 +20,7 @@ from server.engine.sequence import Sequence
 from server.engine.text import incremental_text
 from server.errors import StartError
 from server.model.folder import ModelFolder
-from server.model.session import OnnxDecoder
+from server.model.opening import open_cpu_decoder
 from server.model.tokenizer import Tokenizer
 
 
@@ -43,13 +43,17 @@ class Answer:
 class AnswerRunner:
     """A model with one slot."""
 
-    def __init__(self, folder: Path, *, context: int, threads: int) -> None:
+    def __init__(
+        self, folder: Path, *, context: int, threads: int, packed_weights: Path | None
+    ) -> None:
         """Raises `StartError`."""
         model = ModelFolder.read(folder)
         self._context = min(context, model.context_length)
         self._eos_token_ids = model.eos_token_ids
         self._tokenizer = Tokenizer.read(model.tokenizer_file)
-        decoder = OnnxDecoder(model, slots=1, context=self._context, threads=threads)
+        decoder = open_cpu_decoder(
+            model, slots=1, context=self._context, threads=threads, packed_weights=packed_weights
+        )
         off = PrefixCacheConfig(PrefixReuse.OFF)
         self._core = EngineCore(decoder, _deliver, Pacer(GAP_STRETCH), off)
         self._keys = itertools.count()
