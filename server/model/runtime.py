@@ -192,7 +192,9 @@ def _on_cpu(
 ) -> "onnxruntime.InferenceSession":
     if model_file.with_name(PACKED_WEIGHTS).exists():
         # They are used where they are mapped, so that sessions and processes share them.
-        return onnxruntime.InferenceSession(model_file, options, providers=[_CPU_PROVIDER])
+        session = onnxruntime.InferenceSession(model_file, options, providers=[_CPU_PROVIDER])
+        give_back()
+        return session
     on_disk = list(model_file.parent.glob(f"{model_file.name}*"))
     size = int(_PREPACKED * sum(file.stat().st_size for file in on_disk))
     with huge_pages(size):
