@@ -21,6 +21,7 @@ from model_tools.bench.report.spread import Middle, Spread
 from server.api.continue_from_raw_prompt import FIELDS
 from server.api.json_reader import read_object
 from server.config import Limits
+from server.errors import ClientError
 from server.http.api_keys import ApiKeys
 from server.http.cors import Cors
 from server.http.exchange import Exchange
@@ -50,6 +51,8 @@ class Case:
     strict: Callable[[], object]
     alone: Callable[[], object]
     """h11 and json."""
+    rarer: int = 1
+    """It takes so long that it is done so many times less often."""
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -68,8 +71,9 @@ def run(options: argparse.Namespace) -> Report:
     """The strict way and the other one take turns."""
     rows, series = [], []
     for case in tqdm(cases(), unit="case", disable=None):
+        times = max(1, options.times // case.rarer)
         rounds = [
-            (_each(case.strict, options.times), _each(case.alone, options.times))
+            (_each(case.strict, times), _each(case.alone, times))
             for _ in range(options.repetitions + 1)
         ][1:]
         strict, alone = zip(*rounds, strict=True)
@@ -94,6 +98,12 @@ def cases() -> list[Case]:
         *(
             Case(name, partial(strict_answer, gate, data), partial(answer, data))
             for name, data in requests.items()
+        ),
+        Case(
+            "2 MiB that are refused at their end",
+            partial(refusal, partial(strict_answer, gate, unended())),
+            partial(refusal, partial(answer, unended())),
+            rarer=100,
         ),
         Case(
             "a token",
@@ -135,8 +145,26 @@ def answer(data: bytes) -> tuple[h11.Connection, bytes]:
     return connection, connection.send(response) or b""
 
 
+def refusal(work: Callable[[], object]) -> str:
+    """What is wrong with a request."""
+    try:
+        work()
+    except (ClientError, json.JSONDecodeError) as error:
+        return str(error)
+    raise ValueError("a request was not refused")
+
+
 def sized(words: int) -> bytes:
-    body = _body(words)
+    return _whole(_body(words))
+
+
+def unended() -> bytes:
+    """The largest body, of what takes long to read: a string of escapes that does not end."""
+    body = b'{"raw_prompt":"'
+    return _whole(body + b"\\n" * ((Limits().body_bytes - len(body)) // 2))
+
+
+def _whole(body: bytes) -> bytes:
     return _head(f"Content-Length: {len(body)}") + body
 
 

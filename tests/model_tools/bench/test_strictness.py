@@ -2,12 +2,23 @@
 
 import json
 import re
+from functools import partial
 
 import h11
 import pytest
 
 from model_tools.bench import cli
-from model_tools.bench.strictness import LINE, a_gate, answer, in_chunks, sized, strict_answer
+from model_tools.bench.strictness import (
+    LINE,
+    a_gate,
+    answer,
+    in_chunks,
+    refusal,
+    sized,
+    strict_answer,
+    unended,
+)
+from server.config import Limits
 
 _DATE = re.compile(rb"Date: [^\r]*\r\n")
 
@@ -22,8 +33,16 @@ def test_both_ways_answer_alike(data: bytes) -> None:
     assert protocol.chunks((LINE,)) == connection.send(h11.Data(data=LINE))
 
 
+def test_both_ways_refuse_the_largest_body_at_its_end() -> None:
+    data = unended()
+    body = data.partition(b"\r\n\r\n")[2]
+    assert Limits().body_bytes - 1 <= len(body) <= Limits().body_bytes
+    assert "malformed JSON" in refusal(partial(strict_answer, a_gate(), data))
+    assert "Unterminated string" in refusal(partial(answer, data))
+
+
 def test_each_case_is_timed_in_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["http", "-r", "2", "-n", "3", "-o", "json"])
     [rows] = json.loads(capsys.readouterr().out)["tables"].values()
-    assert len(rows) == 4
+    assert len(rows) == 5
     assert all(row["strict"] > 0 for row in rows)
