@@ -4,11 +4,9 @@ import argparse
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from server import __version__
-from server.errors import StartError
-from server.program import program
+from server.program import Parser, program
 
 try:
     from model_tools.export import export
@@ -42,14 +40,8 @@ def main() -> None:
             print(verification)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, as for every other mistake, instead of argparse's usage and line."""
-        raise StartError(f"{message} (skiff-export --help shows what there is)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="skiff-export",
         description="Makes a model folder for skiff out of a GGUF file.",
         allow_abbrev=False,

@@ -1,7 +1,6 @@
 """Shows progress on stderr: a bar on a terminal, a line per stage elsewhere."""
 
 import sys
-from types import TracebackType
 from typing import Self
 
 from tqdm import tqdm
@@ -29,12 +28,7 @@ class ProgressBar:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def _close(self) -> None:

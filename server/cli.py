@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from server import __version__, app, doctor
 from server.config import DoctorConfig, ServerConfig
@@ -21,7 +20,7 @@ from server.options.patience import PATIENCE
 from server.options.prefix_cache import PREFIX_CACHE
 from server.options.sampling import SAMPLING
 from server.options.serving import SERVING
-from server.program import program
+from server.program import Parser, program
 
 DOCTOR = "doctor"
 """A first word that is a command of its own."""
@@ -70,7 +69,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConf
 
 def read_doctor(arguments: Sequence[str], environment: Mapping[str, str]) -> DoctorConfig:
     """Raises `StartError`; ends the process after --help."""
-    parser = _Parser(
+    parser = Parser(
         prog=f"skiff {DOCTOR}",
         description="Prints all that decides where a model runs, and what each finding means. Ends "
         "with 1 where what was asked for does not work.",
@@ -88,15 +87,9 @@ def read_doctor(arguments: Sequence[str], environment: Mapping[str, str]) -> Doc
     return DoctorConfig(DEVICE.value(Told(flags, environment)), flags.model_folder)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, as for every other mistake, instead of argparse's usage and line."""
-        raise StartError(f"{message} (skiff --help shows what there is)")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line; values are read later, by the flags themselves."""
-    parser = _Parser(
+    parser = Parser(
         prog="skiff",
         usage="%(prog)s [flags] MODEL_FOLDER",
         description="Serves the language model in MODEL_FOLDER over HTTP. `skiff doctor "

@@ -1,17 +1,27 @@
 """How each console program ends: mistakes are one line, and output that nobody reads is none.
 
-Knows the terminal's streams; does not know what a program does.
+Knows argparse and the terminal's streams; does not know what a program does.
 """
 
+import argparse
 import select
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from server.errors import StartError
 
 _INTERRUPTED = 128 + signal.SIGINT
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line whose mistakes are one line, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `StartError`."""
+        raise StartError(f"{message} ({self.prog} --help shows what there is)")
 
 
 @contextmanager

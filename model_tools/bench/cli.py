@@ -8,9 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from model_tools.bench.flags import Parser
 from server import __version__
-from server.program import program
+from server.program import Parser, program
 
 try:
     from model_tools.bench import compare, soak, start, strictness

@@ -4,21 +4,12 @@ import argparse
 import math
 import os
 from pathlib import Path
-from typing import NoReturn
 
 from model_tools.bench.serve.prompts import Lengths
 from model_tools.default_model import model_folder
 from server.cores import usable_cores
-from server.errors import StartError
 from server.options.engine import PACKED_WEIGHTS
 from server.options.flag import Told
-
-
-class Parser(argparse.ArgumentParser):
-    """One line for a mistake, as everywhere in Skiff."""
-
-    def error(self, message: str) -> NoReturn:
-        raise StartError(f"{message} ({self.prog} --help shows what there is)")
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +26,24 @@ def folder_of(options: argparse.Namespace) -> Path:
     """Raises `StartError`."""
     folder: Path | None = options.folder
     return folder or model_folder()
+
+
+def add_lengths(parser: argparse._ActionsContainer, *, words: Lengths, new_tokens: Lengths) -> None:
+    """What is asked for where there is no prompt of one's own."""
+    parser.add_argument(
+        "--words",
+        metavar="N[-N]",
+        type=lengths,
+        default=words,
+        help=f"length of a prompt of random words, about a token each (default: {words})",
+    )
+    parser.add_argument(
+        "--new-tokens",
+        metavar="N[-N]",
+        type=lengths,
+        default=new_tokens,
+        help=f"length of an answer (default: {new_tokens})",
+    )
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

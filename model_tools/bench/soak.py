@@ -9,7 +9,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from model_tools.bench.flags import add_folder, count, folder_of, lengths
+from model_tools.bench.flags import add_folder, add_lengths, count, folder_of
 from model_tools.bench.machine import machine, model
 from model_tools.bench.report.report import Report, Table
 from model_tools.bench.report.series import Better, Of, Series
@@ -44,20 +44,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clients", metavar="N", type=count, default=8, help="at once, and slots (default: 8)"
     )
-    parser.add_argument(
-        "--words",
-        metavar="N[-N]",
-        type=lengths,
-        default=Lengths(4, 64),
-        help="length of a prompt of random words (default: 4 to 64)",
-    )
-    parser.add_argument(
-        "--new-tokens",
-        metavar="N[-N]",
-        type=lengths,
-        default=Lengths(1, 16),
-        help="length of an answer (default: 1 to 16)",
-    )
+    add_lengths(parser, words=Lengths(4, 64), new_tokens=Lengths(1, 16))
     parser.add_argument(
         "--rest",
         metavar="SECONDS",

@@ -6,7 +6,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from model_tools.bench.flags import Parser
 from model_tools.bench.machine import machine
 from model_tools.bench.report.formats import as_json, as_table
 from model_tools.gpu_check.findings import Finding, as_report
@@ -19,7 +18,7 @@ from server.errors import StartError
 from server.model.cuda import find_cuda
 from server.model.cuda_driver import Driver
 from server.options.values import device
-from server.program import program
+from server.program import Parser, program
 
 
 def main(arguments: list[str] | None = None) -> None:

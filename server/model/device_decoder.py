@@ -55,38 +55,21 @@ class DeviceDecoder:
         self._run_options = run_options
         self._cuda_graphs = cuda_graphs
         self._graph = GraphInterface.of(session, name)
+        self.vocabulary_size = self._graph.vocabulary_size
+        """The width of a row of logits."""
+        self.tile = self._graph.tile
+        """Tokens of a prompt that attention takes at a time."""
         self._kv = DeviceKv(memory, self._graph.kv, slots=slots, capacity=context)
+        self.kv_bytes = self._kv.nbytes
+        """Bytes that keys and values take, all of them from the start."""
+        self.token_bytes = self._kv.token_bytes
+        """Bytes that the keys and values of one token take."""
         self._logits = memory.reserve(_FLOAT_BYTES * slots * self._graph.vocabulary_size)
         self._prompts = PromptCalls(session, self._graph, self._kv, run_options(None))
         self._decode_calls: dict[tuple[int, int], DecodeCalls] = {}
         """By the first slot and the number of rows."""
         self._options = [self._prompts.options]
         self._interrupted = False
-
-    @property
-    def vocabulary_size(self) -> int:
-        """The width of a row of logits."""
-        return self._graph.vocabulary_size
-
-    @property
-    def provider(self) -> str:
-        """What runs the graph, in the runtime's words."""
-        return str(self._session.get_providers()[0])
-
-    @property
-    def tile(self) -> int:
-        """Tokens of a prompt that attention takes at a time."""
-        return self._graph.tile
-
-    @property
-    def kv_bytes(self) -> int:
-        """Bytes that keys and values take, all of them from the start."""
-        return self._kv.nbytes
-
-    @property
-    def token_bytes(self) -> int:
-        """Bytes that the keys and values of one token take."""
-        return self._kv.token_bytes
 
     def warm_up(self) -> None:
         """Makes each kind of call once, in the thread that will make all others: CUDA graphs and

@@ -17,7 +17,7 @@ import trio
 from model_tools.bench.flags import count
 from model_tools.default_model import model_folder
 from server.errors import StartError
-from server.program import program
+from server.program import Parser, program
 from tests.torture.choir import Choir, choir
 from tests.torture.client import Target
 from tests.torture.recovery import warm_up
@@ -100,7 +100,7 @@ def _open_many_files() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scripts/torture", description=__doc__)
+    parser = Parser(prog="scripts/torture", description=__doc__)
     parser.add_argument(
         "--pairs",
         type=count,

@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, Self
 
 from model_tools.bench.engine.workload import Prompts, Runner, Timing
@@ -41,12 +40,7 @@ class OwnProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ core is given, so that the engine carries no clock for them.
 import itertools
 import time
 from pathlib import Path
-from types import TracebackType
 
 from model_tools.bench.engine.workload import Prompts, Split, Timing, Workload
 from server.config import GAP_STRETCH, PrefixCacheConfig, PrefixReuse, SamplingParameters
@@ -39,12 +38,7 @@ class Stopwatch:
     def __enter__(self) -> None:
         self._start = time.perf_counter()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.seconds += time.perf_counter() - self._start
 
 

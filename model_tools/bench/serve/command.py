@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from model_tools.bench.flags import add_counts, count, lengths, positive, share, whole
+from model_tools.bench.flags import add_counts, add_lengths, count, positive, share, whole
 from model_tools.bench.machine import machine
 from model_tools.bench.report.report import Report, Table
 from model_tools.bench.serve.dialect import DIALECTS, Settings
@@ -78,21 +78,9 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_requests(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("requests").add_argument
-    add(
-        "--words",
-        metavar="N[-N]",
-        type=lengths,
-        default=Lengths(128, 128),
-        help="length of a prompt of random words, about a token each (default: 128)",
-    )
-    add(
-        "--new-tokens",
-        metavar="N[-N]",
-        type=lengths,
-        default=Lengths(96, 96),
-        help="length of an answer (default: 96)",
-    )
+    group = parser.add_argument_group("requests")
+    add_lengths(group, words=Lengths(128, 128), new_tokens=Lengths(96, 96))
+    add = group.add_argument
     add(
         "--shared",
         metavar="WORDS",
