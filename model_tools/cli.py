@@ -11,7 +11,7 @@ from server.program import Parser, program
 try:
     from model_tools.export import export
     from model_tools.progress_bar import ProgressBar
-    from model_tools.recipe import BLOCK_SIZES, FloatType, KvType, Target, WeightType
+    from model_tools.recipe import BLOCK_SIZES, FloatType, KvLayout, KvType, Target, WeightType
 except ModuleNotFoundError as error:
     sys.exit(f"skiff-export: {error.name} is missing: pip install 'skiff-llm[export]'")
 
@@ -31,6 +31,7 @@ def main() -> None:
                 activations=flags.activations,
                 block_size=flags.block_size,
                 kv=flags.kv,
+                kv_layout=flags.kv_layout,
                 equalise=flags.equalise,
                 verify=flags.verify,
                 force=flags.force,
@@ -71,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         default="float",
         help="what keys and values are kept as: what is computed in, or for CUDA half of its size "
         "(default: float)",
+    )
+    add(
+        "--kv-layout",
+        choices=[str(each) for each in KvLayout],
+        default="slots",
+        help="how keys and values lie: a piece for each sequence, or for CUDA pages that sequences "
+        "share, for many of them (default: slots)",
     )
     add(
         "--block-size",

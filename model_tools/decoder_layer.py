@@ -1,25 +1,25 @@
 """One layer of the decoder as nodes of a graph.
 
 Knows the decoder's arithmetic and ONNX Runtime's operators for it. The shape that was fastest: one
-multiplication for q, k and v, one for gate and up, rotary embedding inside GroupQueryAttention.
+multiplication for q, k and v, one for gate and up, rotary embedding inside attention's operator.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
+from model_tools.attention import Attention
 from model_tools.decoder_spec import DecoderSpec, LayerWeights, Weights
 from model_tools.graph_writer import GraphWriter
 from model_tools.matrices import MatrixFormat
-from model_tools.node_writer import MICROSOFT, Attributes
+from model_tools.node_writer import MICROSOFT
 from model_tools.rotary import half_rotated
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Hidden states between two layers, [batch, sequence, hidden], as a sum of two terms.
+    """Hidden states between two layers, [..., hidden], as a sum of two terms.
 
     The next normalisation adds them, in one operator.
     """
@@ -30,27 +30,13 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionInputs:
-    """What every layer's GroupQueryAttention takes besides q, k, v and the layer's own cache."""
-
-    last_positions: ir.Value
-    """int32 [batch]: each row's tokens, past and new, less one."""
-    total_length: ir.Value
-    """int32 scalar: the longest row's tokens, past and new."""
-    cosines: ir.Value
-    sines: ir.Value
-
-
-@dataclass(frozen=True, slots=True)
 class LayerBuilder:
     """Adds layers to a graph."""
 
     spec: DecoderSpec
     matrix_format: MatrixFormat
     writer: GraphWriter
-    attention_inputs: AttentionInputs
-    kv_scales: Sequence[float] | None = None
-    """Of each layer's keys and values, as int8; None keeps them as floats."""
+    attention: Attention
 
     def layer(self, index: int, weights: LayerWeights, stream: Stream) -> Stream:
         """Adds a layer with its inputs `past_key_values` and its outputs `present`."""
@@ -86,56 +72,14 @@ class LayerBuilder:
     def _attention(
         self, index: int, name: str, weights: LayerWeights, hidden: ir.Value
     ) -> ir.Value:
-        spec, shared = self.spec, self.attention_inputs
+        spec = self.spec
         q, k = (
             half_rotated(rows, spec.head_dim, spec.rotary.dimensions)
             for rows in (weights.q, weights.k)
         )
         qkv = self._multiply(f"{name}.qkv", np.concatenate([q, k, weights.v]), hidden)
-        shape = ("batch", spec.kv_heads, "capacity", spec.head_dim)
-        kv_type = self.writer.float_type if self.kv_scales is None else ir.DataType.INT8
-        past = [
-            self.writer.input(f"past_key_values.{index}.{kind}", kv_type, shape)
-            for kind in ("key", "value")
-        ]
-        scales, quantisation = self._kv_scales(index, name)
-        attended, *present = self.writer.nodes(
-            "GroupQueryAttention",
-            [name, f"present.{index}.key", f"present.{index}.value"],
-            [
-                qkv,
-                None,
-                None,
-                *past,
-                shared.last_positions,
-                shared.total_length,
-                shared.cosines,
-                shared.sines,
-                *scales,
-            ],
-            {
-                "num_heads": spec.attention_heads,
-                "kv_num_heads": spec.kv_heads,
-                "do_rotary": 1,
-                **quantisation,
-            },
-            domain=MICROSOFT,
-        )
-        for value in present:
-            self.writer.output(value, shape, kv_type)
+        attended = self.attention.attend(index, name, qkv)
         return self._multiply(f"{name}.o", weights.o, attended)
-
-    def _kv_scales(self, index: int, name: str) -> tuple[list[ir.Value | None], Attributes]:
-        """The operator's inputs and attributes for keys and values that are integers."""
-        if self.kv_scales is None:
-            return [], {}
-        # One tensor for both, or the fastest kernel does not take them.
-        scale = self.writer.weight(
-            f"{name}.kv_scale", np.array([self.kv_scales[index]], np.float32)
-        )
-        kind = "PER_TENSOR"
-        bits: Attributes = {"k_quant_type": kind, "v_quant_type": kind, "kv_cache_bit_width": 8}
-        return [None, None, None, scale, scale], bits
 
     def _feed_forward(self, name: str, weights: LayerWeights, hidden: ir.Value) -> ir.Value:
         both = self._multiply(f"{name}.gate_up", np.concatenate([weights.gate, weights.up]), hidden)

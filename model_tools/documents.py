@@ -18,7 +18,7 @@ def write_documents(
     spec, metadata = source.spec, source.metadata
     _write_json(folder / "config.json", model_config(spec, metadata, recipe.activations.torch))
     _write_json(folder / "generation_config.json", generation_config(metadata))
-    genai = genai_config(spec, metadata, model_file, recipe.target)
+    genai = genai_config(spec, metadata, model_file, recipe)
     _write_json(folder / "genai_config.json", genai)
     _write_json(folder / "tokenizer_config.json", tokenizer_config(spec, metadata))
     tokenizer = build_tokenizer(metadata.vocabulary).to_str(pretty=True)

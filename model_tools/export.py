@@ -19,7 +19,7 @@ from model_tools.kv_scales import BalancedSource, balanced
 from model_tools.mixed_graph import mixed_graph
 from model_tools.new_folder import new_folder
 from model_tools.progress import Report, steps, unseen
-from model_tools.recipe import FloatType, KvType, Recipe, Target, WeightType
+from model_tools.recipe import FloatType, KvLayout, KvType, Recipe, Target, WeightType
 from model_tools.reference import Tokens
 from model_tools.tokenizer_json import build_tokenizer
 from model_tools.verify import Verification
@@ -40,6 +40,7 @@ def export(
     activations: str | None = None,
     block_size: int = 32,
     kv: str = "float",
+    kv_layout: str = "slots",
     equalise: bool = True,
     verify: bool = True,
     force: bool = False,
@@ -47,10 +48,10 @@ def export(
 ) -> Verification | WeightsVerification | None:
     """Writes a whole model folder, or leaves everything as it was and raises StartError.
 
-    `target` is one of `Target`, `weights` of `WeightType`, `activations` of `FloatType` and `kv` of
-    `KvType`; None is the target's default. `equalise` evens out channels where weights become
-    integers; `verify` compares the folder with the source before it is put in its place; with
-    `force` an earlier model folder there gives way.
+    `target` is one of `Target`, `weights` of `WeightType`, `activations` of `FloatType`, `kv` of
+    `KvType` and `kv_layout` of `KvLayout`; None is the target's default. `equalise` evens out
+    channels where weights become integers; `verify` compares the folder with the source before it
+    is put in its place; with `force` an earlier model folder there gives way.
     """
     recipe = Recipe.of(
         Target(target),
@@ -58,6 +59,7 @@ def export(
         FloatType(activations) if activations else None,
         block_size,
         KvType(kv),
+        KvLayout(kv_layout),
     )
     opened = GgufSource.open(source)
     if folder.resolve() in source.resolve().parents:

@@ -8,17 +8,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from model_tools.decoder_layer import AttentionInputs, LayerBuilder, Stream
+from model_tools.attention import Attention, PagedAttention, SlotAttention
+from model_tools.decoder_layer import LayerBuilder, Stream
 from model_tools.decoder_spec import DecoderSpec, WeightSource
 from model_tools.graph_writer import GraphWriter
 from model_tools.matrices import Matrix
-from model_tools.node_writer import NodeWriter
-from model_tools.recipe import Recipe, Target
-from model_tools.rotary import cosines_and_sines
+from model_tools.recipe import KvLayout, Recipe, Target
 from model_tools.selection import add_selection
 from server.errors import StartError
 
-INT64, INT32 = ir.DataType.INT64, ir.DataType.INT32
+INT64 = ir.DataType.INT64
 TO_THE_END = int(np.iinfo(np.int64).max)
 
 
@@ -38,31 +37,33 @@ def build_graph(
     spec = source.spec
     _check_heads(spec)
     vocabulary_format = recipe.vocabulary()
-    input_ids = writer.input("input_ids", INT64, ["batch", "sequence"])
-    attention_mask = writer.input("attention_mask", INT64, ["batch", "total"])
+    packed = recipe.kv_layout is KvLayout.PAGES
+    input_ids = writer.input("input_ids", INT64, ["tokens"] if packed else ["batch", "sequence"])
     logits_to_keep = writer.optional_input("num_logits_to_keep", 0)
-    attention_inputs = _attention_inputs(spec, writer, attention_mask)
-    builder = LayerBuilder(spec, recipe.layers(), writer, attention_inputs, kv_scales)
+    attend = PagedAttention if packed else SlotAttention
+    attention: Attention = attend(spec, writer, kv_scales)
+    builder = LayerBuilder(spec, recipe.layers(), writer, attention)
     embedding = vocabulary_format.store(writer, "embedding", source.embedding())
     stream = Stream(embedding.gather(input_ids, "embedded"))
     for index in range(spec.layers):
         stream = builder.layer(index, source.layer(index), stream)
         layer_done()
     hidden, _ = builder.normalise("final_norm", source.final_norm(), stream)
-    first_kept = _negative(writer, logits_to_keep, attention_mask, recipe.target)
-    kept = _last_rows(writer, hidden, first_kept)
+    first_kept = _negative(writer, logits_to_keep, input_ids, recipe.target)
+    kept = _last_rows(writer, hidden, first_kept, axis=0 if packed else 1)
     head = embedding
     if not spec.tied_embedding:
         head = vocabulary_format.store(writer, "head", source.head())
     logits = _logits(writer, head, kept)
-    writer.output(logits, ["batch", "kept", spec.vocabulary_size])
+    rows = ["kept"] if packed else ["batch", "kept"]
+    writer.output(logits, [*rows, spec.vocabulary_size])
     if recipe.target is Target.CUDA:
         add_selection(writer, logits, spec.vocabulary_size)
     return writer.model()
 
 
 def _check_heads(spec: DecoderSpec) -> None:
-    """GroupQueryAttention's condition for rotary embedding."""
+    """A condition of attention's operators, for rotary embedding."""
     for size in (spec.head_dim, spec.rotary.dimensions):
         if size % 16:
             raise StartError(
@@ -70,47 +71,17 @@ def _check_heads(spec: DecoderSpec) -> None:
             )
 
 
-def _attention_inputs(
-    spec: DecoderSpec, writer: GraphWriter, attention_mask: ir.Value
-) -> AttentionInputs:
-    last_positions, total_length = sequence_lengths(writer, attention_mask)
-    cosines, sines = cosines_and_sines(spec.rotary, spec.context_length)
-    return AttentionInputs(
-        last_positions=last_positions,
-        total_length=total_length,
-        cosines=writer.floats("rotary.cosines", cosines),
-        sines=writer.floats("rotary.sines", sines),
-    )
-
-
-def sequence_lengths(
-    writer: NodeWriter, mask: ir.Value, prefix: str = ""
-) -> tuple[ir.Value, ir.Value]:
-    """The last positions and the total length of a mask, as `AttentionInputs` has them; `prefix` is
-    that of the nodes' names."""
-    one = writer.constant(f"{prefix}one", 1)
-    total_axis = writer.constant(f"{prefix}total_axis", [1])
-    counts = writer.node("ReduceSum", f"{prefix}token_counts", [mask, total_axis], {"keepdims": 0})
-    last_positions = writer.node("Sub", f"{prefix}last_positions.int64", [counts, one])
-    shape = writer.node("Shape", f"{mask.name}.shape", [mask])
-    total_length = writer.node("Gather", f"{prefix}total_length.int64", [shape, one])
-    return (
-        writer.node("Cast", f"{prefix}last_positions", [last_positions], {"to": INT32}),
-        writer.node("Cast", f"{prefix}total_length", [total_length], {"to": INT32}),
-    )
-
-
 def _negative(
-    writer: GraphWriter, count: ir.Value, attention_mask: ir.Value, target: Target
+    writer: GraphWriter, count: ir.Value, input_ids: ir.Value, target: Target
 ) -> ir.Value:
     """-count. For CUDA as 0 - count with a 0 that comes from a shape, since ONNX Runtime leaves to
     the CPU what follows from shapes, and the rest to CUDA: Slice wants its start on the CPU, and a
     graph that copies from the one to the other cannot be captured."""
     if target is Target.CPU:
         return writer.node("Neg", "first_kept.scalar", [count])
-    shape = writer.node("Shape", "mask_shape", [attention_mask])
-    batch = writer.node("Gather", "batch", [shape, writer.constant("batch.axis", 0)])
-    zero = writer.node("Sub", "shape_zero", [batch, batch])
+    shape = writer.node("Shape", "ids_shape", [input_ids])
+    first = writer.node("Gather", "ids_shape.first", [shape, writer.constant("ids_shape.axis", 0)])
+    zero = writer.node("Sub", "shape_zero", [first, first])
     return writer.node("Sub", "first_kept.scalar", [zero, count])
 
 
@@ -123,9 +94,9 @@ def _logits(writer: GraphWriter, head: Matrix, kept: ir.Value) -> ir.Value:
     )
 
 
-def _last_rows(writer: GraphWriter, hidden: ir.Value, first_kept: ir.Value) -> ir.Value:
+def _last_rows(writer: GraphWriter, hidden: ir.Value, first_kept: ir.Value, axis: int) -> ir.Value:
     """The positions of hidden from one that is counted from the end; 0 gives all of them, because
     -0 is the first one."""
     vector = writer.constant("first_kept.shape", [1])
     start = writer.node("Reshape", "first_kept", [first_kept, vector])
-    return writer.slice("kept", hidden, axis=1, start=start, end=TO_THE_END)
+    return writer.slice("kept", hidden, axis=axis, start=start, end=TO_THE_END)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from model_tools.attention import INT64, sequence_lengths
 from model_tools.decoder_spec import DecoderSpec
-from model_tools.graph import INT64, sequence_lengths
 from model_tools.node_writer import MICROSOFT, NodeWriter
 
 FLOAT = ir.DataType.FLOAT

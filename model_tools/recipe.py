@@ -57,6 +57,15 @@ class KvType(StrEnum):
     INT8 = "int8"
 
 
+class KvLayout(StrEnum):
+    """How the keys and values of many sequences lie in memory."""
+
+    SLOTS = "slots"
+    """A piece for each sequence, as long as the context."""
+    PAGES = "pages"
+    """Pages for any sequence, taken as it grows and shared by those that begin alike."""
+
+
 class WeightType(StrEnum):
     """What matrices are stored as; floats are those that the graph computes in."""
 
@@ -94,6 +103,7 @@ class Recipe:
     target: Target = Target.CPU
     activations: FloatType = FloatType.FP32
     kv: KvType = KvType.FLOAT
+    kv_layout: KvLayout = KvLayout.SLOTS
 
     @classmethod
     def of(
@@ -103,6 +113,7 @@ class Recipe:
         activations: FloatType | None,
         block: int,
         kv: KvType = KvType.FLOAT,
+        kv_layout: KvLayout = KvLayout.SLOTS,
     ) -> "Recipe":
         """What was said, and the target's defaults where nothing was. Raises `StartError`."""
         blocks: tuple[int, ...]
@@ -123,7 +134,9 @@ class Recipe:
             raise StartError(f"--target {target} has kernels for --block-size {blocks[0]} only")
         if kv is KvType.INT8 and target is Target.CPU:
             raise StartError(f"--kv {kv} is for --target cuda; on the CPU it reads prompts slowly")
-        return cls(weights, block, target, activations, kv)
+        if kv_layout is KvLayout.PAGES and target is Target.CPU:
+            raise StartError(f"--kv-layout {kv_layout} is for --target cuda; the CPU has no kernel")
+        return cls(weights, block, target, activations, kv, kv_layout)
 
     def layers(self) -> MatrixFormat:
         """The format of the matrices inside the layers."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from model_tools.comparison import Comparison, Measures, Rows, Tokens, measure
 from model_tools.decoder_spec import WeightSource
-from model_tools.recipe import FloatType, Recipe
+from model_tools.recipe import FloatType, KvLayout, Recipe
 from model_tools.reference import reference_logits
 from model_tools.verification_text import PASSAGES
 from model_tools.verify_weights import WeightsVerification, verify_weights
@@ -67,7 +67,7 @@ def verify(
     passages = [
         np.array(tokenizer.encode(text)[: model.context_length], np.int64) for text in PASSAGES
     ]
-    cpu_is_able = recipe.activations is not FloatType.BF16
+    cpu_is_able = recipe.activations is not FloatType.BF16 and recipe.kv_layout is KvLayout.SLOTS
     outcome: Verification | WeightsVerification
     if cpu_is_able or obstacle(Device(DeviceKind.CUDA)) is None:
         outcome = _run(model, source, passages, obstacle)

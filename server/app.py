@@ -22,7 +22,7 @@ from server.engine.engine import Engine
 from server.engine.facts import Fact, RequestEnded
 from server.engine.watched_thread import EngineLost
 from server.errors import StartError
-from server.greeting import ready_lines, start_lines
+from server.greeting import PrefixPlace, ready_lines, start_lines
 from server.http.api_keys import ApiKeys
 from server.http.cors import Cors
 from server.http.gate import Gate
@@ -192,6 +192,7 @@ def _load(
             threads=threads,
             cuda_graphs=config.engine.cuda_graphs,
             packed_weights=config.engine.packed_weights,
+            kv_bytes=config.engine.kv_bytes,
         )
 
     try:
@@ -199,7 +200,8 @@ def _load(
     except (OSError, MemoryError) as error:
         size = f"{slots} slots of {context} tokens"
         raise StartError(f"no memory for {size}: {error}") from None
-    _print(start_lines(folder.path, engine, str(choice), threads, decoder.kv_bytes))
+    place = PrefixPlace.APART if decoder.pages is None else PrefixPlace.WITHIN
+    _print(start_lines(folder.path, engine, str(choice), threads, decoder.kv_bytes, place))
     return decoder
 
 

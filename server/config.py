@@ -150,6 +150,8 @@ class EngineChoice:
     """None: the model folder decides."""
     device: Device | None
     """None: the best one that works."""
+    kv_bytes: int | None
+    """For keys and values in pages; None: what all slots can need."""
     cuda_graphs: bool
     """Whether decode calls on CUDA are captured once and replayed."""
     threads: int

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 
 from server import __version__
@@ -24,8 +25,21 @@ KEY = ' -H "Authorization: Bearer $KEY"'
 """A key itself is for no terminal's history."""
 
 
+class PrefixPlace(Enum):
+    """Where kept prefixes lie, in words for their size."""
+
+    APART = "more"
+    WITHIN = "of these"
+    """In the memory for keys and values."""
+
+
 def start_lines(
-    folder: Path, engine: EngineConfig, device: str, threads: int, kv_bytes: int
+    folder: Path,
+    engine: EngineConfig,
+    device: str,
+    threads: int,
+    kv_bytes: int,
+    prefixes: PrefixPlace,
 ) -> list[str]:
     """What holds after flags, environment and folder were heard, by the names of the flags."""
     memory = f"keys and values take up to {_mib(kv_bytes)}"
@@ -33,17 +47,17 @@ def start_lines(
     sizes = f"slots {engine.slots}, context {engine.context} tokens ({memory})"
     return [
         f"skiff {__version__} serves {folder}",
-        f"{sizes}, {prefix_cache_words(engine.prefix_cache)}",
+        f"{sizes}, {prefix_cache_words(engine.prefix_cache, prefixes)}",
         f"device {device}",
         f"threads {threads}, speculate {engine.speculate}, ignore-eos {ignore_eos}",
         sampling_line(engine.sampling),
     ]
 
 
-def prefix_cache_words(config: PrefixCacheConfig) -> str:
+def prefix_cache_words(config: PrefixCacheConfig, place: PrefixPlace) -> str:
     if config.reuse is PrefixReuse.OFF:
         return "prefix-cache off"
-    return f"prefix-cache {config.reuse.value} (up to {_mib(config.capacity)} more)"
+    return f"prefix-cache {config.reuse.value} (up to {_mib(config.capacity)} {place.value})"
 
 
 def _mib(size: int) -> str:

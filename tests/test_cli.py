@@ -51,6 +51,7 @@ def test_without_flags_the_defaults_hold() -> None:
     assert engine.speculate == 0
     assert engine.device is None
     assert engine.cuda_graphs
+    assert engine.kv_bytes is None
     assert engine.threads >= 1
     assert engine.packed_weights == cache_folder() / "packed"
     assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.PROMPTS, 256 * 2**20)
@@ -65,7 +66,7 @@ def test_flags_are_read() -> None:
         " --log-level debug --log-format json --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.1"
         " --repetition-penalty 1.1 --seed 7 --max-body-size 1MiB --idle-timeout 2.5"
         " --max-connections 9 --gap-stretch 1.5 --speculate 9 --prefix-cache off"
-        " --prefix-cache-mib 3 --device cuda:1 --no-cuda-graphs --packed-weights weights"
+        " --prefix-cache-mib 3 --device cuda:1 --kv-mib 5 --no-cuda-graphs --packed-weights weights"
     )
     config = cli.read(line.split(), {})
     assert config.serving == Serving(Address("::1", 0), "debug", LogFormat.JSON)
@@ -74,6 +75,7 @@ def test_flags_are_read() -> None:
         slots=8,
         context=512,
         device=cuda,
+        kv_bytes=5 * 2**20,
         cuda_graphs=False,
         threads=3,
         packed_weights=Path("weights"),

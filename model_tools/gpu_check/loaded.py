@@ -83,7 +83,8 @@ class LoadedModel:
     def decoder(self, *, slots: int, context: int) -> DeviceDecoder:
         """Warm; the ones before it must be gone. Raises `DoesNotFit`."""
         token = sum(each.heads * each.head_dim * each.dtype.itemsize for each in self._graph.kv)
-        kv_bytes = slots * context * token
+        page = self._graph.page_tokens or 1
+        kv_bytes = slots * -(-context // page) * page * token
         logits = 4 * slots * self._graph.vocabulary_size
         if kv_bytes + logits + _SPARE > self.memory.free_bytes:
             raise DoesNotFit(

@@ -61,13 +61,18 @@ def decode_speed(
     kernels: Kernels,
 ) -> Finding:
     """Steps of the whole engine but its text: the plan, the call, the tokens. All sequences have
-    one prompt, which is read once and copied. Raises `DoesNotFit`."""
+    one prompt, which is read once and copied; of pages that they would share, too, each gets its
+    own, since one that all read would be read from the memory once. Raises `DoesNotFit`."""
     context = room_for(past, batch, 2 * steps)
     decoder = model.decoder(slots=batch, context=context)
     streams = Streams(decoder)
     prompt = random_prompt(decoder.vocabulary_size, past)
     sequences = [streams.submit(prompt, context - len(prompt)) for _ in range(batch)]
-    timing = streams.timed(sequences, steps)
+    streams.begin(sequences)
+    if decoder.pages:
+        for slot in range(batch):
+            decoder.pages.open(slot, 0, past)
+    timing = streams.timed(steps)
 
     def more() -> None:
         for _ in range(steps):

@@ -5,6 +5,7 @@ Knows the order; each thing is done elsewhere.
 
 import gc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from model_tools.decoder_spec import DecoderSpec, WeightSource
 from model_tools.gguf_source import GgufSource
@@ -19,9 +20,11 @@ from model_tools.gpu_check.checks import (
 from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.goals import goals
 from model_tools.gpu_check.random_source import RandomSource
-from model_tools.gpu_check.setting import Setting
+from model_tools.gpu_check.setting import Kind, Setting
 from model_tools.gpu_check.speeds import speeds
 from model_tools.gpu_check.streams import random_prompt
+from model_tools.recipe import KvLayout
+from server.errors import StartError
 
 _TEXTS = 4
 _PROMPT = 8
@@ -29,32 +32,45 @@ _PROMPT = 8
 
 
 def checks(setting: Setting) -> Iterator[Finding]:
-    """Tokens and memory, on the default model and the small one."""
-    weights = setting.scale.weights[0]
+    """Tokens and memory, on the default model and the small one; the latter over pages, too."""
+    slots = Kind(setting.scale.weights[0])
     if setting.default_model is None:
         yield Finding("SmolLM2", "against the CPU in fp32", note="skipped: no --gguf file")
     else:
-        yield from _against_cpu(setting, "SmolLM2", GgufSource.open(setting.default_model))
+        opened = GgufSource.open(setting.default_model)
+        yield from _against_cpu(setting, "SmolLM2", opened, slots)
     source = RandomSource(setting.scale.small)
-    yield from _against_cpu(setting, "1b", source)
-    name = f"1b {weights}"
-    model = setting.made("1b", source, weights)
-    decoder = model.decoder(slots=8, context=_context(setting, source.spec))
-    yield in_a_mix(name, decoder, setting.scale.text, others=12)
-    launched = setting.made("1b", source, weights, cuda_graphs=False)
-    other = launched.decoder(slots=8, context=_context(setting, source.spec))
-    yield graphs_against_launches(name, decoder, other, setting.scale.text)
+    for kind in (slots, replace(slots, kv_layout=KvLayout.PAGES)):
+        try:
+            yield from _against_cpu(setting, "1b", source, kind)
+            yield from _by_itself(setting, "1b", source, kind)
+        except StartError as error:
+            yield Finding(f"1b {kind}", "checks", note=f"skipped: {error}")
+        gc.collect()
+
+
+def _by_itself(setting: Setting, name: str, source: WeightSource, kind: Kind) -> Iterator[Finding]:
+    """Whatever else runs, and however it is launched."""
+    title, context = f"{name} {kind}", _context(setting, source.spec)
+    model = setting.made(name, source, kind)
+    decoder = model.decoder(slots=8, context=context)
+    yield in_a_mix(title, decoder, setting.scale.text, others=12)
+    launched = setting.made(name, source, kind, cuda_graphs=False)
+    other = launched.decoder(slots=8, context=context)
+    yield graphs_against_launches(title, decoder, other, setting.scale.text)
     del decoder, other, launched
     gc.collect()
-    yield joins_and_leaves(model, name, setting.scale.visitors, slots=8)
+    yield joins_and_leaves(model, title, setting.scale.visitors, slots=8)
 
 
-def _against_cpu(setting: Setting, name: str, source: WeightSource) -> Iterator[Finding]:
+def _against_cpu(
+    setting: Setting, name: str, source: WeightSource, kind: Kind
+) -> Iterator[Finding]:
     scale, context = setting.scale, _context(setting, source.spec)
     texts = [random_prompt(source.spec.vocabulary_size, scale.text, seed) for seed in range(_TEXTS)]
+    device = setting.made(name, source, kind).decoder(slots=1, context=context)
     own = setting.on_the_cpu(name, source, 1, context)
-    device = setting.made(name, source, scale.weights[0]).decoder(slots=1, context=context)
-    title = f"{name} {scale.weights[0]}"
+    title = f"{name} {kind}"
     expected, given = ([read(each, text) for text in texts] for each in (own, device))
     yield against(title, "logits against the CPU in fp32", expected, given, texts)
     yield greedy_against(title, own, device, [text[:_PROMPT] for text in texts], scale.text)

@@ -9,10 +9,27 @@ from model_tools.decoder_spec import WeightSource
 from model_tools.gpu_check.loaded import LoadedModel, exported
 from model_tools.gpu_check.shapes import Scale
 from model_tools.progress import Report
-from model_tools.recipe import CUDA_BLOCK_SIZE, Recipe, Target, WeightType
+from model_tools.recipe import CUDA_BLOCK_SIZE, KvLayout, Recipe, Target, WeightType
 from server.config import Device
 from server.cores import usable_cores
+from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a model is made as."""
+
+    weights: WeightType
+    kv_layout: KvLayout = KvLayout.SLOTS
+
+    def __str__(self) -> str:
+        pages = self.kv_layout is KvLayout.PAGES
+        return f"{self.weights} {self.kv_layout}" if pages else str(self.weights)
+
+    def recipe(self) -> Recipe:
+        layout = self.kv_layout
+        return Recipe.of(Target.CUDA, self.weights, None, CUDA_BLOCK_SIZE, kv_layout=layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,33 +52,24 @@ class Setting:
         """Seconds in which things may be begun, of a first share of all."""
         return self.begun + share * self.seconds - time.monotonic()
 
-    def recipe(self, weights: WeightType) -> Recipe:
-        return Recipe.of(Target.CUDA, weights, None, CUDA_BLOCK_SIZE)
+    @property
+    def kinds(self) -> list[Kind]:
+        """Those whose speed is measured: what pages cost or gain is seen with the first weights."""
+        pages = Kind(self.scale.weights[0], KvLayout.PAGES)
+        return [*(Kind(weights) for weights in self.scale.weights), pages]
 
     def made(
-        self, name: str, source: WeightSource, weights: WeightType, *, cuda_graphs: bool = True
+        self, name: str, source: WeightSource, kind: Kind, *, cuda_graphs: bool = True
     ) -> LoadedModel:
         """On the device. Raises `StartError`."""
-        folder = exported(
-            self.place, f"{name}-{weights}", source, self.recipe(weights), self.report
-        )
+        folder = self._exported(name, source, kind)
         threads = usable_cores()
         return LoadedModel(folder, self.device, threads=threads, cuda_graphs=cuda_graphs)
 
     def make_all(self, name: str, source: WeightSource) -> None:
-        """All kinds of weights side by side, since much of it keeps one core busy only."""
+        """All kinds side by side, since much of it keeps one core busy only."""
         with ThreadPoolExecutor() as pool:
-            making = [
-                pool.submit(
-                    exported,
-                    self.place,
-                    f"{name}-{weights}",
-                    source,
-                    self.recipe(weights),
-                    self.report,
-                )
-                for weights in self.scale.weights
-            ]
+            making = [pool.submit(self._exported, name, source, kind) for kind in self.kinds]
         for each in making:
             each.result()
 
@@ -70,3 +78,7 @@ class Setting:
         recipe = Recipe(WeightType.FP32, CUDA_BLOCK_SIZE)
         folder = exported(self.place, f"{name}-cpu", source, recipe, self.report)
         return OnnxDecoder(folder, slots=slots, context=context, threads=usable_cores())
+
+    def _exported(self, name: str, source: WeightSource, kind: Kind) -> ModelFolder:
+        folder = f"{name}-{kind}".replace(" ", "-")
+        return exported(self.place, folder, source, kind.recipe(), self.report)

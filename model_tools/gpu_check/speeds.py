@@ -20,6 +20,7 @@ from model_tools.gpu_check.measures import copy_bandwidth, decode_speed, prompt_
 from model_tools.gpu_check.random_source import RandomSource
 from model_tools.gpu_check.setting import Setting
 from model_tools.gpu_check.streams import random_prompt
+from server.errors import StartError
 
 _TEXTS = 4
 _PEERS_SHARE = 0.5
@@ -36,23 +37,27 @@ class Reference:
 
 
 def speeds(setting: Setting, name: str, spec: DecoderSpec) -> Iterator[Finding]:
-    """With each kind of weights in turn."""
+    """Of each kind in turn."""
     scale = setting.scale
     texts = [random_prompt(spec.vocabulary_size, scale.text, seed) for seed in range(_TEXTS)]
     if not peer.PRESENT:
         yield Finding(name, "transformers", note=f"skipped: {peer.MISSING}")
     setting.make_all(name, RandomSource(spec))
     reference = _reference(setting, spec, texts)
-    for index, weights in enumerate(scale.weights):
-        title = f"{name} {weights}"
-        model = setting.made(name, RandomSource(spec), weights)
+    for index, kind in enumerate(setting.kinds):
+        title = f"{name} {kind}"
+        try:
+            model = setting.made(name, RandomSource(spec), kind)
+        except StartError as error:
+            yield Finding(title, "speed", note=f"skipped: {error}")
+            continue
         if reference.logits:
             decoder = model.decoder(slots=1, context=scale.text)
             given = [read(decoder, text) for text in texts]
             del decoder
             what = "logits against transformers"
             yield against(title, what, reference.logits, given, texts)
-        fair = setting.left() / (len(scale.weights) - index)
+        fair = setting.left() / (len(setting.kinds) - index)
         yield from _cells(setting, model, title, reference, time.monotonic() + fair)
         del model
         gc.collect()

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,11 +67,13 @@ class Streams:
         while self.busy:
             self.step()
 
-    def timed(self, sequences: Iterable[Sequence], steps: int) -> Timing:
-        """Of decode steps of all of these, once each has its first token."""
-        waiting = list(sequences)
-        while not all(sequence.generated for sequence in waiting):
+    def begin(self, sequences: Collection[Sequence]) -> None:
+        """Goes on until each of these has its first token."""
+        while not all(sequence.generated for sequence in sequences):
             self.step()
+
+    def timed(self, steps: int) -> Timing:
+        """Of steps that only decode."""
         for _ in range(_UNTIMED):
             self.step()
         begin, runtime = time.perf_counter(), self._decoder.runtime_seconds

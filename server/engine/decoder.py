@@ -24,6 +24,17 @@ class SavedKv(Protocol):
         """Puts the first `length` tokens into a free slot."""
 
 
+class Pages(Protocol):
+    """Memory that slots take as they grow, and share where they begin alike."""
+
+    @property
+    def page_tokens(self) -> int: ...
+
+    @property
+    def free_pages(self) -> int:
+        """Pages that no slot holds, and no copy of one."""
+
+
 class Decoder(Protocol):
     """A decoder-only model with memory for `slots` sequences of `context` tokens.
 
@@ -43,6 +54,10 @@ class Decoder(Protocol):
     @property
     def token_bytes(self) -> int:
         """Bytes that the keys and values of one token take."""
+
+    @property
+    def pages(self) -> Pages | None:
+        """What slots take their memory from; None: each has room for a whole context."""
 
     @property
     def runtime_seconds(self) -> float:

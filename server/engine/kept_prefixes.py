@@ -29,10 +29,12 @@ class KeptPrefixes:
     before or right after the prompt's own place: nothing else is compared with it.
     """
 
-    def __init__(self, capacity: int, token_bytes: int) -> None:
-        """Keeps `capacity` bytes at most, a token being `token_bytes`."""
-        self._most_tokens = capacity // token_bytes
-        self._tokens = 0
+    def __init__(self, capacity: int, token_bytes: int, page_tokens: int = 1) -> None:
+        """Keeps `capacity` bytes at most, a token being `token_bytes`, in whole pages."""
+        self._page_tokens = page_tokens
+        self._most_tokens = capacity // token_bytes // page_tokens * page_tokens
+        self.tokens = 0
+        """Tokens that there is room for in what is kept."""
         self._in_order: list[bytes] = []
         self._kept: OrderedDict[bytes, Kept] = OrderedDict()
         """The most recently used last."""
@@ -61,19 +63,29 @@ class KeptPrefixes:
                 return
             if name.startswith(other):
                 self._drop(other)
-        while self._tokens + len(tokens) > self._most_tokens:
-            self._drop(next(iter(self._kept)))
+        while self.tokens + self._size(tokens) > self._most_tokens:
+            self.drop_oldest()
         self._kept[name] = Kept(tokens, save(len(tokens)))
         insort(self._in_order, name)
-        self._tokens += len(tokens)
+        self.tokens += self._size(tokens)
+
+    def drop_oldest(self) -> bool:
+        """Forgets what was used least recently; False where there is nothing."""
+        oldest = next(iter(self._kept), None)
+        if oldest is not None:
+            self._drop(oldest)
+        return oldest is not None
 
     def _neighbours(self, name: bytes) -> list[bytes]:
         place = bisect_left(self._in_order, name)
         return self._in_order[max(place - 1, 0) : place + 1]
 
     def _drop(self, name: bytes) -> None:
-        self._tokens -= len(self._kept.pop(name).tokens)
+        self.tokens -= self._size(self._kept.pop(name).tokens)
         del self._in_order[bisect_left(self._in_order, name)]
+
+    def _size(self, tokens: Tokens) -> int:
+        return -(-len(tokens) // self._page_tokens) * self._page_tokens
 
 
 def common_length(one: Tokens, other: Tokens) -> int:

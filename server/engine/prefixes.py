@@ -4,7 +4,7 @@ Knows tokens and sequences; slots are the scheduler's.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +14,7 @@ from server.config import PrefixCacheConfig, PrefixReuse
 from server.engine.decoder import Decoder, SavedKv, Tokens
 from server.engine.kept_prefixes import KeptPrefixes, common_length
 from server.engine.plan import PromptCall
+from server.engine.room import Room
 from server.engine.sequence import Sequence
 
 log = logging.getLogger(__name__)
@@ -46,14 +47,32 @@ class Prefixes:
         self._decoder = decoder
         self._sequences = sequences
         self._reuse = config.reuse
-        self._kept = KeptPrefixes(config.capacity, decoder.token_bytes)
+        pages = decoder.pages
+        page_tokens = pages.page_tokens if pages else 1
+        self._kept = KeptPrefixes(config.capacity, decoder.token_bytes, page_tokens)
+        self._room = Room(pages, sequences) if pages else None
 
-    def find(self, key: int, reading: Iterable[PromptCall]) -> Found | None:
+    def find(self, key: int, reading: Collection[PromptCall]) -> Found | None:
         """The best source for a prompt that could be read in this step, after those of `reading`.
 
-        Only what was read before this step counts as there, since a call of the same step may fail.
-        None where a prompt that is being read has much more in common: a step later it is there.
+        None where it has to wait: a prompt that is being read has much more in common, which is
+        there a step later; or there are no pages for it, though kept sequences make room.
         """
+        found = self._best(key, reading)
+        if self._room is None or found is None:
+            return found
+        beginning = {call.key for call in reading}
+        if not self._room.for_one(key, found.length, beginning, self._kept.tokens):
+            return None
+        while found and not self._room.for_one(key, found.length, beginning):
+            found = None  # nor does this hold on to what is dropped
+            if self._kept.drop_oldest():
+                found = self._best(key, reading)
+        return found
+
+    def _best(self, key: int, reading: Iterable[PromptCall]) -> Found | None:
+        """Only what was read before this step counts as there, since a call of the same step may
+        fail."""
         if self._reuse is PrefixReuse.OFF:
             return Found()
         prompt = self._sequences[key].prompt[:-_ALWAYS_READ]

@@ -49,6 +49,11 @@ class Sequence:
         return len(self.prompt) + len(self.generated) - 1
 
     @property
+    def most_tokens(self) -> int:
+        """Of prompt and answer, if nothing ends it before."""
+        return len(self.prompt) + self.max_tokens
+
+    @property
     def held(self) -> int:
         """Tokens whose keys and values the slot holds."""
         return self.read + max(len(self.generated) - 1, 0)

@@ -1,28 +1,77 @@
-"""The calls that a decoder on a device makes, with inputs in buffers that never move.
+"""Calls over slots, with inputs in buffers that never move.
 
 Knows the graph's inputs and how few numbers of them are new in a call; does not know slots' owners.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from server.model.bindings import Binding, DeviceSession, Placed
+from server.model.bindings import Binding, Placed
 from server.model.device_kv import DeviceKv
+from server.model.device_layout import DeviceCall, DeviceGraph, batches
 from server.model.device_memory import Block, DeviceMemory
-from server.model.device_rows import DeviceRows
+from server.model.device_rows import DeviceRows, PromptRows
 from server.model.graph_interface import GraphInterface
 
 Tokens = NDArray[np.int64]
 _INT64 = np.dtype(np.int64)
-_FLOAT_BYTES = 4
 
 
-def bound(session: DeviceSession, kv: DeviceKv, slot: int, rows: int) -> Binding:
+class SlotCalls:
+    """All calls over the slots of one `DeviceKv`.
+
+    Sequences decode in calls of a few fixed numbers of rows, each with its own buffers, so that a
+    CUDA graph can be captured for each. Prompts run outside of graphs.
+    """
+
+    def __init__(self, graph: DeviceGraph, kv: DeviceKv, *, cuda_graphs: bool) -> None:
+        self._graph = graph
+        self._kv = kv
+        self._cuda_graphs = cuda_graphs
+        self._logits = graph.logits(kv.slots)
+        self._prompts = PromptCalls(graph, kv)
+        self._decode: dict[tuple[int, int], DecodeCalls] = {}
+        """By the first slot and the number of rows."""
+
+    def first(self) -> Iterator[DeviceCall]:
+        """The largest comes first, so that its memory is there for the others."""
+        for rows in reversed(batches(self._kv.slots)):
+            yield self._calls(0, rows).write([], [])
+
+    def prompt(self, slot: int, past: int, tokens: Tokens, keep: int) -> DeviceCall:
+        self._kv.held[slot] = past + len(tokens)
+        return self._prompts.write(slot, past, tokens, keep)
+
+    def decode(self, first_slot: int, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceCall:
+        count = len(tokens)
+        self._kv.held[first_slot : first_slot + count] = [past + 1 for past in pasts]
+        return self._calls(first_slot, count).write(tokens, pasts)
+
+    def _calls(self, first_slot: int, count: int) -> "DecodeCalls":
+        """With rows for `count` sequences. Those that draft part the others into runs that begin at
+        any slot, too many for a graph each: these run as they are."""
+        rows = count
+        if first_slot == 0:
+            rows = next(size for size in batches(self._kv.slots) if size >= count)
+        if (first_slot, rows) not in self._decode:
+            captured = self._cuda_graphs and first_slot == 0
+            self._decode[first_slot, rows] = DecodeCalls(
+                self._graph,
+                self._kv,
+                self._logits,
+                first_slot=first_slot,
+                rows=rows,
+                options=self._graph.options(rows if captured else None),
+            )
+        return self._decode[first_slot, rows]
+
+
+def bound(graph: DeviceGraph, kv: DeviceKv, slot: int, rows: int) -> Binding:
     """A binding with the keys and values of `rows` neighbouring slots as both past and present."""
-    binding = Binding(session, kv.memory.device)
+    binding = graph.binding()
     for buffer in kv.buffers:
         of = buffer.shape
         shape = (rows, of.heads, kv.capacity, of.head_dim)
@@ -92,8 +141,7 @@ class DecodeCalls:
 
     def __init__(
         self,
-        session: DeviceSession,
-        graph: GraphInterface,
+        graph: DeviceGraph,
         kv: DeviceKv,
         logits: Block,
         *,
@@ -102,64 +150,49 @@ class DecodeCalls:
         options: Any,
     ) -> None:
         """`options` are the runtime's for each call."""
-        self.options = options
+        self._options = options
         self._kv = kv
         self._slots = range(first_slot, first_slot + rows)
         self._tokens = np.zeros((rows, 1), np.int64)
         self._pasts = np.zeros((rows, 1), np.int64)
-        self._inputs = CallInputs(kv.memory, graph, rows=rows, tokens=rows, width=kv.capacity)
-        self.rows = DeviceRows(kv.memory, graph, rows, logits)
-        self.binding = bound(session, kv, first_slot, rows)
-        self._inputs.bind(self.binding, (rows, 1), kv.capacity)
-        self.rows.bind(self.binding, (rows, 1))
+        memory, interface = graph.memory, graph.interface
+        self._inputs = CallInputs(memory, interface, rows=rows, tokens=rows, width=kv.capacity)
+        self._rows = DeviceRows(memory, interface, rows, logits)
+        self._binding = bound(graph, kv, first_slot, rows)
+        self._inputs.bind(self._binding, (rows, 1), kv.capacity)
+        self._rows.bind(self._binding, (rows, 1))
 
-    def write(self, tokens: Sequence[int], pasts: Sequence[int]) -> None:
+    def write(self, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceCall:
         """For the first rows; the others are left over."""
         live, last = len(tokens), self._kv.capacity - 1
         self._tokens[:live, 0] = tokens
         self._pasts[:live, 0] = pasts
         self._pasts[live:, 0] = [min(self._kv.held[slot], last) for slot in self._slots[live:]]
         self._inputs.write(self._tokens, self._pasts[:, 0] + 1, self._pasts, keep=1)
+        return DeviceCall(self._binding, self._options, self._rows, live)
 
 
 class PromptCalls:
     """Calls [1, n] over one slot, of any length."""
 
-    def __init__(
-        self, session: DeviceSession, graph: GraphInterface, kv: DeviceKv, options: Any
-    ) -> None:
-        self.options = options
-        self._session = session
+    def __init__(self, graph: DeviceGraph, kv: DeviceKv) -> None:
         self._graph = graph
         self._kv = kv
-        most = kv.capacity
-        self._inputs = CallInputs(kv.memory, graph, rows=1, tokens=most, width=most)
+        self._options = graph.options(None)
+        memory, most = graph.memory, kv.capacity
+        self._inputs = CallInputs(memory, graph.interface, rows=1, tokens=most, width=most)
         self._bindings: dict[int, Binding] = {}
-        self._rows: dict[int, DeviceRows] = {}
-        """By how many there are. They share the place of the logits."""
-        self._room = 0
+        self._rows = PromptRows(memory, graph.interface)
 
-    def write(self, slot: int, past: int, tokens: Tokens, keep: int) -> tuple[Binding, DeviceRows]:
-        """For `tokens` after the slot's first `past` ones: what is bound for the call, and where it
-        leaves the rows of the last `keep` tokens, or of all where that is 0."""
+    def write(self, slot: int, past: int, tokens: Tokens, keep: int) -> DeviceCall:
+        """For `tokens` after the slot's first `past` ones."""
         count, total = len(tokens), past + len(tokens)
         if slot not in self._bindings:
-            self._bindings[slot] = bound(self._session, self._kv, slot, rows=1)
+            self._bindings[slot] = bound(self._graph, self._kv, slot, rows=1)
         binding = self._bindings[slot]
         self._inputs.bind(binding, (1, count), total)
         positions = np.arange(past, total, dtype=np.int64)
         self._inputs.write(np.ascontiguousarray(tokens), np.array([total]), positions, keep)
-        given = keep or count if self._graph.keeps_last else count
-        rows = self._rows_of(given)
-        rows.bind(binding, (1, given))
-        return binding, rows
-
-    def _rows_of(self, count: int) -> DeviceRows:
-        memory = self._kv.memory
-        if count > self._room:
-            self._rows.clear()
-            self._logits = memory.reserve(_FLOAT_BYTES * self._graph.vocabulary_size * count)
-            self._room = count
-        if count not in self._rows:
-            self._rows[count] = DeviceRows(memory, self._graph, count, self._logits)
-        return self._rows[count]
+        rows = self._rows.of(count, keep)
+        rows.bind(binding, (1, rows.count))
+        return DeviceCall(binding, self._options, rows, rows.count)

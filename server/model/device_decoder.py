@@ -4,33 +4,38 @@ Knows slots and calls; does not know which device it is, requests, sampling or t
 """
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.errors import Interrupted, StartError
-from server.model.bindings import Binding, DeviceSession
+from server.model.bindings import DeviceSession
 from server.model.candidates import Candidates
-from server.model.device_calls import DecodeCalls, PromptCalls
-from server.model.device_kv import DeviceKv, SavedDeviceKv
+from server.model.device_calls import SlotCalls
+from server.model.device_kv import DeviceKv
+from server.model.device_layout import (
+    DeviceCall,
+    DeviceCalls,
+    DeviceGraph,
+    KvOwner,
+    RunOptions,
+    SavedDeviceKv,
+)
 from server.model.device_memory import DeviceMemory
 from server.model.graph_interface import GraphInterface
+from server.model.paged_calls import MOST_ROWS, PagedCalls
+from server.model.paged_kv import PagedKv, token_bytes
 
 Tokens = NDArray[np.int64]
 Rows = list[Candidates] | NDArray[np.float32]
-RunOptions = Callable[[int | None], Any]
-"""The runtime's options for calls that one CUDA graph, by its number, is made of, or for others."""
-_FLOAT_BYTES = 4
 
 
 class DeviceDecoder:
     """A decoder-only model with memory for `slots` sequences of `context` tokens on a device.
 
-    Sequences decode in calls of a few fixed numbers of rows, each with its own buffers: where CUDA
-    graphs are on, `warm_up` captures one for each number, and a step replays it. Prompts run
-    outside of graphs.
+    The graph decides how keys and values lie there. Where CUDA graphs are on, `warm_up` captures
+    one for each kind of call that decodes, and a step replays it. Prompts run outside of graphs.
     """
 
     def __init__(
@@ -43,8 +48,10 @@ class DeviceDecoder:
         slots: int,
         context: int,
         cuda_graphs: bool,
+        kv_bytes: int | None = None,
     ) -> None:
-        """`name` is the graph's, for errors. Raises `StartError`, and `MemoryError`."""
+        """`name` is the graph's, for errors; `kv_bytes` bounds keys and values in pages. Raises
+        `StartError`, and `MemoryError`."""
         self.device = memory.device
         self.slots = slots
         self.context = context
@@ -53,33 +60,37 @@ class DeviceDecoder:
         self._name = name
         self._session = session
         self._run_options = run_options
-        self._cuda_graphs = cuda_graphs
-        self._graph = GraphInterface.of(session, name)
-        self.vocabulary_size = self._graph.vocabulary_size
+        self._options: list[Any] = []
+        """Those of all calls."""
+        self._interrupted = False
+        self._interface = GraphInterface.of(session, name)
+        self.vocabulary_size = self._interface.vocabulary_size
         """The width of a row of logits."""
-        self.tile = self._graph.tile
+        self.tile = self._interface.tile
         """Tokens of a prompt that attention takes at a time."""
-        self._kv = DeviceKv(memory, self._graph.kv, slots=slots, capacity=context)
+        graph = DeviceGraph(session, memory, self._interface, self._new_options)
+        self._kv: KvOwner
+        self._calls: DeviceCalls
+        self.pages: PagedKv | None = None
+        """What slots take their memory from, where it is not all theirs from the start."""
+        if self._interface.page_tokens is None:
+            kv = self._slot_kv(memory, kv_bytes)
+            self._kv, self._calls = kv, SlotCalls(graph, kv, cuda_graphs=cuda_graphs)
+        else:
+            pages = self._paged_kv(memory, self._interface.page_tokens, kv_bytes)
+            self._kv, self._calls = pages, PagedCalls(graph, pages, cuda_graphs=cuda_graphs)
+            self.pages = pages
         self.kv_bytes = self._kv.nbytes
         """Bytes that keys and values take, all of them from the start."""
         self.token_bytes = self._kv.token_bytes
         """Bytes that the keys and values of one token take."""
-        self._logits = memory.reserve(_FLOAT_BYTES * slots * self._graph.vocabulary_size)
-        self._prompts = PromptCalls(session, self._graph, self._kv, run_options(None))
-        self._decode_calls: dict[tuple[int, int], DecodeCalls] = {}
-        """By the first slot and the number of rows."""
-        self._options = [self._prompts.options]
-        self._interrupted = False
 
     def warm_up(self) -> None:
         """Makes each kind of call once, in the thread that will make all others: CUDA graphs and
-        the runtime's buffers belong to it. The largest comes first, so that its memory is there for
-        the others. Raises `StartError`."""
+        the runtime's buffers belong to it. Raises `StartError`."""
         try:
-            for rows in reversed(batches(self.slots)):
-                calls = self._calls(0, rows)
-                calls.write([], [])
-                self._run(calls.binding, calls.options)
+            for call in self._calls.first():
+                self._run(call)
             self.prefill(0, 0, np.zeros(2, np.int64))
         except Interrupted:
             raise
@@ -91,20 +102,13 @@ class DeviceDecoder:
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Rows:
         """Reads `tokens` [n] after the slot's first `past` ones; the rows of the last
         `logits_to_keep` tokens, 0 keeps all."""
-        self._kv.held[slot] = past + len(tokens)
-        binding, rows = self._prompts.write(slot, past, tokens, logits_to_keep)
-        self._run(binding, self._prompts.options)
-        return rows.read(rows.count)[-logits_to_keep:]
+        call = self._calls.prompt(slot, past, tokens, logits_to_keep)
+        return self._run(call)[-logits_to_keep:]
 
     def decode(self, tokens: list[int], pasts: list[int], first_slot: int = 0) -> Rows:
         """One token for each of n neighbouring slots, after the `pasts` first ones of each; a row
         for each."""
-        count = len(tokens)
-        self._kv.held[first_slot : first_slot + count] = [past + 1 for past in pasts]
-        calls = self._calls(first_slot, count)
-        calls.write(tokens, pasts)
-        self._run(calls.binding, calls.options)
-        return calls.rows.read(count)
+        return self._run(self._calls.decode(first_slot, tokens, pasts))
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Takes the first `length` tokens of a slot to a free one, and frees the source."""
@@ -115,13 +119,12 @@ class DeviceDecoder:
         self._kv.copy(source, destination, length)
 
     def save(self, slot: int, length: int) -> SavedDeviceKv:
-        """Copies the first `length` tokens of a slot into memory of their own, on the device.
-        Raises `MemoryError`."""
+        """Keeps the first `length` tokens of a slot, on the device. Raises `MemoryError`."""
         return self._kv.save(slot, length)
 
     def release(self, slot: int) -> None:
-        """What the slot holds is no longer needed. Its memory stays reserved."""
-        self._kv.held[slot] = 0
+        """What the slot holds is no longer needed."""
+        self._kv.release(slot)
 
     def rest(self) -> None:
         """Nothing: the device's memory is reserved as a whole."""
@@ -132,40 +135,47 @@ class DeviceDecoder:
         for options in self._options:
             options.terminate = True
 
-    def _calls(self, first_slot: int, count: int) -> DecodeCalls:
-        """With rows for `count` sequences. Those that draft part the others into runs that begin at
-        any slot, too many for a graph each: these run as they are."""
-        rows = count
-        if first_slot == 0:
-            rows = next(size for size in batches(self.slots) if size >= count)
-        if (first_slot, rows) not in self._decode_calls:
-            captured = self._cuda_graphs and first_slot == 0
-            options = self._run_options(rows if captured else None)
-            self._options.append(options)
-            self._decode_calls[first_slot, rows] = DecodeCalls(
-                self._session,
-                self._graph,
-                self._kv,
-                self._logits,
-                first_slot=first_slot,
-                rows=rows,
-                options=options,
-            )
-        return self._decode_calls[first_slot, rows]
+    def _slot_kv(self, memory: DeviceMemory, kv_bytes: int | None) -> DeviceKv:
+        if kv_bytes is not None:
+            raise StartError(f"{self._name} has no keys and values in pages: --kv-mib has no use")
+        return DeviceKv(memory, self._interface.kv, slots=self.slots, capacity=self.context)
 
-    def _run(self, binding: Binding, options: Any) -> None:
+    def _paged_kv(self, memory: DeviceMemory, page_tokens: int, kv_bytes: int | None) -> PagedKv:
+        if self.slots > MOST_ROWS:
+            words = f"--slots {self.slots} is more than {MOST_ROWS}"
+            raise StartError(f"{self._name} has keys and values in pages: {words}")
+        shapes, slot_pages = self._interface.kv, -(-self.context // page_tokens)
+        page_bytes = page_tokens * token_bytes(shapes)
+        if kv_bytes is None:
+            pages = self.slots * slot_pages
+        elif (pages := kv_bytes // page_bytes) < slot_pages:
+            needed = -(-slot_pages * page_bytes // 2**20)
+            words = f"a context of {self.context} tokens alone takes {needed}"
+            raise StartError(f"--kv-mib {kv_bytes / 2**20:g} is too little: {words}")
+        return PagedKv(
+            memory,
+            shapes,
+            slots=self.slots,
+            slot_pages=slot_pages,
+            page_tokens=page_tokens,
+            pages=pages,
+        )
+
+    def _new_options(self, cuda_graph: int | None) -> Any:
+        """That hear of an interruption."""
+        options = self._run_options(cuda_graph)
+        self._options.append(options)
+        return options
+
+    def _run(self, call: DeviceCall) -> Rows:
         if self._interrupted:
             raise Interrupted
         start = time.perf_counter()
         try:
-            self._session.run_with_iobinding(binding.bound, options)
+            self._session.run_with_iobinding(call.binding.bound, call.options)
         except RuntimeError:
             if self._interrupted:
                 raise Interrupted from None
             raise
         self.runtime_seconds += time.perf_counter() - start
-
-
-def batches(slots: int) -> list[int]:
-    """Numbers of rows that calls have: the powers of 2 below the slots, and all slots."""
-    return [*(1 << power for power in range((slots - 1).bit_length())), slots]
+        return call.rows.read(call.count)

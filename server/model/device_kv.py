@@ -66,6 +66,7 @@ class DeviceKv:
     ) -> None:
         """Raises `MemoryError`."""
         self.memory = memory
+        self.slots = slots
         self.capacity = capacity
         self.buffers = [DeviceKvBuffer(memory, shape, slots, capacity) for shape in shapes]
         self.held = [0] * slots
@@ -91,12 +92,16 @@ class DeviceKv:
         self.copy(source, destination, length)
         self.held[source] = 0
 
-    def save(self, slot: int, length: int) -> "SavedDeviceKv":
+    def save(self, slot: int, length: int) -> "SavedSlot":
         """Raises `MemoryError`."""
-        return SavedDeviceKv(self, slot, length)
+        return SavedSlot(self, slot, length)
+
+    def release(self, slot: int) -> None:
+        """Its memory stays reserved."""
+        self.held[slot] = 0
 
 
-class SavedDeviceKv:
+class SavedSlot:
     """A copy of the first `length` tokens of a slot, on the same device."""
 
     def __init__(self, kv: DeviceKv, slot: int, length: int) -> None:

@@ -40,7 +40,7 @@ class DeviceRows:
         self._largest = self._host[ids : ids + largest].view(np.float32).reshape(by_row)
         self._sums = self._host[ids + largest :].view(np.float32).reshape(rows, 1)
 
-    def bind(self, binding: Binding, shape: tuple[int, int]) -> None:
+    def bind(self, binding: Binding, shape: tuple[int, ...]) -> None:
         """As outputs of a call whose logits are [*shape, V]."""
         logits = Placed(self._logits.address, np.dtype(np.float32), (*shape, self._width))
         binding.output("logits", logits)
@@ -78,3 +78,26 @@ class DeviceRows:
         logits = np.empty(self._width, np.float32)
         self._memory.read(self._logits.address + row * self._width * _FLOAT_BYTES, logits)
         return logits
+
+
+class PromptRows:
+    """Those of calls over prompts, by how many there are. They share the place of the logits."""
+
+    def __init__(self, memory: DeviceMemory, graph: GraphInterface) -> None:
+        self._memory = memory
+        self._graph = graph
+        self._rows: dict[int, DeviceRows] = {}
+        self._room = 0
+
+    def of(self, tokens: int, keep: int) -> DeviceRows:
+        """What a call over so many tokens leaves, of which the last `keep` are asked for, or all
+        where that is 0."""
+        count = keep or tokens if self._graph.keeps_last else tokens
+        if count > self._room:
+            self._rows.clear()
+            nbytes = _FLOAT_BYTES * self._graph.vocabulary_size * count
+            self._logits = self._memory.reserve(nbytes)
+            self._room = count
+        if count not in self._rows:
+            self._rows[count] = DeviceRows(self._memory, self._graph, count, self._logits)
+        return self._rows[count]

@@ -21,7 +21,14 @@ _DTYPES: dict[str, np.dtype[np.generic]] = {
 }
 _WITHOUT_DTYPE = {"tensor(bfloat16)": 16}
 """ONNX's numbers of types that NumPy does not have (onnx.proto, `TensorProto.DataType`)."""
-_DRIVEN = {"input_ids", "attention_mask", "position_ids", "num_logits_to_keep"}
+_ALWAYS = {"input_ids"}
+_OF_SLOTS = {"attention_mask", "position_ids", "num_logits_to_keep"}
+_ALWAYS_OF_PAGES = {"cumulative_sequence_lengths", "past_sequence_lengths", "block_table"}
+_OF_PAGES = {"attention_metadata", "num_logits_to_keep"}
+"""Inputs by which a graph can be driven."""
+PAGE_TOKENS = 256
+"""Of a page, where the graph leaves it open: the tiles of ONNX Runtime's fast kernel have up to 256
+tokens and may not cross into another page (1.31). It is ONNX Runtime GenAI's choice, too."""
 
 
 class Node(Protocol):
@@ -59,14 +66,17 @@ class GraphInterface:
     """The width of `logits`."""
     candidates: int | None = None
     """How many of a row's largest logits it tells; None: none."""
+    page_tokens: int | None = None
+    """Tokens of a page of keys and values; None: each sequence has them in one piece."""
 
     @classmethod
     def of(cls, session: Session, graph: str) -> "GraphInterface":
         """Raises `StartError`, which names `graph`, for one that cannot be driven."""
         try:
-            kv = _kv_shapes(session)
-            fed, width = _fed_inputs(session, kv), _logits_width(session)
-            return cls(kv, fed, width, _candidates(session))
+            paged = any(node.name == "block_table" for node in session.get_inputs())
+            kv = _kv_shapes(session, paged)
+            fed, width = _fed_inputs(session, kv, paged), _logits_width(session)
+            return cls(kv, fed, width, _candidates(session), _page_tokens(session, paged))
         except ValueError as error:
             raise StartError(f"{graph}: {error}") from None
 
@@ -85,12 +95,13 @@ class GraphInterface:
         return math.gcd(32, *(2 * shape.head_dim for shape in self.kv))
 
 
-def _kv_shapes(session: Session) -> tuple[KvShape, ...]:
+def _kv_shapes(session: Session, paged: bool) -> tuple[KvShape, ...]:
     shapes = []
     for node in session.get_inputs():
         if not node.name.startswith("past_key_values."):
             continue
-        _, heads, _, head_dim = node.shape if len(node.shape) == 4 else [None] * 4
+        _, before, after, head_dim = node.shape if len(node.shape) == 4 else [None] * 4
+        heads = after if paged else before
         if node.type not in _DTYPES or not isinstance(heads, int) or not isinstance(head_dim, int):
             raise ValueError(f"{node.name} is {node.type} {node.shape}")
         present = node.name.replace("past_key_values.", "present.", 1)
@@ -101,20 +112,35 @@ def _kv_shapes(session: Session) -> tuple[KvShape, ...]:
     return tuple(shapes)
 
 
-def _fed_inputs(session: Session, kv: tuple[KvShape, ...]) -> frozenset[str]:
+def _page_tokens(session: Session, paged: bool) -> int | None:
+    if not paged:
+        return None
+    sizes = {
+        node.shape[1] if isinstance(node.shape[1], int) else PAGE_TOKENS
+        for node in session.get_inputs()
+        if node.name.startswith("past_key_values.")
+    }
+    if len(sizes) > 1:
+        raise ValueError(f"has pages of {min(sizes)} and of {max(sizes)} tokens")
+    return sizes.pop()
+
+
+def _fed_inputs(session: Session, kv: tuple[KvShape, ...], paged: bool) -> frozenset[str]:
+    needed = _ALWAYS | (_ALWAYS_OF_PAGES if paged else set())
+    driven = needed | (_OF_PAGES if paged else _OF_SLOTS)
     required = {node.name for node in session.get_inputs()} - {shape.past for shape in kv}
-    if unknown := required - _DRIVEN:
+    if unknown := required - driven:
         raise ValueError(f"input `{min(unknown)}` is unknown")
-    if "input_ids" not in required:
-        raise ValueError("has no input `input_ids`")
+    if missing := needed - required:
+        raise ValueError(f"has no input `{min(missing)}`")
     optional = {node.name for node in session.get_overridable_initializers()}
-    return frozenset(required | (optional & _DRIVEN))
+    return frozenset(required | (optional & driven))
 
 
 def _logits_width(session: Session) -> int:
     for node in session.get_outputs():
-        if node.name == "logits" and node.type == "tensor(float)" and len(node.shape) == 3:
-            width = node.shape[2]
+        if node.name == "logits" and node.type == "tensor(float)" and len(node.shape) in (2, 3):
+            width = node.shape[-1]
             if isinstance(width, int):
                 return width
     raise ValueError("has no float32 output `logits` of known width")

@@ -26,15 +26,25 @@ def open_decoder(
     threads: int,
     cuda_graphs: bool = True,
     packed_weights: Path | None = None,
+    kv_bytes: int | None = None,
 ) -> OnnxDecoder | DeviceDecoder:
-    """`threads` is the number of cores that one call uses; `packed_weights` a cache for the CPU.
-    Raises `StartError`, and `MemoryError` where the device has no room."""
+    """`threads` is the number of cores that one call uses; `packed_weights` a cache for the CPU;
+    `kv_bytes` bounds keys and values that lie in pages. Raises `StartError`, and `MemoryError`
+    where the device has no room."""
     if device.kind is DeviceKind.CPU:
+        if kv_bytes is not None:
+            raise StartError("--kv-mib is for CUDA: the CPU's memory is taken as it is needed")
         return open_cpu_decoder(
             folder, slots=slots, context=context, threads=threads, packed_weights=packed_weights
         )
     return open_device_decoder(
-        folder, device, slots=slots, context=context, threads=threads, cuda_graphs=cuda_graphs
+        folder,
+        device,
+        slots=slots,
+        context=context,
+        threads=threads,
+        cuda_graphs=cuda_graphs,
+        kv_bytes=kv_bytes,
     )
 
 
@@ -62,6 +72,7 @@ def open_device_decoder(
     context: int,
     threads: int,
     cuda_graphs: bool,
+    kv_bytes: int | None = None,
 ) -> DeviceDecoder:
     """Also of the CPU, where it is slower than `OnnxDecoder` and does the same: so what a GPU will
     run is run without one. Raises as `open_decoder` does."""
@@ -79,6 +90,7 @@ def open_device_decoder(
             slots=slots,
             context=context,
             cuda_graphs=cuda_graphs,
+            kv_bytes=kv_bytes,
         )
     except CudaError as error:
         raise StartError(f"{device} cannot be used: {error}") from None

@@ -38,7 +38,7 @@ _PREPACKED = 1.25
 PACKED_WEIGHTS = "packed.data"
 """The file that `save_packed` writes beside a graph."""
 _CPU_PROVIDER, _CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
-_ON_THE_DEVICE = {"GroupQueryAttention", "MatMulNBits"}
+_ON_THE_DEVICE = {"GroupQueryAttention", "MatMulNBits", "PagedAttention"}
 """Operators that make a model slower than on the CPU alone where a device has no kernel for one."""
 _PLACES = re.compile(r"^.*\[ONNXRuntimeError\] : [0-9]+ : [A-Z_]+ : ")
 _FAILURE = re.compile(r"\b[A-Z]+ failure [0-9]+: [^;]*")

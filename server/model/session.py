@@ -45,6 +45,7 @@ class OnnxDecoder:
         self._decode_rows: dict[tuple[int, int], _DecodeRows] = {}
         """By the first slot and the number of slots."""
         self._run_options = run_options()
+        self.pages = None
         self.runtime_seconds = 0.0
         """Seconds that all calls so far spent inside the runtime."""
         self._try_out(folder)

@@ -7,7 +7,16 @@ from server.config import GAP_STRETCH, EngineChoice
 from server.cores import usable_cores
 from server.errors import StartError
 from server.options.flag import Flag, Group
-from server.options.values import device, folder_or_off, integer, nothing, number, switch, unless
+from server.options.values import (
+    device,
+    folder_or_off,
+    integer,
+    mebibytes,
+    nothing,
+    number,
+    switch,
+    unless,
+)
 
 
 def own_folder() -> Path | None:
@@ -50,6 +59,15 @@ ENGINE = Group(
             nothing,
         ),
         "device": DEVICE,
+        "kv_bytes": Flag(
+            "kv-mib",
+            "MIB",
+            mebibytes,
+            "memory for keys and values in pages (skiff-export --kv-layout pages), kept\n"
+            "prefixes included; a request waits until what it may need is free",
+            "a whole context for each slot",
+            nothing,
+        ),
         "cuda_graphs": Flag(
             "no-cuda-graphs",
             None,

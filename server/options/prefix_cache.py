@@ -2,15 +2,11 @@
 
 from server.config import PrefixCacheConfig, PrefixReuse
 from server.options.flag import Flag, Group
-from server.options.values import choice, integer
+from server.options.values import choice, mebibytes
 
 
 def reuse(text: str) -> PrefixReuse:
     return PrefixReuse(choice(*(kind.value for kind in PrefixReuse))(text))
-
-
-def mebibytes(text: str) -> int:
-    return integer(0, 2**31 - 1)(text) * 2**20
 
 
 PREFIX_CACHE = Group(

@@ -28,6 +28,11 @@ def integer(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def mebibytes(text: str) -> int:
+    """In bytes."""
+    return integer(0, 2**31 - 1)(text) * 2**20
+
+
 def number(
     low: float, high: float = math.inf, *, above_low: bool = False
 ) -> Callable[[str], float]:

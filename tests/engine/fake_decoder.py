@@ -90,6 +90,7 @@ class FakeDecoder:
         self.tile = tile
         self.held: list[list[int] | None] = [None] * slots
         self.calls: list[Call] = []
+        self.pages = None
         self.runtime_seconds = 0.0
         """A second for each call."""
         self.moves = 0

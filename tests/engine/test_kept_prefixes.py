@@ -88,3 +88,24 @@ def test_a_sequence_that_does_not_fit_is_kept_as_far_as_it_does() -> None:
     kept.add(tokens_of((1, 2, 3, 4, 5)), lambda length: FakeSaved(DECODER, [1, 2, 3][:length]))
     _, length = kept.longest(tokens_of((1, 2, 3, 4, 5)))
     assert length == 3
+
+
+def test_in_pages_each_sequence_takes_whole_ones() -> None:
+    """Room for 11 tokens is room for two pages of four."""
+    kept = KeptPrefixes(11 * DECODER.token_bytes, DECODER.token_bytes, page_tokens=4)
+    saved = []
+
+    def save(length: int) -> FakeSaved:
+        saved.append(length)
+        return FakeSaved(DECODER, [0] * length)
+
+    kept.add(tokens_of((1, 2)), save)
+    kept.add(tokens_of((2, 2)), save)
+    assert kept.tokens == 8
+    kept.add(tokens_of((3, 2)), save)
+    assert kept.longest(tokens_of((1, 2)))[1] == 0
+    kept.add(tokens_of(tuple(range(10))), save)
+    assert (kept.tokens, saved) == (8, [2, 2, 2, 8])
+    assert kept.drop_oldest()
+    assert not kept.drop_oldest()
+    assert kept.tokens == 0

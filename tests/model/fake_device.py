@@ -1,4 +1,4 @@
-"""A device without a GPU, and a graph on it: each breach of what CUDA asks for is `Misused`.
+"""A device without a GPU, and a graph and a decoder on it: a breach of what CUDA asks is `Misused`.
 
 The memory knows what is reserved: a copy from or to anywhere else, or from memory that went back,
 is an error, as it is where nothing was written yet. The graph runs a model whose logits are a hash
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from server.config import Device, DeviceKind
 from server.model.bindings import Placed
+from server.model.device_decoder import DeviceDecoder
 from tests.engine.fake_decoder import VOCABULARY, logits_after
 
 CANDIDATES = 8
@@ -187,8 +188,20 @@ class Captured:
 
     inputs: dict[str, Placed]
     outputs: dict[str, Placed]
-    keep: int
+    host: dict[str, list[int]]
+    """Numbers that the graph takes on the host."""
     thread: int
+
+    @property
+    def keep(self) -> int:
+        return self.host["num_logits_to_keep"][0]
+
+
+def numbers(placed: Placed) -> list[int]:
+    """Integers of the host."""
+    count = max(int(np.prod(placed.shape)), 1)
+    held = (ctypes.c_uint8 * (count * placed.dtype.itemsize)).from_address(placed.address)
+    return [int(number) for number in np.ctypeslib.as_array(held).view(placed.dtype)]
 
 
 class FakeSession:
@@ -237,14 +250,13 @@ class FakeSession:
         if not self.memory.settled:
             raise Misused("a call before its inputs were there")
         number, here = options.cuda_graph, threading.get_ident()
-        keep_address = binding.host["num_logits_to_keep"].address
-        keep = ctypes.c_int64.from_address(keep_address).value
-        call = Captured(dict(binding.inputs), dict(binding.outputs), keep, here)
+        host = {name: numbers(placed) for name, placed in binding.host.items()}
+        call = Captured(dict(binding.inputs), dict(binding.outputs), host, here)
         if number is not None:
             known = self.captured.setdefault(number, call)
             if known is not call:
                 self.replays += 1
-            if (known.thread, known.keep) != (here, keep):
+            if (known.thread, known.host) != (here, host):
                 raise Misused("what a CUDA graph was made with is another")
             if (known.inputs, known.outputs) != (call.inputs, call.outputs):
                 raise Misused("what is bound is not what the CUDA graph has")
@@ -257,12 +269,7 @@ class FakeSession:
             for name in ("input_ids", "attention_mask", "position_ids")
         )
         self.calls.append(ids.shape)
-        keys, values = (
-            self.memory.array(call.inputs[f"past_key_values.0.{kind}"]) for kind in ("key", "value")
-        )
-        for kind in ("key", "value"):
-            if call.outputs[f"present.0.{kind}"] != call.inputs[f"past_key_values.0.{kind}"]:
-                raise Misused("past and present are not the same memory")
+        keys, values = self._kv(call)
         rows = []
         for row, tokens in enumerate(ids):
             total = int(mask[row].sum())
@@ -277,6 +284,15 @@ class FakeSession:
             ends = range(total - len(tokens) + 1, total + 1)
             rows += [logits_after(history[:end]) for end in ends][-call.keep :]
         self._give(call, np.stack(rows))
+
+    def _kv(self, call: Captured) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+        for kind in ("key", "value"):
+            if call.outputs[f"present.0.{kind}"] != call.inputs[f"past_key_values.0.{kind}"]:
+                raise Misused("past and present are not the same memory")
+        keys, values = (
+            self.memory.array(call.inputs[f"past_key_values.0.{kind}"]) for kind in ("key", "value")
+        )
+        return keys, values
 
     @staticmethod
     def _history(keys: NDArray[np.generic], values: NDArray[np.generic]) -> tuple[int, ...]:
@@ -298,3 +314,32 @@ class FakeSession:
         self.memory.array(call.outputs["candidate_logits"])[:] = largest
         sums = np.log(np.exp(logits).sum(axis=1, keepdims=True))
         self.memory.array(call.outputs["log_sum_exp"])[:] = sums
+
+
+class FakeDevice:
+    """A decoder on a fake device, and that device."""
+
+    session_type = FakeSession
+
+    def __init__(
+        self,
+        *,
+        slots: int = 5,
+        context: int = 64,
+        graphs: bool = True,
+        tells: bool = True,
+        kv_bytes: int | None = None,
+    ) -> None:
+        self.memory = FakeMemory()
+        self.session = self.session_type(self.memory, tells=tells)
+        self.decoder = DeviceDecoder(
+            self.session,
+            self.memory,
+            FakeOptions,
+            name="fake",
+            slots=slots,
+            context=context,
+            cuda_graphs=graphs,
+            kv_bytes=kv_bytes,
+        )
+        self.decoder.warm_up()

@@ -9,87 +9,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from model_tools.export import write_model
 from model_tools.gguf_source import GgufSource
 from model_tools.recipe import Recipe, Target, WeightType
-from server.config import CPU, PrefixCacheConfig, PrefixReuse, SamplingParameters
-from server.engine.core import EngineCore
-from server.engine.decoder import Decoder
-from server.engine.drafter import LookupDrafter
-from server.engine.sampling import Sampler
-from server.engine.sequence import Sequence
-from server.engine.windowed_text import WindowedText
+from server.config import CPU, SamplingParameters
 from server.errors import Interrupted, StartError
 from server.model.candidates import Candidates
-from server.model.device_decoder import DeviceDecoder, batches
+from server.model.device_decoder import DeviceDecoder
+from server.model.device_layout import batches
 from server.model.folder import ModelFolder
 from server.model.opening import open_device_decoder
 from server.model.session import OnnxDecoder
 from tests.engine.clients import asks, engine_of, expected, in_trio, told
 from tests.engine.fake_decoder import VOCABULARY, greedy_tokens, logits_after
-from tests.engine.paces import SteadyPacer
-from tests.model.fake_device import CANDIDATES, FakeMemory, FakeOptions, FakeSession
+from tests.model.fake_device import CANDIDATES, FakeDevice, FakeMemory, FakeOptions, FakeSession
+from tests.model.generating import generated
 from tests.model.tiny_folder import CONTEXT, tiny_folder
 
 SLOTS = 5
 TEXT = np.random.default_rng(0).integers(0, VOCABULARY, 256)
-
-
-class Device:
-    """A decoder on a fake device, and that device."""
-
-    def __init__(
-        self, *, slots: int = SLOTS, context: int = 64, graphs: bool = True, tells: bool = True
-    ) -> None:
-        self.memory = FakeMemory()
-        self.session = FakeSession(self.memory, tells=tells)
-        self.decoder = DeviceDecoder(
-            self.session,
-            self.memory,
-            FakeOptions,
-            name="fake",
-            slots=slots,
-            context=context,
-            cuda_graphs=graphs,
-        )
-        self.decoder.warm_up()
-
-
-def generated(
-    decoder: Decoder,
-    prompts: list[NDArray[np.int64]],
-    parameters: SamplingParameters,
-    new_tokens: int,
-    *,
-    draft: int = 0,
-    leaving: int | None = None,
-    reuse: PrefixReuse = PrefixReuse.ALL,
-) -> list[list[int]]:
-    """What the engine makes of prompts that come one a step; of `leaving`, if any, only 3 tokens
-    are asked for."""
-    core = EngineCore(
-        decoder, lambda news: None, SteadyPacer(64, 16), PrefixCacheConfig(reuse, 2**16)
-    )
-    sequences = [
-        Sequence(
-            key=key,
-            prompt=prompt,
-            max_tokens=3 if key == leaving else new_tokens,
-            eos_token_ids=frozenset(),
-            sampler=Sampler(parameters, prompt),
-            text=WindowedText(lambda tokens: ""),
-            drafter=LookupDrafter(prompt, draft) if draft else None,
-        )
-        for key, prompt in enumerate(prompts)
-    ]
-    for sequence in sequences:
-        core.submit(sequence)
-        core.step(lambda: None)
-    while core.busy:
-        core.step(lambda: None)
-    return [sequence.generated for sequence in sequences]
 
 
 @settings(max_examples=60)
@@ -106,7 +45,7 @@ def test_sequences_that_come_and_go_get_what_each_gets_alone(
 ) -> None:
     """Through moved slots, copied prefixes, rows left over and replayed graphs: all of it at the
     addresses that were reserved."""
-    device = Device(slots=slots, graphs=graphs, tells=tells)
+    device = FakeDevice(slots=slots, graphs=graphs, tells=tells)
     prompts = [TEXT[start % 3 * 7 :][:length] for start, length in enumerate(lengths)]
     tokens = generated(
         device.decoder, prompts, SamplingParameters(), 20, draft=draft, leaving=leaving
@@ -117,24 +56,24 @@ def test_sequences_that_come_and_go_get_what_each_gets_alone(
     assert all(shape in [(rows, 1) for rows in batches(slots)] for shape in decoded(device, draft))
 
 
-def decoded(device: Device, draft: int) -> list[tuple[int, ...]]:
+def decoded(device: FakeDevice, draft: int) -> list[tuple[int, ...]]:
     """Shapes of calls that only decode, where no sequence between them verifies a draft."""
     return [] if draft else [shape for shape in device.session.calls if shape[0] > 1]
 
 
 def test_a_graph_is_captured_for_each_number_of_rows_before_the_first_request() -> None:
-    device = Device(slots=6)
+    device = FakeDevice(slots=6)
     assert list(device.session.captured) == [6, 4, 2, 1]
     assert device.session.replays == 0
     generated(device.decoder, [TEXT[:9], TEXT[3:20], TEXT[1:4]], SamplingParameters(), 12)
     assert list(device.session.captured) == [6, 4, 2, 1]
     assert device.session.replays >= 12
-    assert Device(graphs=False).session.captured == {}
+    assert FakeDevice(graphs=False).session.captured == {}
 
 
 def test_no_row_of_logits_crosses_to_the_host() -> None:
     """But for draws that the candidates leave open."""
-    device = Device(slots=2)
+    device = FakeDevice(slots=2)
     before = device.memory.to_host
     device.decoder.prefill(0, 0, TEXT[:9])
     rows = device.decoder.decode([3], [9])
@@ -149,8 +88,8 @@ def test_no_row_of_logits_crosses_to_the_host() -> None:
 
 def test_a_row_left_over_changes_nothing_of_its_slot() -> None:
     """Whatever the slot holds: nothing, a prompt that is partly read, or as much as it can."""
-    device = Device(slots=4, context=32)
-    alone = Device(slots=4, context=32)
+    device = FakeDevice(slots=4, context=32)
+    alone = FakeDevice(slots=4, context=32)
     lengths = [5, 0, 9, 32]
     for slot, length in enumerate(lengths):
         if length:
@@ -180,7 +119,7 @@ def give_saved(decoder: DeviceDecoder) -> None:
 def test_a_row_left_over_changes_nothing_that_its_slot_was_given(
     give: Callable[[DeviceDecoder], None],
 ) -> None:
-    decoder = Device().decoder
+    decoder = FakeDevice().decoder
     decoder.prefill(0, 0, TEXT[:20])
     give(decoder)
     decoder.decode([1, 2, 3], [20, 0, 0])
@@ -190,7 +129,7 @@ def test_a_row_left_over_changes_nothing_that_its_slot_was_given(
 
 
 def test_saved_tokens_go_back_to_the_device_with_what_holds_them() -> None:
-    device = Device()
+    device = FakeDevice()
     device.decoder.prefill(0, 0, TEXT[:20])
     device.decoder.save(0, 10)
     baseline = device.memory.free_bytes
@@ -215,7 +154,7 @@ def test_without_room_for_keys_and_values_it_is_a_memory_error() -> None:
 
 
 def test_an_interruption_ends_every_later_call() -> None:
-    device = Device()
+    device = FakeDevice()
     device.decoder.interrupt()
     with pytest.raises(Interrupted):
         device.decoder.prefill(0, 0, TEXT[:4])
@@ -324,7 +263,7 @@ def test_all_rows_of_a_prompt_are_there_when_they_are_asked_for(
 
 def test_the_fake_device_knows_the_thread_of_a_graph() -> None:
     """So that a test of the engine over it would see a graph captured in the wrong one."""
-    device = Device()
+    device = FakeDevice()
     failures: list[BaseException] = []
 
     def decode() -> None:

@@ -15,21 +15,28 @@ from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.goals import goals
 from model_tools.gpu_check.loaded import DoesNotFit, LoadedModel, exported
 from model_tools.gpu_check.random_source import RandomSource
+from model_tools.gpu_check.setting import Kind
 from model_tools.gpu_check.shapes import LLAMA_8B, ON_A_GPU, REHEARSAL, TINY
 from model_tools.progress import unseen
-from model_tools.recipe import Recipe, Target, WeightType
+from model_tools.recipe import KvLayout, Recipe, Target, WeightType
 from server.config import CPU
 from server.model.device_memory import HostMemory
+from tests.model.paged_attention import stand_in
 from tests.model_tools.tiny_gguf import TinyLlama
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
-    """Rows of a rehearsal with all parts."""
+    """Rows of a rehearsal with all parts. What runs over pages are stand-ins for what a GPU runs:
+    the CPU has no kernel for these."""
     place = tmp_path_factory.mktemp("gpu_check")
     gguf = TinyLlama(context_length=256).write(place / "tiny.gguf")
     flags = ["--device", "cpu", "--gguf", str(gguf), "--json", str(place / "found.json")]
-    main(flags)
+    for name in ("1b", "8b"):
+        recipe = Kind(WeightType.FP16, KvLayout.PAGES).recipe()
+        folder = exported(place, f"{name}-fp16-pages", RandomSource(TINY), recipe, unseen)
+        stand_in(folder.model_file, 16)
+    main([*flags, "--models", str(place)])
     document = json.loads((place / "found.json").read_text())
     assert "rehearsal" in document["header"]["device"]
     rows: list[dict[str, object]] = document["tables"]["gpu_check"]
@@ -40,7 +47,7 @@ def named(found: list[dict[str, object]], model: str, what: str) -> list[dict[st
     return [row for row in found if row["model"] == model and str(row["what"]).startswith(what)]
 
 
-@pytest.mark.parametrize("model", ["SmolLM2 fp16", "1b fp16"])
+@pytest.mark.parametrize("model", ["SmolLM2 fp16", "1b fp16", "1b fp16 pages"])
 def test_the_device_is_compared_with_the_cpu(found: list[dict[str, object]], model: str) -> None:
     [logits] = named(found, model, "logits against the CPU")
     assert float(str(logits["note"]).partition("mean KL ")[2].partition(",")[0]) < 1e-4
@@ -48,26 +55,28 @@ def test_the_device_is_compared_with_the_cpu(found: list[dict[str, object]], mod
     assert " of 48 tokens before the first that differs" in str(tokens["note"])
 
 
-def test_tokens_are_compared_in_a_mix_and_without_graphs(found: list[dict[str, object]]) -> None:
-    [mix] = named(found, "1b fp16", "alone and in a mix")
+@pytest.mark.parametrize("model", ["1b fp16", "1b fp16 pages"])
+def test_tokens_are_compared_in_a_mix_and_without_graphs(
+    found: list[dict[str, object]], model: str
+) -> None:
+    [mix] = named(found, model, "alone and in a mix")
     assert "of 12 tokens differ beside 12 others" in str(mix["note"])
-    [graphs] = named(found, "1b fp16", "with and without CUDA graphs")
+    [graphs] = named(found, model, "with and without CUDA graphs")
     assert graphs["note"] == "0 of 12 tokens differ"
 
 
-def test_requests_join_and_leave(found: list[dict[str, object]]) -> None:
-    [row] = named(found, "1b fp16", "20 requests")
+@pytest.mark.parametrize("model", ["1b fp16", "1b fp16 pages"])
+def test_requests_join_and_leave(found: list[dict[str, object]], model: str) -> None:
+    [row] = named(found, model, "20 requests")
     left, _, rest = str(row["note"]).partition(" left early")
     assert int(left) > 0
     assert "all slots free; 0 bytes did not come back" in rest
 
 
 @pytest.mark.parametrize("model", ["1b", "8b"])
-@pytest.mark.parametrize("weights", REHEARSAL.weights)
-def test_each_cell_has_its_figures(
-    found: list[dict[str, object]], model: str, weights: WeightType
-) -> None:
-    name = f"{model} {weights}"
+@pytest.mark.parametrize("kind", ["fp16", "int4", "fp16 pages"])
+def test_each_cell_has_its_figures(found: list[dict[str, object]], model: str, kind: str) -> None:
+    name = f"{model} {kind}"
     cells = named(found, name, "decode")
     assert [(row["batch"], row["past"]) for row in cells] == [
         (batch, past) for past in REHEARSAL.pasts for batch in REHEARSAL.batches

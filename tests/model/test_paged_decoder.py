@@ -1,0 +1,129 @@
+"""The decoder over pages, on a fake device that sees each page that it asks for."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.config import SamplingParameters
+from server.errors import StartError
+from server.model.candidates import Candidates
+from server.model.device_layout import batches
+from tests.engine.fake_decoder import VOCABULARY, greedy_tokens, logits_after
+from tests.model.fake_paged_device import PAGE_BYTES, PagedDevice
+from tests.model.generating import core_of, generated, sequence_of
+
+TEXT = np.random.default_rng(0).integers(0, VOCABULARY, 256)
+
+
+@settings(max_examples=60)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=9),
+    slots=st.integers(1, 6),
+    draft=st.sampled_from([0, 0, 3]),
+    leaving=st.integers(0, 8),
+    graphs=st.booleans(),
+    tells=st.booleans(),
+    pages=st.sampled_from([16, 17, 23, 40, None]),
+)
+def test_sequences_that_come_and_go_get_what_each_gets_alone(
+    lengths: list[int],
+    slots: int,
+    draft: int,
+    leaving: int,
+    graphs: bool,
+    tells: bool,
+    pages: int | None,
+) -> None:
+    """Through pages that are shared, parted and taken by others, and replayed graphs; and where
+    there are too few for all, by waiting. 16 are for one context."""
+    device = PagedDevice(slots=slots, context=64, graphs=graphs, tells=tells, pages=pages)
+    assert device.kv.free_pages == (pages or 16 * slots)
+    prompts = [TEXT[start % 3 * 7 :][:length] for start, length in enumerate(lengths)]
+    tokens = generated(
+        device.decoder, prompts, SamplingParameters(), 20, draft=draft, leaving=leaving
+    )
+    for key, (prompt, given_tokens) in enumerate(zip(prompts, tokens, strict=True)):
+        expected = greedy_tokens(tuple(prompt.tolist()), 3 if key == leaving else 20)
+        assert tuple(given_tokens) == expected
+    for slot in range(slots):
+        device.decoder.release(slot)
+    assert device.kv.free_pages == (pages or 16 * slots)
+
+
+def test_what_sequences_have_in_common_they_share() -> None:
+    """Ten pages and a half: the ten are there once, and of the half each has its own."""
+    device = PagedDevice(context=64)
+    pages = device.kv.free_pages
+    device.decoder.prefill(0, 0, TEXT[:42])
+    assert pages - device.kv.free_pages == 11
+    for slot in (1, 2, 3):
+        device.decoder.copy(0, slot, 42)
+    assert pages - device.kv.free_pages == 11 + 3
+    saved = device.decoder.save(0, 42)
+    for slot in range(4):
+        device.decoder.release(slot)
+    assert pages - device.kv.free_pages == 11
+    assert saved.nbytes == 11 * PAGE_BYTES
+    saved.load(4, 40)
+    assert pages - device.kv.free_pages == 11
+    del saved
+    assert pages - device.kv.free_pages == 10
+
+
+@pytest.mark.parametrize(("common", "side_by_side"), [(18, 4), (0, 2)])
+def test_sequences_that_begin_alike_run_side_by_side_in_pages_for_half_of_them(
+    common: int, side_by_side: int
+) -> None:
+    """Six pages each, of which they have four in common; or nothing."""
+    device = PagedDevice(slots=4, context=24, pages=12)
+    core = core_of(device.decoder)
+    prompts = [TEXT[:18]] * 4 if common else [TEXT[18 * n :][:18] for n in range(4)]
+    sequences = [sequence_of(key, prompt, 6) for key, prompt in enumerate(prompts)]
+    core.submit(sequences[0])
+    core.step(lambda: None)
+    for sequence in sequences[1:]:
+        core.submit(sequence)
+    for _ in range(3):
+        core.step(lambda: None)
+    assert sum(bool(sequence.generated) for sequence in sequences) == side_by_side
+    while core.busy:
+        core.step(lambda: None)
+    for sequence, prompt in zip(sequences, prompts, strict=True):
+        assert tuple(sequence.generated) == greedy_tokens(tuple(prompt.tolist()), 6)
+
+
+def test_a_graph_is_captured_for_each_number_of_rows_and_of_pages() -> None:
+    """And replayed over any slots, since these are numbers in a table."""
+    device = PagedDevice(slots=3, context=12)
+    assert len(device.session.captured) == len(batches(3)) * len(batches(3)) == 9
+    assert device.session.replays == 0
+    device.decoder.prefill(2, 0, TEXT[:9])
+    [row] = device.decoder.decode([7], [9], first_slot=2)
+    assert device.session.replays == 1
+    assert isinstance(row, Candidates)
+    np.testing.assert_array_equal(row.whole(), logits_after((*TEXT[:9].tolist(), 7)))
+    assert len(device.session.captured) == 9
+    assert PagedDevice(graphs=False).session.captured == {}
+
+
+def test_a_page_too_many_is_a_memory_error() -> None:
+    device = PagedDevice(slots=2, context=12, pages=4)
+    device.decoder.prefill(0, 0, TEXT[:12])
+    device.decoder.prefill(1, 0, TEXT[:4])
+    with pytest.raises(MemoryError, match="all 4 pages of keys and values are taken"):
+        device.decoder.decode([1], [4], first_slot=1)
+
+
+@pytest.mark.parametrize(
+    ("slots", "pages", "reason"),
+    [
+        (257, None, "has keys and values in pages: --slots 257 is more than 256"),
+        (2, 2, "--kv-mib 0.00.* is too little: a context of 12 tokens alone takes 1"),
+    ],
+)
+def test_what_pages_cannot_hold_is_told_at_the_start(
+    slots: int, pages: int | None, reason: str
+) -> None:
+    with pytest.raises(StartError, match=reason):
+        PagedDevice(slots=slots, context=12, pages=pages)
