@@ -123,6 +123,11 @@ def test_weights_need_not_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.read(["model"], {}).engine.packed_weights is None
 
 
+def test_a_folder_where_nobody_may_look_is_taken() -> None:
+    name = "a" * 300  # longer than a file's name may be, and so refused by the system to anybody
+    assert cli.read(["model", "--packed-weights", name], {}).engine.packed_weights == Path(name)
+
+
 def homeless() -> Path:
     """As `Path.home` for a user that the system does not know."""
     raise RuntimeError("Could not determine home directory.")

@@ -80,7 +80,11 @@ def folder_or_off(text: str) -> Path | None:
     if text.lower() == "off":
         return None
     path = Path(text)
-    if not text or (path.exists() and not path.is_dir()):
+    try:
+        is_none = not text or (path.exists() and not path.is_dir())
+    except OSError:  # nobody may look there: told by whoever needs it
+        is_none = False
+    if is_none:
         raise ValueError("a folder, or off")
     return path
 
