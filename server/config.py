@@ -73,7 +73,7 @@ class Device:
 
 CPU = Device(DeviceKind.CPU)
 
-GAP_STRETCH = 2.3
+GAP_STRETCH = 1.8
 """The default of `EngineConfig.gap_stretch`."""
 
 

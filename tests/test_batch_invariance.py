@@ -17,7 +17,15 @@ from server.engine.distribution import Row
 from server.engine.events import Finished, News
 from server.engine.lookup import Draft
 from server.engine.pace import Pace
-from server.engine.plan import DecodeCall, PromptCall, SavedPrefix, SlotPrefix, StepPlan
+from server.engine.plan import (
+    DecodeCall,
+    MixedCall,
+    PromptCall,
+    SavedPrefix,
+    SlotPrefix,
+    StepPlan,
+    prompt_in,
+)
 from server.engine.sampling import Sampler
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
@@ -178,7 +186,7 @@ def test_greedy_tokens_are_bit_identical_read_or_begun_with_what_others_read(
         given = together.choices[each.key]
         assert given == alone[each.key][: len(given)], f"a prompt of {len(each.prompt)} tokens"
         assert len(given) == NEW_TOKENS or each.leaves is not None
-    calls = [call for plan in plans for call in plan.calls if isinstance(call, PromptCall)]
+    calls = prompt_calls(plans)
     kinds = [type(call.prefix) for call in calls]
     assert kinds.count(SlotPrefix) >= 3
     assert kinds.count(SavedPrefix) >= 5
@@ -208,8 +216,16 @@ def assert_everything_occurred(plans: list[StepPlan]) -> None:
     calls = [call for plan in plans for call in plan.calls]
     rows = {len(call.keys) for call in calls if isinstance(call, DecodeCall)}
     assert {2, 3, 4} <= rows
-    parts = [call for call in calls if isinstance(call, PromptCall) and not call.last]
+    mixed = [call for call in calls if isinstance(call, MixedCall)]
+    assert {1, 2, 3} <= {len(call.decode.keys) for call in mixed}
+    assert {True, False} == {call.prompt.last for call in mixed}
+    parts = [call for call in prompt_calls(plans) if not call.last]
     assert len({part.stop - part.start for part in parts}) >= 3
     assert len({part.key for part in parts}) >= 6
     assert sum(len(plan.moves) for plan in plans) >= 6
-    assert any(call.slot > 0 for call in calls if isinstance(call, PromptCall))
+    assert any(call.slot > 0 for call in prompt_calls(plans))
+
+
+def prompt_calls(plans: list[StepPlan]) -> list[PromptCall]:
+    """What was read of prompts, by themselves or in a call with running streams."""
+    return [prompt for plan in plans for call in plan.calls if (prompt := prompt_in(call))]

@@ -12,7 +12,7 @@ from server.engine.events import Failed, News, Progress
 from server.engine.facts import Observe, unobserved
 from server.engine.forward import arrange, forward
 from server.engine.pacer import Pacer
-from server.engine.plan import Call, DecodeCall, PromptCall, StepPlan, VerifyCall
+from server.engine.plan import Call, DecodeCall, StepPlan, VerifyCall, prompt_in
 from server.engine.prefixes import Prefixes
 from server.engine.recorder import Recorder
 from server.engine.sampling import sample, verify
@@ -49,7 +49,9 @@ class EngineCore:
         self._left: list[tuple[Sequence, int]] = []
         """Sequences that ended since the last plan, and the slots in which they still lie."""
         self._prefixes = Prefixes(decoder, self._sequences, prefix_cache)
-        self._scheduler = Scheduler(decoder.slots, decoder.tile, self._prefixes.find)
+        self._scheduler = Scheduler(
+            decoder.slots, decoder.tile, self._prefixes.find, mixes=decoder.mixed is not None
+        )
 
     @property
     def busy(self) -> bool:
@@ -101,9 +103,10 @@ class EngineCore:
         self._left.clear()
 
     def _run(self, call: Call, sequences: list[Sequence]) -> None:
-        if isinstance(call, PromptCall) and sequences[0].begun is None:
-            self._recorder.prompt_begins(sequences[0])
-            self._deliver([(call.key, Progress.BEGUN)])
+        prompt = prompt_in(call)
+        if prompt and sequences[-1].begun is None:
+            self._recorder.prompt_begins(sequences[-1])
+            self._deliver([(prompt.key, Progress.BEGUN)])
         try:
             rows = self._forward(call, sequences)
             if isinstance(call, VerifyCall):
@@ -118,8 +121,8 @@ class EngineCore:
             self._commit([(sequence, None) for sequence in sequences])
             return
         self._recorder.ran(call, sequences, len(chosen))
-        if isinstance(call, PromptCall) and not call.last:
-            self._deliver([(call.key, Progress.READ)])
+        if prompt and not prompt.last:
+            self._deliver([(prompt.key, Progress.READ)])
         self._commit(chosen)
 
     def _forward(self, call: Call, sequences: list[Sequence]) -> Rows:
@@ -131,8 +134,7 @@ class EngineCore:
     def _alive(self, call: Call) -> list[Sequence]:
         """The call's sequences. Nothing is cancelled between a plan and its decode calls, so
         that these have all of their rows; others may be gone."""
-        keys = call.keys if isinstance(call, DecodeCall) else (call.key,)
-        return [self._sequences[key] for key in keys if key in self._sequences]
+        return [self._sequences[key] for key in call.keys if key in self._sequences]
 
     def _verify(
         self, call: VerifyCall, sequence: Sequence, rows: Rows

@@ -1,11 +1,13 @@
 """What calls into the model cost, learnt from the calls themselves. Knows arithmetic, no model.
 
 A call takes close to a sum: reading the weights, reading the keys and values of what came before,
-work for each token, and attention of each token to those before it. Both kinds of calls are fitted
-to such a sum by least squares, old measurements fading; in whatever directions nothing was
-measured, a guess holds.
+work for each token, and attention of each token to those before it. What decodes and what reads
+prompts are each fitted to such a sum by least squares, old measurements fading; in whatever
+directions nothing was measured, a guess holds. In a call that does both, a prompt takes what it
+takes alone, but for reading the weights.
 """
 
+from bisect import bisect_right
 from dataclasses import astuple, dataclass
 from math import ceil
 
@@ -36,6 +38,20 @@ class Rates:
     def seconds(self, tokens: int, past: int, pairs: float) -> float:
         return self.call + self.token * tokens + self.past * past + self.pair * pairs
 
+    def prompt_seconds(self, tokens: int, past: int) -> float:
+        """`tokens` of a prompt after `past` others."""
+        return self.seconds(tokens, past, _pairs(tokens, past))
+
+    def tokens_in(self, seconds: float, past: int, most: int) -> int:
+        """How many of `most` tokens of a prompt, after `past` others, take no longer."""
+        return bisect_right(
+            range(1, most + 1), seconds, key=lambda tokens: self.prompt_seconds(tokens, past)
+        )
+
+    def least_tokens(self, past: int) -> int:
+        """Tokens of a prompt that take a third of what is taken without any."""
+        return ceil((self.call + self.past * past) / (self.token + self.pair * past) / 3)
+
 
 @dataclass(frozen=True, slots=True)
 class Costs:
@@ -43,70 +59,94 @@ class Costs:
 
     decode: Rates
     prompt: Rates
+    added: Rates
+    """What a prompt adds to a decode call, in a call that does both."""
 
     def decode_seconds(self, rows: int, past: int) -> float:
         """One token for each of `rows` sequences that hold `past` tokens together."""
         return self.decode.seconds(rows, past, 0)
 
-    def prompt_seconds(self, tokens: int, past: int) -> float:
-        """`tokens` of a prompt after `past` others."""
-        return self.prompt.seconds(tokens, past, _pairs(tokens, past))
-
-    def least_tokens(self, past: int) -> int:
-        """Tokens that make a prompt call a third longer than it would be without any."""
-        rates = self.prompt
-        return ceil((rates.call + rates.past * past) / (rates.token + rates.pair * past) / 3)
-
 
 FIRST_GUESS = Rates(call=50e-3, token=5e-3, past=20e-6, pair=2e-6)
 """Of the order of seven billion parameters on eight cores, so that the first call of a smaller
 model is a short one. A single measurement scales all of it."""
+_SHARED = 0.9
+"""Of what a prompt call takes without tokens, a first guess at what is reading the weights."""
+_LEAST_PROMPT = 0.05
+"""Of a call that does both, what the prompt takes at least: how long the rest takes is estimated,
+and noise would leave nothing of a small piece."""
 
 
 class CostMeter:
     """Takes measurements and gives the costs that follow from them."""
 
     def __init__(self) -> None:
-        self._decode = _Fit(FIRST_GUESS)
-        self._prompt = _Fit(FIRST_GUESS)
+        self._decode = _Fit(FIRST_GUESS.call, FIRST_GUESS.token, FIRST_GUESS.past)
+        call, *others = astuple(FIRST_GUESS)
+        self._prompt = _Fit(_SHARED * call, (1 - _SHARED) * call, *others)
+        """With a first rate for what a decode call has done already."""
+        self._decodes_alone = False
+        """Whether a call has only decoded yet."""
 
     def decoded(self, rows: int, past: int, seconds: float) -> None:
         """A decode call; arguments as in `Costs.decode_seconds`."""
-        self._decode.take(seconds, rows, past, 0)
+        self._decodes_alone = True
+        self._decode.take(seconds, seconds, 1, rows, past)
 
     def read(self, tokens: int, past: int, seconds: float) -> None:
-        """A prompt call; arguments as in `Costs.prompt_seconds`."""
-        self._prompt.take(seconds, tokens, past, _pairs(tokens, past))
+        """A prompt call; arguments as in `Rates.prompt_seconds`."""
+        self._prompt.take(seconds, seconds, 1, 1, tokens, past, _pairs(tokens, past))
+
+    def mixed(self, rows: int, rows_past: int, tokens: int, past: int, seconds: float) -> None:
+        """Both in one call. One of the two is taken as known: fitted together, decoding would take
+        over what grows as the prompt is read, for the past of both grows alike."""
+        costs = self.costs()
+        if self._decodes_alone:
+            read = max(seconds - costs.decode_seconds(rows, rows_past), _LEAST_PROMPT * seconds)
+            self._prompt.take(read, seconds, 0, 1, tokens, past, _pairs(tokens, past))
+        else:
+            decoded = seconds - min(costs.added.prompt_seconds(tokens, past), seconds / 2)
+            self._decode.take(decoded, seconds, 1, rows, rows_past)
 
     def costs(self) -> Costs:
-        return Costs(self._decode.rates(), self._prompt.rates())
+        step, row, past = self._decode.rates()
+        weights, call, *others = self._prompt.rates()
+        return Costs(
+            decode=Rates(step, row, past, pair=0),
+            prompt=Rates(weights + call, *others),
+            added=Rates(call, *others),
+        )
 
 
 class _Fit:
-    """Rates in units of the guess, so that one ridge holds for all of them.
+    """Rates in units of their guesses, so that one ridge holds for all of them.
 
-    What is fitted is the relative error: a small call counts as much as a large one, and one that
-    the machine held up cannot count for more than a few.
+    What is fitted is the error relative to the whole call: a small call counts as much as a large
+    one, and one that the machine held up cannot count for more than a few.
     """
 
-    def __init__(self, guess: Rates) -> None:
-        self._guess = np.array(astuple(guess))
-        self._products: _Floats = np.zeros((4, 4))
-        self._sums: _Floats = np.zeros(4)
+    def __init__(self, *guess: float) -> None:
+        self._guess = np.array(guess)
+        self._products: _Floats = np.zeros((len(guess), len(guess)))
+        self._sums: _Floats = np.zeros(len(guess))
 
-    def take(self, seconds: float, tokens: int, past: int, pairs: float) -> None:
-        row = self._guess * (1, tokens, past, pairs) / seconds
+    def take(self, seconds: float, whole: float, *counts: float) -> None:
+        """So many `seconds` of a call that took `whole`, and how often each rate counts in them."""
+        row = self._guess * counts / whole
         self._products = _FADING * self._products + np.outer(row, row)
-        self._sums = _FADING * self._sums + row
+        self._sums = _FADING * self._sums + row * (seconds / whole)
 
-    def rates(self) -> Rates:
+    def rates(self) -> list[float]:
         weight = _GUESS_WEIGHT
         # One call tells the scale of all rates; what then holds of the guess are its proportions.
         scale = (self._sums.sum() + weight) / (self._products.sum() + weight)
         factors = _solve_above(
-            _LEAST_FACTOR * scale, self._products + weight * np.eye(4), self._sums + weight * scale
+            _LEAST_FACTOR * scale,
+            self._products + weight * np.eye(len(self._guess)),
+            self._sums + weight * scale,
         )
-        return Rates(*(self._guess * factors).tolist())
+        rates: list[float] = (self._guess * factors).tolist()
+        return rates
 
 
 def _solve_above(least: float, products: _Floats, sums: _Floats) -> _Floats:

@@ -1,6 +1,6 @@
 """What the engine needs of a model: `server.model.session` has it, and so has the tests' fake."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,10 @@ Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
 Rows = Logits | Sequence[Candidates]
 """A row for each token that may be chosen: logits [n, V], or what a device tells of them."""
+Mixed = Callable[[list[int], list[int], int, int, Tokens, int], Rows]
+"""Calls that are both `decode` of the first n slots and `prefill` of one above them, and read the
+weights once. Takes tokens and pasts as `decode` does, then slot, past, tokens and `logits_to_keep`
+as `prefill`, the last one 0 or 1; gives the rows of both, in this order."""
 
 
 class SavedKv(Protocol):
@@ -74,6 +78,10 @@ class Decoder(Protocol):
     def decode(self, tokens: list[int], pasts: list[int], first_slot: int = 0) -> Rows:
         """One token for each of n neighbouring slots, after the `pasts` first ones of each, and
         over what else it holds; a row for each."""
+
+    @property
+    def mixed(self) -> Mixed | None:
+        """None where it has no such calls."""
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Takes the first `length` tokens of a slot to a free one, and frees the source."""

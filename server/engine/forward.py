@@ -2,8 +2,17 @@
 
 import numpy as np
 
-from server.engine.decoder import Decoder, Rows
-from server.engine.plan import Call, DecodeCall, Prefix, SlotPrefix, StepPlan, VerifyCall
+from server.engine.decoder import Decoder, Rows, Tokens
+from server.engine.plan import (
+    Call,
+    DecodeCall,
+    MixedCall,
+    Prefix,
+    PromptCall,
+    SlotPrefix,
+    StepPlan,
+    VerifyCall,
+)
 from server.engine.sequence import Sequence
 
 
@@ -21,20 +30,42 @@ def forward(decoder: Decoder, call: Call, sequences: list[Sequence]) -> Rows:
     `sequences` are the call's, in its order, each with a row; a prompt that is not yet read whole
     gets none, and a draft one for each of its tokens and one more.
     """
-    if isinstance(call, DecodeCall):
-        newest = [sequence.generated[-1] for sequence in sequences]
-        pasts = [sequence.past for sequence in sequences]
-        return decoder.decode(newest, pasts, call.first_slot)
-    [sequence] = sequences
-    if isinstance(call, VerifyCall):
-        tokens = np.array([sequence.generated[-1], *call.draft])
-        return decoder.prefill(call.slot, sequence.past, tokens, logits_to_keep=len(tokens))
+    match call:
+        case DecodeCall():
+            return decoder.decode(*_newest(sequences), call.first_slot)
+        case VerifyCall():
+            [sequence] = sequences
+            tokens = np.array([sequence.generated[-1], *call.draft])
+            return decoder.prefill(call.slot, sequence.past, tokens, logits_to_keep=len(tokens))
+        case PromptCall():
+            [sequence] = sequences
+            piece = _piece(decoder, call, sequence)
+            rows = decoder.prefill(call.slot, call.start, piece)
+            sequence.read = call.stop
+            return rows if call.last else rows[:0]
+        case MixedCall(prompt=prompt):
+            *running, sequence = sequences
+            piece = _piece(decoder, prompt, sequence)
+            newest, pasts = _newest(running)
+            if decoder.mixed is None:
+                raise TypeError("the decoder has no mixed calls")
+            rows = decoder.mixed(newest, pasts, prompt.slot, prompt.start, piece, int(prompt.last))
+            sequence.read = prompt.stop
+            return rows
+
+
+def _newest(sequences: list[Sequence]) -> tuple[list[int], list[int]]:
+    """The tokens that are to be decoded, and how many come before each."""
+    tokens = [sequence.generated[-1] for sequence in sequences]
+    return tokens, [sequence.past for sequence in sequences]
+
+
+def _piece(decoder: Decoder, call: PromptCall, sequence: Sequence) -> Tokens:
+    """The tokens that the call reads, once its slot holds those before them."""
     if call.prefix:
         _begin(decoder, call.slot, call.prefix)
         sequence.reused = call.start
-    rows = decoder.prefill(call.slot, call.start, sequence.prompt[call.start : call.stop])
-    sequence.read = call.stop
-    return rows if call.last else rows[:0]
+    return sequence.prompt[call.start : call.stop]
 
 
 def _begin(decoder: Decoder, slot: int, prefix: Prefix) -> None:

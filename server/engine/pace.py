@@ -2,7 +2,6 @@
 a first token. A value, so that the scheduler needs no clock.
 """
 
-from bisect import bisect_right
 from dataclasses import dataclass
 
 from server.engine.costs import Costs
@@ -33,14 +32,3 @@ class Pace:
             return self.longest_call
         step = self.stretch * self.costs.decode_seconds(rows + coming, past)
         return min(step - self.costs.decode_seconds(rows, past), self.longest_call)
-
-    def least_tokens(self, past: int) -> int:
-        """Tokens that a step reads of a prompt, whatever they take: with fewer, its calls would be
-        spent on reading weights and `past`, and a long prompt would starve."""
-        return max(self.costs.least_tokens(past), LEAST_TOKENS)
-
-    def tokens(self, most: int, past: int, seconds: float) -> int:
-        """How many of `most` tokens after `past` others can be read in so many seconds."""
-        return bisect_right(
-            range(1, most + 1), seconds, key=lambda tokens: self.costs.prompt_seconds(tokens, past)
-        )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from server.engine.costs import CostMeter
 from server.engine.pace import Pace
-from server.engine.plan import Call, DecodeCall, VerifyCall
+from server.engine.plan import Call, DecodeCall, MixedCall, prompt_in
 from server.engine.sequence import Sequence
 
 _EVERY = 16
@@ -39,18 +39,25 @@ class Pacer:
 
     def took(self, call: Call, sequences: list[Sequence], seconds: float) -> None:
         """Takes in a call that has just run for its sequences."""
-        if isinstance(call, VerifyCall):
-            return  # neither of the two kinds that are fitted
         if isinstance(call, DecodeCall):
             self._left_out += 1
             if self._left_out < _EVERY:
                 return
             self._left_out = 0
-            past = sum(sequence.past for sequence in sequences)
-            self._meter.decoded(len(sequences), past, seconds)
+            self._meter.decoded(len(sequences), _past(sequences), seconds)
         else:
             self._left_out = _EVERY
-            if call.prefix:
-                return  # part of the time went into copying
-            self._meter.read(call.stop - call.start, call.start, seconds)
+            prompt = prompt_in(call)
+            if prompt is None or prompt.prefix:
+                return  # no kind that is fitted, or part of the time went into copying
+            tokens = prompt.stop - prompt.start
+            if isinstance(call, MixedCall):
+                *rows, _ = sequences
+                self._meter.mixed(len(rows), _past(rows), tokens, prompt.start, seconds)
+            else:
+                self._meter.read(tokens, prompt.start, seconds)
         self._pace = None
+
+
+def _past(sequences: list[Sequence]) -> int:
+    return sum(sequence.past for sequence in sequences)

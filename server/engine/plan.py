@@ -54,6 +54,23 @@ class PromptCall:
     prefix: Prefix | None = None
     """Where the slot gets the tokens before `start` from, if it does not hold them yet."""
 
+    @property
+    def keys(self) -> tuple[int, ...]:
+        return (self.key,)
+
+
+@dataclass(frozen=True, slots=True)
+class MixedCall:
+    """Both in one call, which reads the weights once. The decode rows are those of the first
+    slots."""
+
+    decode: DecodeCall
+    prompt: PromptCall
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        return (*self.decode.keys, self.prompt.key)
+
 
 @dataclass(frozen=True, slots=True)
 class VerifyCall:
@@ -64,8 +81,23 @@ class VerifyCall:
     slot: int
     draft: Draft
 
+    @property
+    def keys(self) -> tuple[int, ...]:
+        return (self.key,)
 
-Call = DecodeCall | VerifyCall | PromptCall
+
+Call = DecodeCall | MixedCall | VerifyCall | PromptCall
+
+
+def prompt_in(call: Call) -> PromptCall | None:
+    """What the call reads of a prompt; its sequence is the call's last."""
+    match call:
+        case PromptCall():
+            return call
+        case MixedCall():
+            return call.prompt
+        case _:
+            return None
 
 
 @dataclass(frozen=True, slots=True)

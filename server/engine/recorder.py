@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from server.engine.decoder import Decoder
 from server.engine.facts import Observe, PromptRead, StepKind, StepTaken
-from server.engine.plan import Call, PromptCall, StepPlan
+from server.engine.plan import Call, MixedCall, StepPlan, prompt_in
 from server.engine.sequence import Sequence
 
 
@@ -37,15 +37,18 @@ class Recorder:
 
     def ran(self, call: Call, sequences: list[Sequence], tokens: int) -> None:
         """Before its tokens, so many, are given to the sequences."""
-        if not isinstance(call, PromptCall):
+        prompt = prompt_in(call)
+        if isinstance(call, MixedCall):
+            self._take_gaps(sequences[:-1], len(call.decode.keys))
+        elif not prompt:
             self._take_gaps(sequences, tokens)
-        elif call.last:
-            self._take_first_token(sequences[0])
+        if prompt and prompt.last:
+            self._take_first_token(sequences[-1])
 
     def step_ends(self, plan: StepPlan) -> None:
         if not plan.calls:
             return
-        reads = isinstance(plan.calls[-1], PromptCall)  # which come after all others
+        reads = prompt_in(plan.calls[-1])  # what reads comes after all else
         fact = StepTaken(
             StepKind.PROMPT if reads else StepKind.DECODE,
             self._clock() - self._step_began,

@@ -3,7 +3,7 @@
 The slots of decoding sequences are always 0 to n - 1, so that one call over neighbouring memory
 serves them all, but for those that verify a draft, each in a call of its own: those between them
 are then a call for each run of neighbours. Prompts lie above them. One prompt at a time is partly
-read, in order of arrival.
+read, in order of arrival, and in one call with the decoding ones where the decoder can do that.
 """
 
 from collections import deque
@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 
+from server.engine.costs import Costs
 from server.engine.lookup import Draft
 from server.engine.pace import LEAST_TOKENS, Pace
 from server.engine.plan import (
     Call,
     DecodeCall,
+    MixedCall,
     Prefix,
     PromptCall,
     SavedPrefix,
@@ -47,11 +49,13 @@ class Scheduler:
     """Call `submit` and `remove` at any time between plans, and for each step `plan`, or `again`
     where that gives one."""
 
-    def __init__(self, slots: int, tile: int, find: Find) -> None:
-        """`tile` is the decoder's; `find` says what a prompt has in common with others."""
+    def __init__(self, slots: int, tile: int, find: Find, *, mixes: bool) -> None:
+        """`tile` and `mixes` are the decoder's; `find` says what a prompt has in common with
+        others."""
         self._slots = slots
         self._tile = tile
         self._find = find
+        self._mixes = mixes
         self._waiting: deque[_Place] = deque()
         self._reading: _Place | None = None
         self._decoding: list[_Place] = []
@@ -99,11 +103,15 @@ class Scheduler:
         seconds = pace.allowance(
             len(self._decoding), self._coming(), sum(place.tokens for place in self._decoding)
         )
-        calls = [*self._decode(drafts), *self._verify(drafts)]
+        decodes, verifies = list(self._decode(drafts)), list(self._verify(drafts))
         for place in self._decoding:
             place.tokens += 1
-        reads = self._read_prompts(pace, seconds, moves)
-        plan = StepPlan(released, tuple(moves), (*calls, *reads))
+        mixes = self._mixes and bool(decodes) and not verifies  # one decode call, for all rows
+        reads = self._read_prompts(pace.costs, seconds, moves, mixes=mixes)
+        calls: tuple[Call, ...] = (*decodes, *verifies, *reads)
+        if mixes and reads:
+            calls = (MixedCall(decodes[0], reads[0]), *reads[1:])
+        plan = StepPlan(released, tuple(moves), calls)
         special = released or moves or reads or drafts or self._coming()
         self._last = None if special else plan
         return plan
@@ -116,14 +124,14 @@ class Scheduler:
                 place.tokens += 1
         return self._last
 
-    def _decode(self, drafts: Mapping[int, Draft]) -> Iterator[Call]:
+    def _decode(self, drafts: Mapping[int, Draft]) -> Iterator[DecodeCall]:
         """A call for each run of neighbours without drafts: one, where nobody has a draft."""
         for drafted, run in groupby(self._decoding, key=lambda place: place.key in drafts):
             if not drafted:
                 first, *others = run
                 yield DecodeCall((first.key, *(place.key for place in others)), first.slot)
 
-    def _verify(self, drafts: Mapping[int, Draft]) -> Iterator[Call]:
+    def _verify(self, drafts: Mapping[int, Draft]) -> Iterator[VerifyCall]:
         for place in self._decoding:
             if place.key in drafts:
                 yield VerifyCall(place.key, place.slot, drafts[place.key])
@@ -147,21 +155,26 @@ class Scheduler:
         self._decoding.sort(key=lambda place: place.slot)
         return moves
 
-    def _read_prompts(self, pace: Pace, seconds: float, moves: list[SlotMove]) -> list[PromptCall]:
-        """Calls that read prompts for so many seconds: one at least, where there is a prompt.
+    def _read_prompts(
+        self, costs: Costs, seconds: float, moves: list[SlotMove], *, mixes: bool
+    ) -> list[PromptCall]:
+        """Calls that read prompts for so many seconds: one at least, where there is a prompt. With
+        `mixes`, the first one will be one call with the decoding sequences.
 
-        A prompt's last call happens in the slot in which it will decode, so that a prompt begun
-        after it always lies above."""
+        Nor is the first one so small that it would be spent on reading weights and the past, lest
+        a long prompt starve. A prompt's last call happens in the slot in which it will decode, so
+        that a prompt begun after it always lies above."""
         calls: list[PromptCall] = []
-        while not calls or pace.tokens(LEAST_TOKENS, 0, seconds) == LEAST_TOKENS:
+        while not calls or costs.prompt.prompt_seconds(LEAST_TOKENS, 0) <= seconds:
             place = self._reading or self._admit(calls)
             if place is None:
                 break
+            rates = costs.added if mixes and not calls else costs.prompt
             remaining = place.prompt_tokens - place.tokens
-            least = LEAST_TOKENS if calls else pace.least_tokens(place.tokens)
-            budget = max(pace.tokens(remaining, place.tokens, seconds), least)
+            least = LEAST_TOKENS if calls else max(rates.least_tokens(place.tokens), LEAST_TOKENS)
+            budget = max(rates.tokens_in(seconds, place.tokens, remaining), least)
             length = cut(remaining, budget, self._tile)
-            seconds -= pace.costs.prompt_seconds(length, place.tokens)
+            seconds -= rates.prompt_seconds(length, place.tokens)
             start, stop = place.tokens, place.tokens + length
             last = stop == place.prompt_tokens
             if last and place.slot != len(self._decoding):

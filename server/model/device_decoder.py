@@ -55,6 +55,8 @@ class DeviceDecoder:
         self.device = memory.device
         self.slots = slots
         self.context = context
+        self.mixed = None
+        """Prompts are calls of their own here."""
         self.runtime_seconds = 0.0
         """Seconds that all calls so far spent inside the runtime."""
         self._name = name

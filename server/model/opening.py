@@ -55,9 +55,8 @@ def open_cpu_decoder(
     `packed_weights`, if that is not None. Raises as `open_decoder` does."""
     if folder.mixed_file is not None and packed_weights is not None:
         try:
-            return OnnxDecoder(
-                packed(folder, packed_weights), slots=slots, context=context, threads=threads
-            )
+            both = packed(folder, packed_weights)
+            return OnnxDecoder(both, slots=slots, context=context, threads=threads)
         except (NotPackedError, StartError) as error:
             log.warning("prompts are not read together with decode rows: %s", error)
     plain = replace(folder, mixed_file=None)

@@ -42,6 +42,10 @@ _ON_THE_DEVICE = {"GroupQueryAttention", "MatMulNBits", "PagedAttention"}
 """Operators that make a model slower than on the CPU alone where a device has no kernel for one."""
 _PLACES = re.compile(r"^.*\[ONNXRuntimeError\] : [0-9]+ : [A-Z_]+ : ")
 _FAILURE = re.compile(r"\b[A-Z]+ failure [0-9]+: [^;]*")
+_SPIN_MICROSECONDS = "500"
+"""For so long a session's threads turn in a loop when a call has ended, so that the next one of a
+decode loop finds them awake. Without an end to it, the threads of one graph turned beside the calls
+of another, which then took half as long again."""
 _QUIET = 4
 """Severity: what goes wrong comes as an exception, and is told once."""
 
@@ -129,7 +133,11 @@ def _provider_failure() -> str | None:
 
 
 def open_session(
-    model_file: Path, device: Device, threads: int, *, cuda_graphs: bool = False
+    model_file: Path,
+    device: Device,
+    threads: int,
+    *,
+    cuda_graphs: bool = False,
 ) -> "onnxruntime.InferenceSession":
     """A graph on a device, ready to run; with `cuda_graphs` CUDA may capture its calls.
 
@@ -170,6 +178,7 @@ def _session_options(threads: int) -> "onnxruntime.SessionOptions":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_MICROSECONDS)
     options.enable_mem_pattern = False  # shapes vary, and a pattern is kept for each
     options.log_severity_level = _QUIET
     return options

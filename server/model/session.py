@@ -4,6 +4,8 @@ Knows tensors and their memory; does not know requests, sampling or text.
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,9 @@ from server.config import CPU
 from server.errors import Interrupted, StartError
 from server.model.folder import ModelFolder
 from server.model.graph_interface import GraphInterface
+from server.model.host_binding import HostBinding
 from server.model.kv_memory import KvMemory, SavedKv
+from server.model.mixed_calls import MixedCalls
 from server.model.runtime import first_line, onnxruntime, open_session, run_options
 
 Tokens = NDArray[np.int64]
@@ -41,9 +45,15 @@ class OnnxDecoder:
         self._pasts = [0] * slots
         """Tokens in each slot before the last one that was written there."""
         self._logits = np.empty((slots, 1, self.vocabulary_size), np.float32)
-        self._prompt_bindings: dict[int, onnxruntime.IOBinding] = {}
+        self._prompt_bindings: dict[int, HostBinding] = {}
         self._decode_rows: dict[tuple[int, int], _DecodeRows] = {}
         """By the first slot and the number of slots."""
+        self.mixed: Callable[[list[int], list[int], int, int, Tokens, int], Logits] | None = None
+        """`decode` of the first slots and `prefill` of one above them in one call, which reads the
+        weights once; None where the folder has no graph for it."""
+        if folder.mixed_file and slots > 1:
+            calls = MixedCalls(folder.mixed_file, self._memory, threads)
+            self.mixed = partial(self._mixed, calls)
         self._run_options = run_options()
         self.pages = None
         self.runtime_seconds = 0.0
@@ -84,7 +94,7 @@ class OnnxDecoder:
         Returns the logits of the last `logits_to_keep` tokens, [k, V]; 0 keeps all.
         """
         if slot not in self._prompt_bindings:
-            self._prompt_bindings[slot] = self._bound(slot, rows=1)
+            self._prompt_bindings[slot] = self._binding(slot, rows=1)
         binding = self._prompt_bindings[slot]
         total = past + len(tokens)
         self._pasts[slot] = total - 1
@@ -96,13 +106,13 @@ class OnnxDecoder:
         }
         self._feed(binding, feeds)
         if len(tokens) == 1 or (logits_to_keep == 1 and self._graph.keeps_last):
-            _bind_logits(binding, self._logits[:1])
+            binding.logits(self._logits[:1])
             self._run(binding)
             return self._logits[:1, 0]
-        binding.bind_output("logits", "cpu")
+        binding.bound.bind_output("logits", "cpu")
         self._run(binding)
         # Outputs come in the order in which they were first bound: logits after all the others.
-        every: Logits = binding.get_outputs()[len(self._graph.kv)].numpy()
+        every: Logits = binding.bound.get_outputs()[len(self._graph.kv)].numpy()
         return every[0, -logits_to_keep:]
 
     def decode(self, tokens: list[int], pasts: list[int], first_slot: int = 0) -> Logits:
@@ -119,6 +129,24 @@ class OnnxDecoder:
             rows.bound_mask = rows.mask
         self._run(rows.binding)
         return self._logits[:count, 0]
+
+    def _mixed(
+        self,
+        calls: MixedCalls,
+        tokens: list[int],
+        pasts: list[int],
+        slot: int,
+        past: int,
+        prompt: Tokens,
+        logits_to_keep: int,
+    ) -> Logits:
+        """Logits [n + `logits_to_keep`, V]; 0 keeps none of the prompt's."""
+        self._pasts[: len(tokens)] = pasts
+        self._pasts[slot] = past + len(prompt) - 1
+        logits = self._logits[: len(tokens) + logits_to_keep, 0]
+        binding = calls.bound(tokens, pasts, slot, past, prompt, logits)
+        self._run(binding, calls.session)
+        return logits
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Takes the first `length` tokens of a slot to a free one, and frees the source."""
@@ -155,43 +183,40 @@ class OnnxDecoder:
             ) from None
         self.release(0)
 
-    def _run(self, binding: "onnxruntime.IOBinding") -> None:
+    def _run(
+        self, binding: HostBinding, session: "onnxruntime.InferenceSession | None" = None
+    ) -> None:
+        """By default of the graph that decodes."""
         start = time.perf_counter()
         try:
-            self._session.run_with_iobinding(binding, self._run_options)
+            (session or self._session).run_with_iobinding(binding.bound, self._run_options)
         except RuntimeError:
             if self._run_options.terminate:
                 raise Interrupted from None
             raise
         self.runtime_seconds += time.perf_counter() - start
 
-    def _feed(self, binding: "onnxruntime.IOBinding", feeds: dict[str, Tokens]) -> None:
-        """Binds arrays, which the caller keeps until they were used for the last time."""
+    def _feed(self, binding: HostBinding, feeds: dict[str, Tokens]) -> None:
+        """Those of the arrays that the graph takes."""
         for name in self._graph.fed & feeds.keys():
-            # Not `bind_cpu_input`: that one does not know overridable initializers.
-            value = onnxruntime.OrtValue.ortvalue_from_numpy(feeds[name])
-            binding.bind_ortvalue_input(name, value)
+            binding.feed(name, feeds[name])
 
-    def _bound(self, slot: int, rows: int) -> "onnxruntime.IOBinding":
-        """Keys and values of `rows` neighbouring slots, bound by address."""
-        binding = self._session.io_binding()
+    def _binding(self, slot: int, rows: int) -> HostBinding:
+        """With the keys and values of `rows` neighbouring slots."""
+        binding = HostBinding(self._session)
         for buffer in self._memory.buffers:
-            kv = buffer.shape
-            shape = (rows, kv.heads, self.context, kv.head_dim)
-            place = ("cpu", 0, kv.dtype.type, shape, buffer.address(slot))
-            binding.bind_input(kv.past, *place)
-            binding.bind_output(kv.present, *place)
+            binding.kv(buffer, slot, rows, buffer.shape.past, buffer.shape.present)
         return binding
 
     def _new_decode_rows(self, first_slot: int, count: int) -> "_DecodeRows":
-        rows = _DecodeRows(self._bound(first_slot, count), count)
+        rows = _DecodeRows(self._binding(first_slot, count), count)
         fixed = {
             "input_ids": rows.tokens,
             "position_ids": rows.pasts,
             "num_logits_to_keep": rows.one,
         }
         self._feed(rows.binding, fixed)
-        _bind_logits(rows.binding, self._logits[:count])
+        rows.binding.logits(self._logits[:count])
         return rows
 
 
@@ -204,7 +229,7 @@ class _DecodeRows:
     each row's length from the sum, and from the width only a bound.
     """
 
-    def __init__(self, binding: "onnxruntime.IOBinding", count: int) -> None:
+    def __init__(self, binding: HostBinding, count: int) -> None:
         self.binding = binding
         self.tokens = np.zeros((count, 1), np.int64)
         self.pasts = np.zeros((count, 1), np.int64)
@@ -234,7 +259,3 @@ class _DecodeRows:
             self.mask = np.empty((len(pasts), width), np.int64)
             self._mask_view = self.mask.reshape(-1).data
         np.less_equal(np.arange(width), np.array(pasts)[:, None], out=self.mask)
-
-
-def _bind_logits(binding: "onnxruntime.IOBinding", logits: Logits) -> None:
-    binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)

@@ -84,10 +84,12 @@ class FakeDecoder:
         on_call: OnCall = lambda number: None,
         nan_rows: Mapping[int, Set[int]] | None = None,
         shares_decoded: bool = False,
+        mixes: bool = True,
     ) -> None:
         self.slots = slots
         self.context = context
         self.tile = tile
+        self.mixed = self._mixed if mixes else None
         self.held: list[list[int] | None] = [None] * slots
         self.calls: list[Call] = []
         self.pages = None
@@ -114,11 +116,30 @@ class FakeDecoder:
         new = [int(token) for token in tokens]
         if logits_to_keep > 1:
             return self._verify(slot, past, new, logits_to_keep)
+        self._reads(slot, past, tokens)
+        return self._run("prefill", [slot], [past], [new])
+
+    def _mixed(
+        self,
+        tokens: list[int],
+        pasts: list[int],
+        slot: int,
+        past: int,
+        prompt: Tokens,
+        logits_to_keep: int,
+    ) -> Logits:
+        if slot < len(tokens) or not tokens:
+            raise Misused(f"{len(tokens)} rows and a prompt in slot {slot}")
+        self._reads(slot, past, prompt)
+        slots, pieces = [*range(len(tokens)), slot], [[token] for token in tokens]
+        rows = self._run("mixed", slots, [*pasts, past], [*pieces, prompt.tolist()])
+        return rows[: len(tokens) + logits_to_keep]
+
+    def _reads(self, slot: int, past: int, tokens: Tokens) -> None:
         alone = past == 0 and len(tokens) == 1
         if len(tokens) % self.tile == 1 and not alone:
             raise Misused(f"{len(tokens)} tokens after {past} leave a tile of one")
         self._read[slot] = past + len(tokens)
-        return self._run("prefill", [slot], [past], [new])
 
     def _verify(self, slot: int, past: int, tokens: list[int], logits_to_keep: int) -> Logits:
         if logits_to_keep != len(tokens):

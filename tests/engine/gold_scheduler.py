@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from server.engine.costs import Rates
 from server.engine.lookup import Draft
 from server.engine.pace import Pace
 from server.engine.prefixes import Found
@@ -27,7 +28,10 @@ class GoldStep:
 class GoldScheduler:
     """Same calls as `Scheduler`, but for the order of the decode rows."""
 
-    def __init__(self, slots: int, tile: int, find: Callable[[int], Found | None]) -> None:
+    def __init__(
+        self, slots: int, tile: int, find: Callable[[int], Found | None], *, mixes: bool
+    ) -> None:
+        self._mixes = mixes
         self._slots = slots
         self._tile = tile
         self._find = find
@@ -59,14 +63,16 @@ class GoldScheduler:
         self._decodes += decoded
         running, reads = len(decoded), list[Read]()
         for key in [key for key in self._prompts if key not in decoded]:
-            no_time = reads and pace.costs.prompt_seconds(4, 0) > seconds
+            no_time = reads and pace.costs.prompt.prompt_seconds(4, 0) > seconds
             if running == self._slots or no_time or not self._begin(key):
                 break
             start = self._prompts[key] - self._unread(key)
-            least = 4 if reads else pace.least_tokens(start)
-            budget = affordable(pace, self._unread(key), start, seconds)
+            mixed = self._mixes and decoded and not drafts and not reads
+            rates = pace.costs.added if mixed else pace.costs.prompt
+            least = 4 if reads else max(rates.least_tokens(start), 4)
+            budget = affordable(rates, self._unread(key), start, seconds)
             length = longest_read(self._unread(key), max(budget, least), self._tile)
-            seconds -= pace.costs.prompt_seconds(length, start)
+            seconds -= rates.prompt_seconds(length, start)
             reads.append(Read(key, start, start + length))
             self._reads.append(reads[-1])
             running += 1
@@ -101,6 +107,6 @@ def longest_read(unread: int, budget: int, tile: int) -> int:
     return max(length for length in lengths if length % tile != 1)
 
 
-def affordable(pace: Pace, unread: int, past: int, seconds: float) -> int:
+def affordable(rates: Rates, unread: int, past: int, seconds: float) -> int:
     lengths = range(1, unread + 1)
-    return max((n for n in lengths if pace.costs.prompt_seconds(n, past) <= seconds), default=0)
+    return max((n for n in lengths if rates.prompt_seconds(n, past) <= seconds), default=0)

@@ -9,8 +9,9 @@ from server.engine.pacer import Pacer
 from server.engine.plan import Call
 from server.engine.sequence import Sequence
 
-TOKENS = Costs(decode=Rates(1, 0, 0, 0), prompt=Rates(0, 1, 0, 0))
-"""A prompt call costs its tokens, a decode call one."""
+A_TOKEN = Rates(0, 1, 0, 0)
+TOKENS = Costs(decode=Rates(1, 0, 0, 0), prompt=A_TOKEN, added=A_TOKEN)
+"""A prompt costs its tokens, a decode call one."""
 
 
 def tokens_a_step(alone: int, beside_streams: int) -> Pace:

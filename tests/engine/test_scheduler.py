@@ -13,6 +13,7 @@ from server.engine.lookup import Draft
 from server.engine.pace import Pace
 from server.engine.plan import (
     DecodeCall,
+    MixedCall,
     PromptCall,
     SavedPrefix,
     SlotMove,
@@ -34,7 +35,7 @@ paces = st.builds(
     tokens_a_step, alone=st.integers(4, 70), beside_streams=st.integers(4, 40)
 ) | st.builds(
     Pace,
-    st.builds(Costs, rates, rates),
+    st.builds(Costs, rates, rates, rates),
     stretch=st.sampled_from([1.1, 2, 9]),
     longest_call=st.integers(0, 90),
 )
@@ -58,7 +59,7 @@ class SlotTable:
         self._release(plan.released)
         for move in plan.moves:
             self._move(move)
-        for call in plan.calls:
+        for call in apart(plan):
             if isinstance(call, DecodeCall):
                 assert call.keys == tuple(self.held[call.first_slot :][: len(call.keys)])
                 self._grow(call.keys)
@@ -113,10 +114,11 @@ class SlotTable:
 class AnyOrder(RuleBasedStateMachine):
     """Sequences come, are planned and go in any order."""
 
-    @initialize(slots=st.integers(1, 5), tile=st.sampled_from([4, 16, 32]))
-    def begin(self, slots: int, tile: int) -> None:
-        self.scheduler = Scheduler(slots, tile, self.find)
-        self.gold = GoldScheduler(slots, tile, lambda key: self.find(key, []))
+    @initialize(slots=st.integers(1, 5), tile=st.sampled_from([4, 16, 32]), mixes=st.booleans())
+    def begin(self, slots: int, tile: int, mixes: bool) -> None:
+        self.mixes = mixes
+        self.scheduler = Scheduler(slots, tile, self.find, mixes=mixes)
+        self.gold = GoldScheduler(slots, tile, lambda key: self.find(key, []), mixes=mixes)
         self.table = SlotTable(slots)
         self.alive: dict[int, int] = {}
         self.keys = 0
@@ -163,7 +165,9 @@ class AnyOrder(RuleBasedStateMachine):
             again = None if drafts else self.scheduler.again()
             plan = again or self.scheduler.plan(pace, drafts)
             assert busy == (plan != StepPlan())
-            assert calls_of(plan, self.alive, drafts) == self.gold.plan(pace, drafts)
+            assert calls_of(plan, self.alive, drafts, mixes=self.mixes) == self.gold.plan(
+                pace, drafts
+            )
             accepted = {
                 key: data.draw(st.integers(0, len(draft))) if data else 0
                 for key, draft in drafts.items()
@@ -201,13 +205,19 @@ class AnyOrder(RuleBasedStateMachine):
         self.table.dead.add(key)
 
 
-def calls_of(plan: StepPlan, prompts: dict[int, int], drafts: dict[int, Draft]) -> GoldStep:
+def calls_of(
+    plan: StepPlan, prompts: dict[int, int], drafts: dict[int, Draft], *, mixes: bool
+) -> GoldStep:
     """The plan without its slots; decode rows come first, as few calls as their slots allow, then
     drafts, and only a prompt's end is its last."""
-    decodes = [call for call in plan.calls if isinstance(call, DecodeCall)]
-    reads = [call for call in plan.calls if isinstance(call, PromptCall)]
-    verifies = [call for call in plan.calls if isinstance(call, VerifyCall)]
-    assert list(plan.calls) == [*decodes, *verifies, *reads]
+    calls = apart(plan)
+    decodes = [call for call in calls if isinstance(call, DecodeCall)]
+    reads = [call for call in calls if isinstance(call, PromptCall)]
+    verifies = [call for call in calls if isinstance(call, VerifyCall)]
+    assert calls == [*decodes, *verifies, *reads]
+    mixed = [call for call in plan.calls if isinstance(call, MixedCall)]
+    assert len(mixed) == bool(mixes and decodes and reads and not verifies)
+    assert all(call.decode.first_slot == 0 for call in mixed)
     assert all(a.first_slot + len(a.keys) < b.first_slot for a, b in pairwise(decodes))
     assert {call.key: call.draft for call in verifies} == drafts
     assert all(call.last == (call.stop == prompts[call.key]) for call in reads)
@@ -216,6 +226,14 @@ def calls_of(plan: StepPlan, prompts: dict[int, int], drafts: dict[int, Draft]) 
     return GoldStep(
         decoded, verified, tuple(Read(call.key, call.start, call.stop) for call in reads)
     )
+
+
+def apart(plan: StepPlan) -> list[DecodeCall | VerifyCall | PromptCall]:
+    """Its calls, with what one call does of two kinds as two."""
+    calls: list[DecodeCall | VerifyCall | PromptCall] = []
+    for call in plan.calls:
+        calls += [call.decode, call.prompt] if isinstance(call, MixedCall) else [call]
+    return calls
 
 
 TestAnyOrder = AnyOrder.TestCase
@@ -259,7 +277,7 @@ def test_cut(unread: int, budget: int, expected: int) -> None:
 
 
 def test_the_last_row_takes_the_place_of_one_that_ends() -> None:
-    scheduler = Scheduler(slots=3, tile=32, find=nothing)
+    scheduler = Scheduler(slots=3, tile=32, find=nothing, mixes=False)
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)
     assert [
@@ -276,7 +294,7 @@ def test_the_last_row_takes_the_place_of_one_that_ends() -> None:
 
 
 def test_a_step_is_repeated_until_somebody_comes_or_goes() -> None:
-    scheduler = Scheduler(slots=2, tile=32, find=nothing)
+    scheduler = Scheduler(slots=2, tile=32, find=nothing, mixes=False)
     scheduler.submit(0, prompt_tokens=10)
     scheduler.plan(PLENTY, {})
     assert scheduler.again() is None
@@ -294,8 +312,31 @@ def test_a_step_is_repeated_until_somebody_comes_or_goes() -> None:
     assert scheduler.plan(PLENTY, {}).moves == (SlotMove(1, 0, length=13),)
 
 
+def test_a_prompt_is_read_in_one_call_with_those_that_decode() -> None:
+    scheduler = Scheduler(slots=4, tile=32, find=nothing, mixes=True)
+    scheduler.submit(0, prompt_tokens=10)
+    assert scheduler.plan(PLENTY, {}).calls == (PromptCall(0, 0, 0, 10, last=True),)
+    scheduler.submit(1, prompt_tokens=10)
+    scheduler.submit(2, prompt_tokens=12)
+    assert scheduler.plan(PLENTY, {}).calls == (
+        MixedCall(DecodeCall((0,)), PromptCall(1, 1, 0, 10, last=True)),
+        PromptCall(2, 2, 0, 12, last=True),
+    )
+
+
+def test_beside_a_draft_a_prompt_is_a_call_of_its_own() -> None:
+    scheduler = Scheduler(slots=2, tile=32, find=nothing, mixes=True)
+    scheduler.submit(0, prompt_tokens=10)
+    scheduler.plan(PLENTY, {})
+    scheduler.submit(1, prompt_tokens=10)
+    assert scheduler.plan(PLENTY, {0: (7,)}).calls == (
+        VerifyCall(0, 0, (7,)),
+        PromptCall(1, 1, 0, 10, last=True),
+    )
+
+
 def test_those_between_drafts_are_a_call_for_each_run_of_neighbours() -> None:
-    scheduler = Scheduler(slots=5, tile=32, find=nothing)
+    scheduler = Scheduler(slots=5, tile=32, find=nothing, mixes=False)
     for key in range(5):
         scheduler.submit(key, prompt_tokens=10)
     scheduler.plan(PLENTY, {})
@@ -308,7 +349,7 @@ def test_those_between_drafts_are_a_call_for_each_run_of_neighbours() -> None:
 
 
 def test_accepted_tokens_move_with_their_sequence() -> None:
-    scheduler = Scheduler(slots=2, tile=32, find=nothing)
+    scheduler = Scheduler(slots=2, tile=32, find=nothing, mixes=False)
     for key in range(2):
         scheduler.submit(key, prompt_tokens=10)
     scheduler.plan(PLENTY, {})
@@ -325,7 +366,9 @@ def nothing(key: int, reading: Sequence[PromptCall]) -> Found:
 def test_a_prompt_begins_with_what_another_one_has_read_in_the_slot_where_it_now_lies() -> None:
     """Moved in the same step, before all calls."""
     sources = {2: Found(1, length=8)}
-    scheduler = Scheduler(2, tile=32, find=lambda key, reading: sources.get(key, Found()))
+    scheduler = Scheduler(
+        2, tile=32, find=lambda key, reading: sources.get(key, Found()), mixes=False
+    )
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)
     scheduler.plan(PLENTY, {})
@@ -339,7 +382,9 @@ def test_a_prompt_begins_with_what_another_one_has_read_in_the_slot_where_it_now
 
 def test_a_prompt_that_is_to_wait_for_another_holds_up_those_behind_it() -> None:
     """In order of arrival."""
-    scheduler = Scheduler(3, tile=32, find=lambda key, reading: None if reading else Found())
+    scheduler = Scheduler(
+        3, tile=32, find=lambda key, reading: None if reading else Found(), mixes=False
+    )
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)
     for key in range(3):

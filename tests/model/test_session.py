@@ -2,16 +2,17 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from server.engine.decoder import Decoder, Logits, Tokens
 from server.engine.scheduler import cut
-from server.errors import Interrupted
+from server.errors import Interrupted, StartError
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
 from tests.model.tiny_folder import (
@@ -27,7 +28,11 @@ SLOTS = 4
 
 
 def opened(folder: Path) -> OnnxDecoder:
-    return OnnxDecoder(ModelFolder.read(folder), slots=SLOTS, context=CONTEXT, threads=1)
+    return opened_as(ModelFolder.read(folder))
+
+
+def opened_as(folder: ModelFolder) -> OnnxDecoder:
+    return OnnxDecoder(folder, slots=SLOTS, context=CONTEXT, threads=1)
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8"])
@@ -93,6 +98,52 @@ def test_a_decode_row_is_the_same_alone_and_in_a_batch(
     for prompt, rows in zip(prompts, together, strict=True):
         [alone] = continued(decoder, [prompt], steps=6)
         np.testing.assert_array_equal(rows, alone)
+
+
+@settings(max_examples=25)
+@given(
+    lengths=st.lists(st.integers(1, 100), min_size=1, max_size=SLOTS - 1),
+    past=st.integers(2, 60),
+    piece=st.integers(1, 60),
+    last=st.booleans(),
+)
+def test_decode_rows_and_a_prompt_in_one_call_are_what_they_are_in_two(
+    decoder: OnnxDecoder, lengths: list[int], past: int, piece: int, last: bool
+) -> None:
+    """So are the keys and values that they leave."""
+    assume(piece % decoder.tile != 1)
+    assert decoder.mixed is not None
+    prompts = [TEXT[start : start + length] for start, length in enumerate(lengths)]
+    newest, above = [int(prompt[0]) for prompt in prompts], len(prompts)
+    results = []
+    for mixed in (False, True):
+        for slot, prompt in enumerate(prompts):
+            decoder.prefill(slot, 0, prompt)
+        decoder.prefill(above, 0, TEXT[:past])
+        read = TEXT[past : past + piece]
+        if mixed:
+            rows = copied(decoder.mixed(newest, lengths, above, past, read, int(last)))
+        else:
+            decoded = copied(decoder.decode(newest, lengths))
+            rows = np.concatenate([decoded, copied(decoder.prefill(above, past, read))[:last]])
+        pasts = [*(length + 1 for length in lengths), past + piece]
+        results.append((rows, copied(decoder.decode([*newest, 7], pasts))))
+    for apart, together in zip(*results, strict=True):
+        np.testing.assert_array_equal(apart, together)
+
+
+def test_without_a_graph_for_it_or_room_beside_there_are_no_mixed_calls(tmp_path: Path) -> None:
+    folder = ModelFolder.read(tiny_folder(tmp_path / "tiny", "fp32"))
+    one_slot = OnnxDecoder(folder, slots=1, context=CONTEXT, threads=1)
+    no_graph = OnnxDecoder(replace(folder, mixed_file=None), slots=2, context=CONTEXT, threads=1)
+    assert one_slot.mixed is None
+    assert no_graph.mixed is None
+
+
+def test_a_second_graph_of_another_kind_is_an_error(tmp_path: Path) -> None:
+    folder = ModelFolder.read(tiny_folder(tmp_path / "tiny", "fp32"))
+    with pytest.raises(StartError, match="has no input `prompt_logits_to_keep`"):
+        opened_as(replace(folder, mixed_file=folder.model_file))
 
 
 def test_decode_rows_may_begin_at_any_slot(decoder: OnnxDecoder) -> None:

@@ -1,0 +1,74 @@
+"""Calls of a second graph of the same model: decode rows and a piece of a prompt in one call.
+
+Knows the interface of `mixed.onnx`; does not know what else its decoder calls.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.config import CPU
+from server.errors import StartError
+from server.model.host_binding import HostBinding
+from server.model.kv_memory import KvMemory
+from server.model.runtime import open_session
+
+Tokens = NDArray[np.int64]
+Logits = NDArray[np.float32]
+
+_FED = {"input_ids", "attention_mask", "prompt_mask", "prompt_logits_to_keep"}
+
+
+class MixedCalls:
+    """Keys and values of the rows are those of the first slots, of the prompt those of one above.
+
+    Attention is all that the two do apart: the operator takes no rows of different lengths. The
+    matrices see one row for each token, [1, n + k], so that the weights are read once.
+    """
+
+    def __init__(self, model_file: Path, memory: KvMemory, threads: int) -> None:
+        """`threads` is the number of cores that one call uses. Raises `StartError`."""
+        self.session = open_session(model_file, CPU, threads)
+        self._memory = memory
+        self._bindings: dict[tuple[int, int], HostBinding] = {}
+        """By the number of rows and the prompt's slot."""
+        fed = {node.name for node in self.session.get_inputs()}
+        if missing := _FED - fed:
+            raise StartError(f"{model_file}: has no input `{min(missing)}`")
+
+    def bound(
+        self,
+        tokens: list[int],
+        pasts: list[int],
+        slot: int,
+        past: int,
+        prompt: Tokens,
+        logits: Logits,
+    ) -> HostBinding:
+        """What one call is to read and write: arguments as in `Decoder.mixed`, and `logits`
+        [n + k, V], where k is 0 or the number of the prompt's last tokens that get some."""
+        rows, total = len(tokens), past + len(prompt)
+        if (rows, slot) not in self._bindings:
+            self._bindings[rows, slot] = self._binding(rows, slot)
+        binding = self._bindings[rows, slot]
+        width = np.arange(max(pasts) + 1)
+        binding.feed("input_ids", np.concatenate([tokens, prompt])[None, :])
+        binding.feed("attention_mask", (width <= np.array(pasts)[:, None]).astype(np.int64))
+        binding.feed("prompt_mask", np.ones((1, total), np.int64))
+        binding.feed("prompt_logits_to_keep", np.array(len(logits) - rows, np.int64))
+        binding.logits(logits[None])
+        return binding
+
+    def _binding(self, rows: int, slot: int) -> HostBinding:
+        binding = HostBinding(self.session)
+        for buffer in self._memory.buffers:
+            past, present = buffer.shape.past, buffer.shape.present
+            binding.kv(buffer, 0, rows, past, present)
+            binding.kv(buffer, slot, 1, _of_the_prompt(past), _of_the_prompt(present))
+        return binding
+
+
+def _of_the_prompt(name: str) -> str:
+    """`past_key_values.0.key` as `prompt_past.0.key`."""
+    return f"prompt_{name.replace('_key_values', '', 1)}"
