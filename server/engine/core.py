@@ -12,7 +12,7 @@ from server.engine.events import Failed, News, Progress
 from server.engine.facts import Observe, unobserved
 from server.engine.forward import arrange, forward
 from server.engine.pacer import Pacer
-from server.engine.plan import Call, DecodeCall, StepPlan, VerifyCall, prompt_in
+from server.engine.plan import Call, DecodeCall, MixedCall, StepPlan, VerifyCall, prompt_in
 from server.engine.prefixes import Prefixes
 from server.engine.recorder import Recorder
 from server.engine.sampling import sample, verify
@@ -118,7 +118,11 @@ class EngineCore:
             raise
         except Exception:
             log.exception("a call into the model failed: %s", call)
-            self._commit([(sequence, None) for sequence in sequences])
+            if isinstance(call, MixedCall):  # what is wrong with one part is not the other's
+                self._run(call.decode, sequences[:-1])
+                self._run(call.prompt, sequences[-1:])
+            else:
+                self._commit([(sequence, None) for sequence in sequences])
             return
         self._recorder.ran(call, sequences, len(chosen))
         if prompt and not prompt.last:

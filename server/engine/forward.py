@@ -62,9 +62,9 @@ def _newest(sequences: list[Sequence]) -> tuple[list[int], list[int]]:
 
 def _piece(decoder: Decoder, call: PromptCall, sequence: Sequence) -> Tokens:
     """The tokens that the call reads, once its slot holds those before them."""
-    if call.prefix:
+    if call.prefix and sequence.read < call.start:
         _begin(decoder, call.slot, call.prefix)
-        sequence.reused = call.start
+        sequence.read = sequence.reused = call.start
     return sequence.prompt[call.start : call.stop]
 
 

@@ -133,11 +133,7 @@ def _provider_failure() -> str | None:
 
 
 def open_session(
-    model_file: Path,
-    device: Device,
-    threads: int,
-    *,
-    cuda_graphs: bool = False,
+    model_file: Path, device: Device, threads: int, *, cuda_graphs: bool = False
 ) -> "onnxruntime.InferenceSession":
     """A graph on a device, ready to run; with `cuda_graphs` CUDA may capture its calls.
 

@@ -3,9 +3,11 @@
 Knows tensors and their memory; does not know requests, sampling or text.
 """
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,14 +50,12 @@ class OnnxDecoder:
         self._prompt_bindings: dict[int, HostBinding] = {}
         self._decode_rows: dict[tuple[int, int], _DecodeRows] = {}
         """By the first slot and the number of slots."""
-        self.mixed: Callable[[list[int], list[int], int, int, Tokens, int], Logits] | None = None
-        """`decode` of the first slots and `prefill` of one above them in one call, which reads the
-        weights once; None where the folder has no graph for it."""
+        self._mixed_calls: MixedCalls | None = None
         if folder.mixed_file and slots > 1:
-            calls = MixedCalls(folder.mixed_file, self._memory, threads)
-            self.mixed = partial(self._mixed, calls)
+            self._mixed_calls = MixedCalls(folder.mixed_file, self._memory, threads)
         self._run_options = run_options()
         self.pages = None
+        """Slots have memory of their own."""
         self.runtime_seconds = 0.0
         """Seconds that all calls so far spent inside the runtime."""
         self._try_out(folder)
@@ -130,6 +130,12 @@ class OnnxDecoder:
         self._run(rows.binding)
         return self._logits[:count, 0]
 
+    @property
+    def mixed(self) -> Callable[[list[int], list[int], int, int, Tokens, int], Logits] | None:
+        """`decode` of the first slots and `prefill` of one above them in one call, which reads the
+        weights once; None where the folder has no graph for it."""
+        return partial(self._mixed, self._mixed_calls) if self._mixed_calls else None
+
     def _mixed(
         self,
         calls: MixedCalls,
@@ -174,14 +180,17 @@ class OnnxDecoder:
         self._run_options.terminate = True
 
     def _try_out(self, folder: ModelFolder) -> None:
-        """One call, so that what else is wrong with a graph is told now and not to every client."""
-        try:
-            self.prefill(0, 0, np.zeros(1, np.int64))
-        except Exception as error:  # the runtime's own exceptions have no common base
-            raise StartError(
-                f"{folder.model_file}: a first call failed: {first_line(error)}"
-            ) from None
+        """A call of each graph, so that what else is wrong with one is told now and not to every
+        client."""
+        token = np.zeros(1, np.int64)
+        with _first_call(folder.model_file):
+            self.prefill(0, 0, token)
         self.release(0)
+        if self.mixed and folder.mixed_file:
+            with _first_call(folder.mixed_file):
+                self.mixed([0], [0], 1, 0, token, 0)
+            self.release(0)
+            self.release(1)
 
     def _run(
         self, binding: HostBinding, session: "onnxruntime.InferenceSession | None" = None
@@ -218,6 +227,14 @@ class OnnxDecoder:
         self._feed(rows.binding, fixed)
         rows.binding.logits(self._logits[:count])
         return rows
+
+
+@contextlib.contextmanager
+def _first_call(graph: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the runtime's own exceptions have no common base
+        raise StartError(f"{graph}: a first call failed: {first_line(error)}") from None
 
 
 class _DecodeRows:

@@ -102,7 +102,7 @@ class FakeDecoder:
         self._read = [0] * slots
         """How many of a slot's first tokens prompts wrote."""
         self._guessed = [0] * slots
-        """How many of a slot's last tokens a draft wrote, over which other ones may go."""
+        """How many of a slot's last tokens a draft or a failed call wrote: others may go there."""
         self._shares_decoded = shares_decoded
         self.interrupted = threading.Event()
         self.on_call = on_call
@@ -207,14 +207,16 @@ class FakeDecoder:
         for slot, past in zip(slots, pasts, strict=True):
             self._forget_guesses(slot, past)
         histories = self._write(slots, tokens)
-        for slot in slots:
-            self._guessed[slot] = rows - 1
+        for slot, new in zip(slots, tokens, strict=True):
+            self._guessed[slot] = len(new)  # all of it, until the call has succeeded
         number = len(self.calls)
         self.calls.append(Call(kind, histories))
         self.runtime_seconds += 1
         self.on_call(number)
         if self.interrupted.is_set():
             raise Interrupted
+        for slot in slots:
+            self._guessed[slot] = rows - 1
         ends = [history[: len(history) - n] for history in histories for n in range(rows)[::-1]]
         self._returned = np.stack([logits_after(end) for end in ends])
         self._returned[list(self._nan_rows.get(number, ()))] = np.nan

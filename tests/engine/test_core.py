@@ -16,6 +16,7 @@ from server.engine.windowed_text import Decode
 from server.errors import Interrupted
 from tests.engine.fake_decoder import (
     VOCABULARY,
+    Call,
     FakeDecoder,
     History,
     ModelBroke,
@@ -184,12 +185,13 @@ def test_who_left_is_in_no_later_call(crowd: tuple[Visitor, ...], slots: int) ->
 def test_a_call_that_fails_ends_only_what_was_in_it(
     crowd: tuple[Visitor, ...], slots: int, broken: frozenset[int]
 ) -> None:
+    """And a mixed call nothing: what was in it is run again, in two."""
     decoder = FakeDecoder(slots, on_call=breaks_in(broken))
     play = Play(crowd, decoder).run()
     failed = {
         key
         for number, call in enumerate(decoder.calls)
-        if number in broken
+        if number in broken and call.kind != "mixed"
         for key in keys_in(call.histories)
     }
     assert_only_these_failed(play, crowd, failed)
@@ -267,6 +269,34 @@ def breaks_in(calls: frozenset[int]) -> Callable[[int], None]:
             raise ModelBroke(number)
 
     return on_call
+
+
+def test_where_a_mixed_call_fails_each_of_its_parts_is_run_by_itself() -> None:
+    """Prompts that begin with others' tokens, too."""
+    decoder = FakeDecoder(on_call=lambda number: breaks_if_mixed(decoder.calls[number]))
+    crowd = [Visitor(key, (*prompt(9, 60), key, key), 9, eos=frozenset()) for key in range(6)]
+    play = Play(crowd, decoder, PrefixCacheConfig()).run()
+    for each in crowd:
+        assert list(map(without_reuse, play.events[each.key])) == events_alone(each)
+    assert any(call.kind == "mixed" for call in decoder.calls)
+
+
+def test_where_a_part_of_a_mixed_call_fails_again_the_other_goes_on() -> None:
+    decoder = FakeDecoder(on_call=lambda number: breaks_with(1, decoder.calls[number]))
+    crowd = [Visitor(key, prompt(key, 20), 9, eos=frozenset()) for key in range(2)]
+    play = Play(crowd, decoder).run()
+    assert play.events[0] == events_alone(crowd[0])
+    assert play.events[1] == [MODEL_FAILED]
+
+
+def breaks_if_mixed(call: Call) -> None:
+    if call.kind == "mixed":
+        raise ModelBroke(call)
+
+
+def breaks_with(key: int, call: Call) -> None:
+    if key in keys_in(call.histories):
+        raise ModelBroke(call)
 
 
 @given(length=st.integers(1, 70), max_tokens=st.integers(1, 30))
