@@ -4,6 +4,7 @@ Knows the decoder's arithmetic and ONNX Runtime's operators for it. The shape th
 multiplication for q, k and v, one for gate and up, rotary embedding inside attention's operator.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,9 @@ from model_tools.graph_writer import GraphWriter
 from model_tools.matrices import MatrixFormat
 from model_tools.node_writer import MICROSOFT
 from model_tools.rotary import half_rotated
+
+Keep = Callable[[str, ir.Value], ir.Value]
+"""The rows of a value that are still needed, under a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,19 @@ class LayerBuilder:
     writer: GraphWriter
     attention: Attention
 
-    def layer(self, index: int, weights: LayerWeights, stream: Stream) -> Stream:
-        """Adds a layer with its inputs `past_key_values` and its outputs `present`."""
+    def layer(
+        self, index: int, weights: LayerWeights, stream: Stream, keep: Keep | None = None
+    ) -> Stream:
+        """Adds a layer with its inputs `past_key_values` and its outputs `present`.
+
+        After the last layer's attention only some rows are needed: `keep` leaves these.
+        """
         name = f"layers.{index}"
         normed, residual = self.normalise(f"{name}.attention_norm", weights.attention_norm, stream)
         attended = self._attention(index, f"{name}.attention", weights, normed)
-        stream = Stream(residual, attended)
+        if keep:
+            attended, residual = keep("kept.attended", attended), keep("kept.residual", residual)
+        stream = Stream(residual, self._multiply(f"{name}.attention.o", weights.o, attended))
         normed, residual = self.normalise(
             f"{name}.feed_forward_norm", weights.feed_forward_norm, stream
         )
@@ -78,8 +89,7 @@ class LayerBuilder:
             for rows in (weights.q, weights.k)
         )
         qkv = self._multiply(f"{name}.qkv", np.concatenate([q, k, weights.v]), hidden)
-        attended = self.attention.attend(index, name, qkv)
-        return self._multiply(f"{name}.o", weights.o, attended)
+        return self.attention.attend(index, name, qkv)
 
     def _feed_forward(self, name: str, weights: LayerWeights, hidden: ir.Value) -> ir.Value:
         both = self._multiply(f"{name}.gate_up", np.concatenate([weights.gate, weights.up]), hidden)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from model_tools.attention import Attention, PagedAttention, SlotAttention
-from model_tools.decoder_layer import LayerBuilder, Stream
+from model_tools.decoder_layer import Keep, LayerBuilder, Stream
 from model_tools.decoder_spec import DecoderSpec, WeightSource
 from model_tools.graph_writer import GraphWriter
 from model_tools.matrices import Matrix
@@ -44,17 +44,17 @@ def build_graph(
     attention: Attention = attend(spec, writer, kv_scales)
     builder = LayerBuilder(spec, recipe.layers(), writer, attention)
     embedding = vocabulary_format.store(writer, "embedding", source.embedding())
+    keep = _keep_last(writer, logits_to_keep, input_ids, recipe)
     stream = Stream(embedding.gather(input_ids, "embedded"))
     for index in range(spec.layers):
-        stream = builder.layer(index, source.layer(index), stream)
+        last = index == spec.layers - 1
+        stream = builder.layer(index, source.layer(index), stream, keep if last else None)
         layer_done()
     hidden, _ = builder.normalise("final_norm", source.final_norm(), stream)
-    first_kept = _negative(writer, logits_to_keep, input_ids, recipe.target)
-    kept = _last_rows(writer, hidden, first_kept, axis=0 if packed else 1)
     head = embedding
     if not spec.tied_embedding:
         head = vocabulary_format.store(writer, "head", source.head())
-    logits = _logits(writer, head, kept)
+    logits = _logits(writer, head, hidden)
     rows = ["kept"] if packed else ["batch", "kept"]
     writer.output(logits, [*rows, spec.vocabulary_size])
     if recipe.target is Target.CUDA:
@@ -85,6 +85,17 @@ def _negative(
     return writer.node("Sub", "first_kept.scalar", [zero, count])
 
 
+def _keep_last(writer: GraphWriter, count: ir.Value, input_ids: ir.Value, recipe: Recipe) -> Keep:
+    """Leaves the last `count` tokens, for which positions are counted from the end; 0 leaves all of
+    them, because -0 is the first one."""
+    vector = writer.constant("first_kept.shape", [1])
+    negative = _negative(writer, count, input_ids, recipe.target)
+    start = writer.node("Reshape", "first_kept", [negative, vector])
+    end = writer.constant("kept.end", [TO_THE_END])
+    axis = writer.constant("kept.axis", [0 if recipe.kv_layout is KvLayout.PAGES else 1])
+    return lambda name, rows: writer.node("Slice", name, [rows, start, end, axis])
+
+
 def _logits(writer: GraphWriter, head: Matrix, kept: ir.Value) -> ir.Value:
     """float32, whatever the graph computes in: what follows is a choice by their differences."""
     if writer.float_type is ir.DataType.FLOAT:
@@ -92,11 +103,3 @@ def _logits(writer: GraphWriter, head: Matrix, kept: ir.Value) -> ir.Value:
     return writer.node(
         "Cast", "logits", [head.multiply(kept, "logits.narrow")], {"to": ir.DataType.FLOAT}
     )
-
-
-def _last_rows(writer: GraphWriter, hidden: ir.Value, first_kept: ir.Value, axis: int) -> ir.Value:
-    """The positions of hidden from one that is counted from the end; 0 gives all of them, because
-    -0 is the first one."""
-    vector = writer.constant("first_kept.shape", [1])
-    start = writer.node("Reshape", "first_kept", [first_kept, vector])
-    return writer.slice("kept", hidden, axis=axis, start=start, end=TO_THE_END)

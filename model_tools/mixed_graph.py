@@ -36,7 +36,7 @@ def mixed_graph(model: ir.Model, spec: DecoderSpec) -> ir.Model:
     attention = _MixedAttention.of(spec, writer, rows, piece)
     for index in range(spec.layers):
         attention.part(index, graph.node(f"layers.{index}.attention"))
-    _keep_rows_and_last_tokens(writer, graph.node("kept"), rows, piece)
+    _keep_rows_and_last_tokens(writer, graph, rows, piece)
     graph.inputs.remove(inputs["num_logits_to_keep"])
     [logits] = [value for value in graph.outputs if value.name == "logits"]
     logits.shape = ir.Shape([1, "kept", spec.vocabulary_size])
@@ -106,15 +106,16 @@ class _MixedAttention:
 
 
 def _keep_rows_and_last_tokens(
-    writer: NodeWriter, kept: ir.Node, rows: ir.Value, piece: ir.Value
+    writer: NodeWriter, graph: ir.Graph, rows: ir.Value, piece: ir.Value
 ) -> None:
-    """Gives the head these tokens instead of those that `kept` leaves."""
+    """After the last layer's attention, these tokens go on instead of those that `kept` leaves."""
     to_keep = writer.input("prompt_logits_to_keep", INT64, [])
     vector = writer.constant("prompt_kept.shape", [1])
     last = writer.node("Reshape", "prompt_kept.size", [to_keep, vector])
     others = writer.node("Sub", "prompt_others.size", [piece, last])
     sizes = writer.node("Concat", "kept.sizes", [rows, others, last], {"axis": 0})
-    names = ["rows_kept", "prompt_others", "prompt_kept"]
-    of_rows, _, of_piece = writer.nodes("Split", names, [kept.inputs[0], sizes], {"axis": 1})
-    mixed = writer.node("Concat", "mixed_kept", [of_rows, of_piece], {"axis": 1})
-    kept.outputs[0].replace_all_uses_with(mixed)
+    for kept in (graph.node("kept.attended"), graph.node("kept.residual")):
+        names = [f"{kept.name}.{part}" for part in ("rows", "others", "last")]
+        of_rows, _, of_piece = writer.nodes("Split", names, [kept.inputs[0], sizes], {"axis": 1})
+        mixed = writer.node("Concat", f"{kept.name}.mixed", [of_rows, of_piece], {"axis": 1})
+        kept.outputs[0].replace_all_uses_with(mixed)

@@ -101,6 +101,30 @@ def test_keeping_0_logits_keeps_all(tmp_path: Path) -> None:
     np.testing.assert_array_equal(kept, every)
 
 
+@pytest.mark.parametrize("keep", [1, 3])
+def test_what_follows_the_last_attention_is_computed_for_the_kept_tokens_only(
+    tmp_path: Path, keep: int
+) -> None:
+    write_model(tmp_path, tiny(tmp_path), FP32)
+    model = ir.load(tmp_path / "model.onnx")
+    for layer in range(2):
+        [output] = model.graph.node(f"layers.{layer}.feed_forward.product").outputs
+        output.dtype = ir.DataType.FLOAT
+        model.graph.outputs.append(output)
+    ir.save(model, tmp_path / "model.onnx")
+    run = PlainSession(tmp_path)
+    *_, before, last = run.session.run(
+        None,
+        {
+            "input_ids": TEXT[None],
+            "attention_mask": np.ones((1, len(TEXT)), np.int64),
+            "num_logits_to_keep": np.array(keep),
+            **run.empty_cache(64),
+        },
+    )
+    assert (before.shape[1], last.shape[1]) == (len(TEXT), keep)
+
+
 def test_the_interface_is_that_of_genai(tmp_path: Path) -> None:
     graph = session(tmp_path, tiny(tmp_path)).session
     past, present = ["batch", 2, "capacity", 16], ["batch", 2, "capacity", 16]
