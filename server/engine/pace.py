@@ -4,7 +4,7 @@ a first token. A value, so that the scheduler needs no clock.
 
 from dataclasses import dataclass
 
-from server.engine.costs import Costs
+from server.engine.costs import Costs, Rates
 
 LEAST_TOKENS = 4
 """Prompt tokens of which some can always be read (see `scheduler.cut`)."""
@@ -32,3 +32,18 @@ class Pace:
             return self.longest_call
         step = self.stretch * self.costs.decode_seconds(rows + coming, past)
         return min(step - self.costs.decode_seconds(rows, past), self.longest_call)
+
+    def least_tokens(self, rates: Rates, past: int, prompt_tokens: int) -> int:
+        """Of a prompt, after `past` tokens of it, to be read in a step that is as long as it may be
+        or longer.
+
+        Not so few that the call would be spent on weights and the past, lest a long prompt starve.
+        At a prompt's end that makes the longest steps, for which streams have to wait in any case:
+        each earlier one may be as long, so that the prompt is read sooner."""
+        at_end = max(rates.least_tokens(prompt_tokens), LEAST_TOKENS)
+        seconds = min(rates.prompt_seconds(at_end, prompt_tokens), self.longest_call)
+        return max(
+            rates.least_tokens(past),
+            rates.tokens_in(seconds, past, prompt_tokens - past),
+            LEAST_TOKENS,
+        )

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 
-from server.engine.costs import Costs
 from server.engine.lookup import Draft
 from server.engine.pace import LEAST_TOKENS, Pace
 from server.engine.plan import (
@@ -107,7 +106,7 @@ class Scheduler:
         for place in self._decoding:
             place.tokens += 1
         mixes = self._mixes and bool(decodes) and not verifies  # one decode call, for all rows
-        reads = self._read_prompts(pace.costs, seconds, moves, mixes=mixes)
+        reads = self._read_prompts(pace, seconds, moves, mixes=mixes)
         calls: tuple[Call, ...] = (*decodes, *verifies, *reads)
         if mixes and reads:
             calls = (MixedCall(decodes[0], reads[0]), *reads[1:])
@@ -156,14 +155,14 @@ class Scheduler:
         return moves
 
     def _read_prompts(
-        self, costs: Costs, seconds: float, moves: list[SlotMove], *, mixes: bool
+        self, pace: Pace, seconds: float, moves: list[SlotMove], *, mixes: bool
     ) -> list[PromptCall]:
         """Calls that read prompts for so many seconds: one at least, where there is a prompt. With
         `mixes`, the first one will be one call with the decoding sequences.
 
-        Nor is the first one so small that it would be spent on reading weights and the past, lest
-        a long prompt starve. A prompt's last call happens in the slot in which it will decode, so
-        that a prompt begun after it always lies above."""
+        A prompt's last call happens in the slot in which it will decode, so that a prompt begun
+        after it always lies above."""
+        costs = pace.costs
         calls: list[PromptCall] = []
         while not calls or costs.prompt.prompt_seconds(LEAST_TOKENS, 0) <= seconds:
             place = self._reading or self._admit(calls)
@@ -171,7 +170,9 @@ class Scheduler:
                 break
             rates = costs.added if mixes and not calls else costs.prompt
             remaining = place.prompt_tokens - place.tokens
-            least = LEAST_TOKENS if calls else max(rates.least_tokens(place.tokens), LEAST_TOKENS)
+            least = LEAST_TOKENS
+            if not calls:
+                least = pace.least_tokens(rates, place.tokens, place.prompt_tokens)
             budget = max(rates.tokens_in(seconds, place.tokens, remaining), least)
             length = cut(remaining, budget, self._tile)
             seconds -= rates.prompt_seconds(length, place.tokens)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.engine.costs import CostMeter, Costs, Rates
-from server.engine.pace import LONGEST_CALL, Pace
+from server.engine.pace import LEAST_TOKENS, LONGEST_CALL, Pace
 from server.engine.pacer import Pacer
 from server.engine.plan import DecodeCall, MixedCall, PromptCall, SlotPrefix
 from tests.engine.play import Visitor, sequence_of
@@ -154,6 +154,23 @@ def test_what_is_still_to_be_read_counts_as_if_it_ran() -> None:
     allowed = Pace(costs, 2).allowance(rows=1, coming=7, past=100)
     step = 2 * costs.decode_seconds(8, 100)
     assert allowed + costs.decode_seconds(1, 100) == pytest.approx(step)
+
+
+@given(of=rates, prompt=st.integers(1, 9000), data=st.data())
+def test_no_step_of_a_prompt_needs_to_be_shorter_than_its_last_one(
+    of: Rates, prompt: int, data: st.DataObject
+) -> None:
+    """The least that is read takes a third longer than nothing; of what is left, as much as the
+    least at the end will take, but no longer than any call may."""
+    past = data.draw(st.integers(0, prompt - 1))
+    pace = Pace(Costs(SMALL, SMALL, SMALL), 2)
+    least = pace.least_tokens(of, past, prompt)
+    assert least >= max(of.least_tokens(past), LEAST_TOKENS)
+    longest = of.prompt_seconds(max(of.least_tokens(prompt), LEAST_TOKENS), prompt)
+    if least > max(of.least_tokens(past), LEAST_TOKENS):
+        assert of.prompt_seconds(least, past) <= min(longest, LONGEST_CALL)
+    if least < prompt - past:
+        assert of.prompt_seconds(least + 1, past) > min(longest, LONGEST_CALL)
 
 
 class Counted(CostMeter):
