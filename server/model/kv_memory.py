@@ -4,7 +4,7 @@ Knows pages and arrays; does not know what runs on them.
 """
 
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,21 +84,28 @@ class SavedKv:
     def __init__(self, buffers: list[KvBuffer], slot: int, length: int) -> None:
         self.nbytes = length * sum(buffer.token_bytes for buffer in buffers)
         self._buffers = buffers
-        self._arrays: list[NDArray[np.floating]] = []
-        pages, start = reserve(self.nbytes), 0
+        self._length = length
+        self._pages = reserve(self.nbytes)
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            pages.madvise(mmap.MADV_HUGEPAGE)
-        for buffer in buffers:
-            held = buffer.array[slot, :, :length]
-            array = np.frombuffer(pages, held.dtype, held.size, start).reshape(held.shape)
-            array[:] = held
-            self._arrays.append(array)
-            start += array.nbytes
+            self._pages.madvise(mmap.MADV_HUGEPAGE)
+        for buffer, held in self._parts():
+            held[:] = buffer.array[slot, :, :length]
 
     def load(self, slot: int, length: int) -> None:
         """Puts the first `length` tokens into a slot."""
-        for buffer, array in zip(self._buffers, self._arrays, strict=True):
-            buffer.array[slot, :, :length] = array[:, :length]
+        for buffer, held in self._parts():
+            buffer.array[slot, :, :length] = held[:, :length]
+
+    def _parts(self) -> Iterator[tuple[KvBuffer, NDArray[np.floating]]]:
+        """What is held of each buffer, [heads, length, head_dim]. Made when it is needed: the
+        arrays of 30 layers take 35 KB, and there may be hundreds of copies."""
+        start = 0
+        for buffer in self._buffers:
+            _, heads, _, head_dim = buffer.array.shape
+            shape = (heads, self._length, head_dim)
+            held = np.ndarray(shape, buffer.array.dtype, self._pages, start)
+            yield buffer, held
+            start += held.nbytes
 
 
 class KvMemory:
