@@ -8,6 +8,10 @@ from server.engine.costs import Costs, Rates
 
 LEAST_TOKENS = 4
 """Prompt tokens of which some can always be read (see `scheduler.cut`)."""
+AS_LONG_AS_THE_LAST = 0.75
+"""Of what the least at a prompt's end takes, what each earlier step may take too. With all of it
+the prompt is read a fifth sooner, and the 99th percentile of gaps is a tenth longer: more of them
+are among the longest."""
 LONGEST_CALL = 0.25
 """Seconds; arrivals and cancels are seen to between two calls."""
 
@@ -39,11 +43,11 @@ class Pace:
 
         Not so few that the call would be spent on weights and the past, lest a long prompt starve.
         At a prompt's end that makes the longest steps, for which streams have to wait in any case:
-        each earlier one may be as long, so that the prompt is read sooner."""
+        earlier ones may be nearly as long, so that the prompt is read sooner."""
         at_end = max(rates.least_tokens(prompt_tokens), LEAST_TOKENS)
-        seconds = min(rates.prompt_seconds(at_end, prompt_tokens), self.longest_call)
+        seconds = AS_LONG_AS_THE_LAST * rates.prompt_seconds(at_end, prompt_tokens)
         return max(
             rates.least_tokens(past),
-            rates.tokens_in(seconds, past, prompt_tokens - past),
+            rates.tokens_in(min(seconds, self.longest_call), past, prompt_tokens - past),
             LEAST_TOKENS,
         )

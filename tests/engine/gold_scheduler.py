@@ -70,12 +70,12 @@ class GoldScheduler:
             mixed = self._mixes and decoded and not drafts and not reads
             rates = pace.costs.added if mixed else pace.costs.prompt
             least = 4
-            if not reads:  # as long as the least at the prompt's end
+            if not reads:  # nearly as long as the least at the prompt's end
                 at_end = rates.prompt_seconds(
                     max(rates.least_tokens(self._prompts[key]), 4), self._prompts[key]
                 )
                 as_long = affordable(
-                    rates, self._unread(key), start, min(at_end, pace.longest_call)
+                    rates, self._unread(key), start, min(0.75 * at_end, pace.longest_call)
                 )
                 least = max(rates.least_tokens(start), as_long, 4)
             budget = affordable(rates, self._unread(key), start, seconds)

@@ -157,20 +157,21 @@ def test_what_is_still_to_be_read_counts_as_if_it_ran() -> None:
 
 
 @given(of=rates, prompt=st.integers(1, 9000), data=st.data())
-def test_no_step_of_a_prompt_needs_to_be_shorter_than_its_last_one(
+def test_no_step_of_a_prompt_needs_to_be_much_shorter_than_its_last_one(
     of: Rates, prompt: int, data: st.DataObject
 ) -> None:
-    """The least that is read takes a third longer than nothing; of what is left, as much as the
-    least at the end will take, but no longer than any call may."""
+    """The least that is read takes a third longer than nothing; or three quarters of what the least
+    at the end will take, but no longer than any call may."""
     past = data.draw(st.integers(0, prompt - 1))
     pace = Pace(Costs(SMALL, SMALL, SMALL), 2)
     least = pace.least_tokens(of, past, prompt)
     assert least >= max(of.least_tokens(past), LEAST_TOKENS)
-    longest = of.prompt_seconds(max(of.least_tokens(prompt), LEAST_TOKENS), prompt)
+    last = of.prompt_seconds(max(of.least_tokens(prompt), LEAST_TOKENS), prompt)
+    longest = min(0.75 * last, LONGEST_CALL)
     if least > max(of.least_tokens(past), LEAST_TOKENS):
-        assert of.prompt_seconds(least, past) <= min(longest, LONGEST_CALL)
+        assert of.prompt_seconds(least, past) <= longest
     if least < prompt - past:
-        assert of.prompt_seconds(least + 1, past) > min(longest, LONGEST_CALL)
+        assert of.prompt_seconds(least + 1, past) > longest
 
 
 class Counted(CostMeter):
