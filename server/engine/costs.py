@@ -85,12 +85,12 @@ class CostMeter:
         call, *others = astuple(FIRST_GUESS)
         self._prompt = _Fit(_SHARED * call, (1 - _SHARED) * call, *others)
         """With a first rate for what a decode call has done already."""
-        self._decodes_alone = False
-        """Whether a call has only decoded yet."""
+        self._most_rows = 0
+        """Of a call that only decoded."""
 
     def decoded(self, rows: int, past: int, seconds: float) -> None:
         """A decode call; arguments as in `Costs.decode_seconds`."""
-        self._decodes_alone = True
+        self._most_rows = max(self._most_rows, rows)
         self._decode.take(seconds, seconds, 1, rows, past)
 
     def read(self, tokens: int, past: int, seconds: float) -> None:
@@ -99,9 +99,11 @@ class CostMeter:
 
     def mixed(self, rows: int, rows_past: int, tokens: int, past: int, seconds: float) -> None:
         """Both in one call. One of the two is taken as known: fitted together, decoding would take
-        over what grows as the prompt is read, for the past of both grows alike."""
+        over what grows as the prompt is read, for the past of both grows alike. That is decoding,
+        but for more rows than have decoded alone: in a burst of prompts, these would seem to take
+        what the rows do, and be read in pieces ever so small."""
         costs = self.costs()
-        if self._decodes_alone:
+        if rows <= self._most_rows:
             read = max(seconds - costs.decode_seconds(rows, rows_past), _LEAST_PROMPT * seconds)
             self._prompt.take(read, seconds, 0, 1, tokens, past, _pairs(tokens, past))
         else:

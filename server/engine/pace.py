@@ -9,9 +9,8 @@ from server.engine.costs import Costs, Rates
 LEAST_TOKENS = 4
 """Prompt tokens of which some can always be read (see `scheduler.cut`)."""
 AS_LONG_AS_THE_LAST = 0.75
-"""Of what the least at a prompt's end takes, what each earlier step may take too. With all of it
-the prompt is read a fifth sooner, and the 99th percentile of gaps is a tenth longer: more of them
-are among the longest."""
+"""Of what the least at a prompt's end takes, what each earlier step may take too. With all of it,
+the prompt was read a fifth sooner, between gaps that were longer."""
 LONGEST_CALL = 0.25
 """Seconds; arrivals and cancels are seen to between two calls."""
 

@@ -109,6 +109,21 @@ def test_a_long_prompt_changes_nothing_of_what_decoding_is_thought_to_take() -> 
     assert meter.costs().decode_seconds(4, 500) == before
 
 
+def test_prompts_of_a_burst_do_not_seem_to_take_what_the_rows_beside_them_do() -> None:
+    """Of which as many never decoded alone: each row costs more than a first guess has it."""
+    decode, added = replace(SMALL, token=1.5e-3), replace(SMALL, call=1e-3)
+    meter = CostMeter()
+    meter.read(128, 0, SMALL.prompt_seconds(128, 0))
+    for past in range(128, 200, 16):
+        meter.decoded(1, past, decode.seconds(1, past, 0))
+    for rows in range(1, 8):
+        for start in range(0, 128, 16):
+            seconds = decode.seconds(rows, 140 * rows, 0) + added.prompt_seconds(16, start)
+            meter.mixed(rows, 140 * rows, 16, start, seconds)
+    learnt = meter.costs().added.prompt_seconds(16, 64)
+    assert learnt == pytest.approx(added.prompt_seconds(16, 64), rel=0.2)
+
+
 def test_a_piece_that_seems_to_take_no_time_makes_no_later_one_long() -> None:
     """As where the machine was slow when what decodes was measured."""
     meter = CostMeter()
