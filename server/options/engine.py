@@ -90,7 +90,7 @@ ENGINE = Group(
             "X",
             number(1, above_low=True),
             "while a prompt is read, running streams' gaps are about X times as long as\n"
-            "without; more reads prompts sooner",
+            "without, beside a long one longer; more reads prompts sooner",
             f"{GAP_STRETCH:g}",
         ),
         "speculate": Flag(
