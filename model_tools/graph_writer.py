@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from model_tools.data_file import DataFile
 from model_tools.node_writer import MICROSOFT, NodeWriter
+from model_tools.slabs import by_slabs
 from server.errors import StartError
 
 OPSET = 21
@@ -41,9 +42,14 @@ class GraphWriter(NodeWriter):
     def floats(self, name: str, array: NDArray[np.float32]) -> ir.Value:
         """An initializer of the type that the graph computes in; raises `StartError` where its
         range is too small."""
-        with np.errstate(over="ignore"):
-            narrow = array.astype(self.float_type.numpy())
-        if not np.isfinite(narrow).all():
+        narrow = np.empty(array.shape, self.float_type.numpy())
+
+        def convert(rows: slice) -> bool:
+            with np.errstate(over="ignore"):
+                narrow[rows] = array[rows]
+            return bool(np.isfinite(narrow[rows]).all())
+
+        if not all(by_slabs(convert, len(array))):
             raise StartError(f"{name} has numbers that {self.float_type.name} cannot hold")
         return self.weight(name, narrow)
 

@@ -25,6 +25,9 @@ from server.errors import StartError
 _TEXTS = 4
 _PEERS_SHARE = 0.5
 """Of the time of a part: what `transformers` has not begun by then is left out."""
+_PEERS_TOKENS = 20_000
+"""Of all prompts of a cell together: it reads them three times, and more would take its time from
+Skiff's own cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ def _reference(setting: Setting, spec: DecoderSpec, texts: list[Tokens]) -> Refe
 
 
 def _peer_speed(setting: Setting, other: peer.Peer, prompt: Tokens, batch: int) -> float | str:
+    if batch * len(prompt) > _PEERS_TOKENS:
+        return "transformers: left out, reads too long"
     if setting.left(_PEERS_SHARE) < 0:
         return "transformers: no time left"
     try:

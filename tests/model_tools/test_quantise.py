@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_internals
 
 from model_tools import quantise as module
+from model_tools import slabs as slabs_module
 from model_tools.decoder_spec import Weights
 from model_tools.quantise import BlockFormat, dequantise, quantise
 
@@ -87,7 +88,7 @@ def test_padding_stands_for_zeros(block_format: BlockFormat) -> None:
 def test_a_matrix_in_slabs_is_the_matrix_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = matrix(50, 96)
     whole = quantise(weights, FORMATS[0])
-    monkeypatch.setattr(module, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(slabs_module, "ROWS_AT_ONCE", 7)
     slabs = quantise(weights, FORMATS[0])
     np.testing.assert_array_equal(slabs.integers, whole.integers)
     np.testing.assert_array_equal(slabs.scales, whole.scales)

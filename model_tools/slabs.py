@@ -1,0 +1,19 @@
+"""A matrix in slabs of rows, by all cores: numpy lets go of the interpreter while it converts."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from server.cores import usable_cores
+
+T = TypeVar("T")
+
+ROWS_AT_ONCE = 1024
+"""Bounds the temporaries of a large matrix, such as a vocabulary's."""
+
+
+def by_slabs(convert: Callable[[slice], T], rows: int) -> list[T]:
+    """What `convert` makes of each slab of so many rows, in order."""
+    slabs = [slice(start, start + ROWS_AT_ONCE) for start in range(0, rows, ROWS_AT_ONCE)]
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return list(pool.map(convert, slabs))
