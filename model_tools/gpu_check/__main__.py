@@ -1,6 +1,7 @@
 """The command line of `scripts/gpu_check`."""
 
 import argparse
+import gc
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    gc.freeze()  # as the server does: what was imported is not looked through again
     where = device(options.device) or Device(DeviceKind.CUDA)
     header = machine() | _device_header(where)
     findings: list[Finding] = []

@@ -118,7 +118,7 @@ def graphs_against_launches(
 def joins_and_leaves(model: LoadedModel, name: str, visitors: int, slots: int) -> Finding:
     """Requests that come and go at random: no slot is lost, and memory is free again."""
     decoder = model.decoder(slots=slots, context=128)
-    visit(decoder, visitors // 4)  # what the runtime keeps, it has now
+    visit(decoder, visitors)  # what the runtime keeps for such calls, it has now
     gc.collect()
     before = model.memory.free_bytes
     cancelled = visit(decoder, visitors)

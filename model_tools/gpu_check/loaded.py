@@ -75,8 +75,14 @@ class LoadedModel:
         """Of weights, by a decode step."""
         self._cuda_graphs = cuda_graphs
         self._name = str(folder.model_file)
-        self._session = open_session(folder.model_file, device, threads, cuda_graphs=cuda_graphs)
-        self.memory: DeviceMemory = memory_of(device)  # whose library comes with the session
+        self.memory: DeviceMemory = memory_of(device)
+        self._session = open_session(
+            folder.model_file,
+            device,
+            threads,
+            cuda_graphs=cuda_graphs,
+            stream=self.memory.stream,
+        )
         self._graph = GraphInterface.of(self._session, self._name)
         self._decoders = 0
 

@@ -24,6 +24,7 @@ from model_tools.gpu_check.setting import Kind, Setting
 from model_tools.gpu_check.speeds import speeds
 from model_tools.gpu_check.streams import random_prompt
 from model_tools.recipe import KvLayout
+from server.config import CPU
 from server.errors import StartError
 
 _TEXTS = 4
@@ -32,7 +33,8 @@ _PROMPT = 8
 
 
 def checks(setting: Setting) -> Iterator[Finding]:
-    """Tokens and memory, on the default model and the small one; the latter over pages, too."""
+    """Tokens and memory, on the default model and the small one; the latter over pages, too, and
+    with integers."""
     slots = Kind(setting.scale.weights[0])
     if setting.default_model is None:
         yield Finding("SmolLM2", "against the CPU in fp32", note="skipped: no --gguf file")
@@ -47,6 +49,8 @@ def checks(setting: Setting) -> Iterator[Finding]:
         except StartError as error:
             yield Finding(f"1b {kind}", "checks", note=f"skipped: {error}")
         gc.collect()
+    for weights in setting.scale.weights[1:]:
+        yield _against_itself(setting, "1b", source, Kind(weights))
 
 
 def _by_itself(setting: Setting, name: str, source: WeightSource, kind: Kind) -> Iterator[Finding]:
@@ -74,6 +78,21 @@ def _against_cpu(
     expected, given = ([read(each, text) for text in texts] for each in (own, device))
     yield against(title, "logits against the CPU in fp32", expected, given, texts)
     yield greedy_against(title, own, device, [text[:_PROMPT] for text in texts], scale.text)
+
+
+def _against_itself(setting: Setting, name: str, source: WeightSource, kind: Kind) -> Finding:
+    """The same graph on the CPU: of integers, the model in fp32 is too far for a comparison."""
+    scale, context = setting.scale, _context(setting, source.spec)
+    texts = [random_prompt(source.spec.vocabulary_size, scale.text, seed) for seed in range(_TEXTS)]
+    given, expected = (
+        [read(decoder, text) for text in texts]
+        for decoder in (
+            each.made(name, source, kind).decoder(slots=1, context=context)
+            for each in (setting, replace(setting, device=CPU))
+        )
+    )
+    what = "logits against the same graph on the CPU"
+    return against(f"{name} {kind}", what, expected, given, texts)
 
 
 def small(setting: Setting) -> Iterator[Finding]:

@@ -1,21 +1,21 @@
 """A model of a given shape with random weights: as fast and as large as a trained one.
 
 Knows the decoder's spec and numpy. Weights are made when they are asked for, one layer at a time,
-the same for the same name each time: nothing is kept.
+the same for the same name each time. To draw eight billion numbers takes minutes: a few are drawn,
+and each matrix reads them from a place of its own on.
 """
 
+import functools
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from model_tools.decoder_spec import DecoderSpec, LayerWeights, Weights
-from server.cores import usable_cores
+from model_tools.slabs import by_slabs
 
-_PIECE = 1 << 22
-"""Numbers that one generator makes; the pieces of a matrix are made by all cores."""
+_DRAWN = (1 << 24) + 43
+"""A prime, so no multiple of a row's length: where numbers come again, rows are not the same."""
 _SHARPNESS = 4.0
 """Standard deviation of logits: with 1, the best of 100,000 would win by next to nothing, and
 rounding would decide."""
@@ -63,21 +63,21 @@ class RandomSource:
 
     def _matrix(self, name: str, outputs: int, inputs: int, scale: float = 1.0) -> Weights:
         matrix = np.empty((outputs, inputs), np.float32)
-        numbers = matrix.reshape(-1)
-        factor = np.float32(scale * inputs**-0.5)
+        drawn, factor = _drawn(self.seed), np.float32(scale * inputs**-0.5)
+        first = zlib.crc32(name.encode())
 
-        def fill(piece: tuple[int, np.random.SeedSequence]) -> None:
-            start, seed = piece
-            part = numbers[start : start + _PIECE]
-            np.random.default_rng(seed).standard_normal(dtype=np.float32, out=part)
-            part *= factor
+        def fill(rows: slice) -> None:
+            part = matrix[rows].reshape(-1)
+            start, done = (first + rows.start * inputs) % _DRAWN, 0
+            while done < part.size:
+                numbers = drawn[start : start + part.size - done]
+                np.multiply(numbers, factor, out=part[done : done + numbers.size])
+                start, done = 0, done + numbers.size
 
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            for _ in pool.map(fill, self._pieces(name, matrix.size)):
-                pass
+        by_slabs(fill, outputs)
         return matrix
 
-    def _pieces(self, name: str, size: int) -> Iterator[tuple[int, np.random.SeedSequence]]:
-        starts = range(0, size, _PIECE)
-        seed = np.random.SeedSequence([self.seed, zlib.crc32(name.encode())])
-        return zip(starts, seed.spawn(len(starts)), strict=True)
+
+@functools.cache
+def _drawn(seed: int) -> Weights:
+    return np.random.default_rng(seed).standard_normal(_DRAWN, dtype=np.float32)

@@ -9,6 +9,7 @@ kernels, but only as long as ONNX Runtime runs it in place.
 """
 
 import ctypes
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -58,15 +59,20 @@ class CudaBlock:
 
 
 class CudaMemory:
-    """`DeviceMemory` of a GPU. Copies have a stream of their own, so that nothing but `settle`
-    waits for them: ONNX Runtime ends each call with its own stream done."""
+    """`DeviceMemory` of a GPU. ONNX Runtime makes its calls in the same stream, so that nothing
+    waits but for what it reads: a step is one queue of copies, a call and a copy.
+
+    What comes from the host is in memory that can be swapped: CUDA takes a copy of it at once.
+    """
 
     def __init__(self, device: Device, library: Any) -> None:
         """`library` is what `find_library` gives."""
         self.device = device
         self._library = library
+        self._thread = 0
         stream = ctypes.c_void_p()
         self._call("cudaStreamCreateWithFlags", ctypes.byref(stream), _OF_ITS_OWN)
+        self.stream = int(stream.value or 0)
         self._stream = stream
 
     @property
@@ -100,6 +106,10 @@ class CudaMemory:
     def copy(
         self, source: int, destination: int, *, rows: int, row_bytes: int, pitches: tuple[int, int]
     ) -> None:
+        if pitches == (row_bytes, row_bytes):  # rows are slow where they are not needed
+            whole = (destination, source, rows * row_bytes, _DEVICE_TO_DEVICE)
+            self._call("cudaMemcpyAsync", *whole, self._stream)
+            return
         places = (destination, pitches[1], source, pitches[0])
         arguments = (*places, row_bytes, rows, _DEVICE_TO_DEVICE)
         self._call("cudaMemcpy2DAsync", *arguments, self._stream)
@@ -112,16 +122,21 @@ class CudaMemory:
 
     def _call(self, name: str, *arguments: object) -> None:
         # A thread has a device of its own, and a model is loaded in another one than it runs in.
-        for function, given in (("cudaSetDevice", (self.device.index,)), (name, arguments)):
-            if error := getattr(self._library, function)(*given):
-                text = self._library.cudaGetErrorString(error).decode()
-                kind = MemoryError if error == _OUT_OF_MEMORY else CudaError
-                raise kind(f"{function} on {self.device}: {text}")
+        if self._thread != (here := threading.get_ident()):
+            self._check("cudaSetDevice", self._library.cudaSetDevice(self.device.index))
+            self._thread = here
+        self._check(name, getattr(self._library, name)(*arguments))
+
+    def _check(self, name: str, error: int) -> None:
+        if error:
+            text = self._library.cudaGetErrorString(error).decode()
+            kind = MemoryError if error == _OUT_OF_MEMORY else CudaError
+            raise kind(f"{name} on {self.device}: {text}")
 
 
 def find_library(names: tuple[str, ...] = ("libcudart.so.13", "libcudart.so.12")) -> Any:
-    """CUDA's runtime library, which ONNX Runtime has loaded with its provider: so the first of the
-    names that the system knows is that one. Raises `StartError`."""
+    """CUDA's runtime library, which `load_cuda` has loaded: so the first of the names that the
+    system knows is ONNX Runtime's. Raises `StartError`."""
     for name in names:
         try:
             library = ctypes.CDLL(name)

@@ -128,7 +128,6 @@ class CallInputs:
             self._memory.write(mask.address, counts, self._width * _INT64.itemsize)
         if place := self._blocks.get("position_ids"):
             self._memory.write(place.address, positions)
-        self._memory.settle()
 
 
 class DecodeCalls:

@@ -58,7 +58,7 @@ class DeviceDecoder:
         self.mixed = None
         """Prompts are calls of their own here."""
         self.runtime_seconds = 0.0
-        """Seconds that all calls so far spent inside the runtime."""
+        """Seconds that all calls so far spent inside the runtime, and on the device."""
         self._name = name
         self._session = session
         self._run_options = run_options
@@ -175,9 +175,10 @@ class DeviceDecoder:
         start = time.perf_counter()
         try:
             self._session.run_with_iobinding(call.binding.bound, call.options)
+            rows = call.rows.read(call.count)  # which waits for the call
         except RuntimeError:
             if self._interrupted:
                 raise Interrupted from None
             raise
         self.runtime_seconds += time.perf_counter() - start
-        return call.rows.read(call.count)
+        return rows

@@ -24,14 +24,18 @@ class Block(Protocol):
 
 
 class DeviceMemory(Protocol):
-    """Copies are queued in order, and those queued are done when `settle` or `read` returns. All of
-    it is for one thread at a time.
+    """Copies happen in order, between the calls of a session that was opened with `stream`, and are
+    done when `settle` or `read` returns. All of it is for one thread at a time.
 
     Rows are pieces of the same number of bytes, a pitch apart.
     """
 
     @property
     def device(self) -> Device: ...
+
+    @property
+    def stream(self) -> int | None:
+        """The device's queue of them; None where they do not wait."""
 
     @property
     def free_bytes(self) -> int:
@@ -42,7 +46,7 @@ class DeviceMemory(Protocol):
 
     def write(self, address: int, array: NDArray[np.generic], pitch: int = 0) -> None:
         """From the host: the array as it lies there, or with a pitch its elements as rows. The
-        array stays as it is until the copy is done."""
+        array is free to change afterwards."""
 
     def read(self, address: int, array: NDArray[np.generic]) -> None:
         """To the host."""
@@ -70,6 +74,7 @@ class HostMemory:
     """The host as a device: what runs on a GPU runs here without one."""
 
     device = CPU
+    stream = None
     free_bytes = 2**63 - 1
 
     def reserve(self, nbytes: int) -> HostBlock:
@@ -90,4 +95,4 @@ class HostMemory:
             ctypes.memmove(destination + row * pitches[1], source + row * pitches[0], row_bytes)
 
     def settle(self) -> None:
-        """Nothing is queued."""
+        """Nothing waits."""

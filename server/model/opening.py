@@ -76,14 +76,17 @@ def open_device_decoder(
     """Also of the CPU, where it is slower than `OnnxDecoder` and does the same: so what a GPU will
     run is run without one. Raises as `open_decoder` does."""
     try:
-        session = open_session(folder.model_file, device, threads, cuda_graphs=cuda_graphs)
-    except StartError as error:
-        hint = "; --no-cuda-graphs may run it" if "graph capture" in str(error) else ""
-        raise StartError(f"{error}{hint}") from None
-    try:
+        memory = memory_of(device)
+        try:
+            session = open_session(
+                folder.model_file, device, threads, cuda_graphs=cuda_graphs, stream=memory.stream
+            )
+        except StartError as error:
+            hint = "; --no-cuda-graphs may run it" if "graph capture" in str(error) else ""
+            raise StartError(f"{error}{hint}") from None
         return DeviceDecoder(
             session,
-            memory_of(device),
+            memory,
             run_options,
             name=str(folder.model_file),
             slots=slots,

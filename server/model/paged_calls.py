@@ -113,7 +113,6 @@ class PagedInputs:
         told = np.concatenate([ends, pasts, table.reshape(-1)])
         self._memory.write(self._ids.address, tokens)
         self._memory.write(self._told.address, told)
-        self._memory.settle()
 
 
 class PagedDecode:

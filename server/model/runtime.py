@@ -46,6 +46,8 @@ _SPIN_MICROSECONDS = "500"
 """For so long a session's threads turn in a loop when a call has ended, so that the next one of a
 decode loop finds them awake. Without an end to it, the threads of one graph turned beside the calls
 of another, which then took half as long again."""
+Provider = tuple[str, dict[str, str]]
+"""An execution provider of the runtime's, and its options."""
 _QUIET = 4
 """Severity: what goes wrong comes as an exception, and is told once."""
 
@@ -133,9 +135,15 @@ def _provider_failure() -> str | None:
 
 
 def open_session(
-    model_file: Path, device: Device, threads: int, *, cuda_graphs: bool = False
+    model_file: Path,
+    device: Device,
+    threads: int,
+    *,
+    cuda_graphs: bool = False,
+    stream: int | None = None,
 ) -> "onnxruntime.InferenceSession":
-    """A graph on a device, ready to run; with `cuda_graphs` CUDA may capture its calls.
+    """A graph on a device, ready to run; with `cuda_graphs` CUDA may capture its calls, which
+    happen in a `stream` of CUDA's.
 
     Raises `StartError`, and `Misplaced` where the work would be done on the CPU instead.
     """
@@ -145,7 +153,7 @@ def open_session(
     with _loading(model_file):
         if device.kind is DeviceKind.CPU:
             return _on_cpu(model_file, options)
-        return _on_cuda(model_file, options, device, cuda_graphs)
+        return _on_cuda(model_file, options, _cuda_provider(device, cuda_graphs, stream))
 
 
 def save_packed(model_file: Path, copy: Path) -> None:
@@ -212,8 +220,7 @@ def _on_cpu(
 def _on_cuda(
     model_file: Path,
     options: "onnxruntime.SessionOptions",
-    device: Device,
-    cuda_graphs: bool,
+    provider: Provider,
 ) -> "onnxruntime.InferenceSession":
     # Else weights lie in the arena, which takes up to twice what it is asked for.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
@@ -222,16 +229,21 @@ def _on_cuda(
         # The CPU's, too: a few nodes that only compute shapes belong there.
         model_file,
         options,
-        providers=[_cuda_provider(device, cuda_graphs), _CPU_PROVIDER],
+        providers=[provider, _CPU_PROVIDER],
         enable_fallback=0,
     )
     if operators := misplaced(session):
+        device = f"cuda:{provider[1]['device_id']}"
         raise Misplaced(f"{model_file}: {device} has no kernel for its {' and '.join(operators)}")
     return session
 
 
-def _cuda_provider(device: Device, cuda_graphs: bool = False) -> tuple[str, dict[str, str]]:
+def _cuda_provider(
+    device: Device, cuda_graphs: bool = False, stream: int | None = None
+) -> Provider:
     options = {"device_id": str(device.index), "enable_cuda_graph": str(int(cuda_graphs))}
+    if stream is not None:
+        options["user_compute_stream"] = str(stream)
     return _CUDA_PROVIDER, options
 
 
@@ -243,6 +255,8 @@ def run_options(cuda_graph: int | None = None) -> "onnxruntime.RunOptions":
     and a search through the whole library for who catches it: 1 % of a small model's step.
     """
     options = onnxruntime.RunOptions()
+    # A call on a device ends when it is queued there: who reads what it gives waits for that.
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
     number = -1 if cuda_graph is None else cuda_graph  # the runtime's word for none
     options.add_run_config_entry("gpu_graph_id", str(number))
     return options

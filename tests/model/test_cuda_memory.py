@@ -4,6 +4,7 @@
 import ctypes
 import gc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -63,8 +64,10 @@ class FakeLibrary:
     def cudaMemcpyAsync(
         self, destination: int, source: int, nbytes: int, kind: int, stream: ctypes.c_void_p
     ) -> int:
-        assert kind in (1, 2)
-        return self._later(stream, lambda: ctypes.memmove(destination, source, nbytes))
+        assert kind in (1, 2, 3)
+        return self._later(
+            stream, partial(ctypes.memmove, destination, _now(source, nbytes, kind), nbytes)
+        )
 
     def cudaMemcpy2DAsync(
         self,
@@ -80,7 +83,8 @@ class FakeLibrary:
         assert kind in (1, 3)
         assert width <= min(to_pitch, from_pitch)
         for row in range(height):
-            one, other = destination + row * to_pitch, source + row * from_pitch
+            one = destination + row * to_pitch
+            other = _now(source + row * from_pitch, width, kind)
             self._later(stream, partial(ctypes.memmove, one, other, width))
         return 0
 
@@ -93,6 +97,10 @@ class FakeLibrary:
     def cudaGetErrorString(self, error: int) -> bytes:
         return {OUT_OF_MEMORY: b"out of memory"}.get(error, b"an illegal address")
 
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
     def _later(self, stream: ctypes.c_void_p, copy: Callable[[], object]) -> int:
         assert stream.value == STREAM
         assert self.device == CUDA.index
@@ -100,11 +108,17 @@ class FakeLibrary:
         return 0
 
 
+def _now(source: int, nbytes: int, kind: int) -> int | bytes:
+    """Of the host's memory, CUDA takes a copy before it returns, if it can be swapped."""
+    return ctypes.string_at(source, nbytes) if kind == 1 else source
+
+
 def test_what_was_written_is_read() -> None:
     memory = CudaMemory(CUDA, FakeLibrary())
     block = memory.reserve(64)
-    memory.write(block.address + 16, np.arange(4, dtype=np.int64))
-    memory.settle()
+    numbers = np.arange(4, dtype=np.int64)
+    memory.write(block.address + 16, numbers)
+    numbers[:] = 9  # it is free to change
     read = np.full(8, -1, np.int64)
     memory.read(block.address, read)
     assert read.tolist() == [0, 0, 0, 1, 2, 3, 0, 0]
@@ -113,7 +127,9 @@ def test_what_was_written_is_read() -> None:
 def test_elements_are_written_a_pitch_apart() -> None:
     memory = CudaMemory(CUDA, FakeLibrary())
     block = memory.reserve(3 * 32)
-    memory.write(block.address, np.array([7, 8, 9]), pitch=32)
+    numbers = np.array([7, 8, 9])
+    memory.write(block.address, numbers, pitch=32)
+    numbers[:] = 0
     read = np.empty((3, 4), np.int64)
     memory.read(block.address, read)
     assert read.tolist() == [[7, 0, 0, 0], [8, 0, 0, 0], [9, 0, 0, 0]]
@@ -127,6 +143,28 @@ def test_rows_are_copied_from_one_pitch_to_another() -> None:
     read = np.empty((2, 4), np.int64)
     memory.read(other.address, read)
     assert read.tolist() == [[0, 1, 0, 0], [3, 4, 0, 0]]
+
+
+def test_rows_without_gaps_are_one_copy() -> None:
+    library = FakeLibrary()
+    memory = CudaMemory(CUDA, library)
+    one, other = memory.reserve(48), memory.reserve(48)
+    memory.settle()
+    memory.write(one.address, np.arange(6, dtype=np.int64))
+    memory.copy(one.address, other.address, rows=3, row_bytes=16, pitches=(16, 16))
+    assert library.queued == 2
+    read = np.empty(6, np.int64)
+    memory.read(other.address, read)
+    assert read.tolist() == list(range(6))
+
+
+def test_each_thread_is_given_the_device() -> None:
+    library = FakeLibrary()
+    memory = CudaMemory(CUDA, library)
+    library.device = 0  # as it is in a thread of its own
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(memory.reserve, 8).result()
+    assert library.device == CUDA.index
 
 
 def test_memory_goes_back_with_what_holds_it() -> None:
