@@ -13,7 +13,7 @@ MICROSOFT = "com.microsoft"
 
 Shape = Sequence[int | str]
 """A string names a dimension that is known when the graph runs."""
-Attributes = Mapping[str, int | float | str]
+Attributes = Mapping[str, int | float | str | list[int]]
 
 
 class NodeWriter:

@@ -45,6 +45,7 @@ class WrittenSource:
             self._matrix(f"{name}.attention.qkv", hidden),
             [heads, heads + spec.kv_heads * spec.head_dim],
         )
+        gate, up = np.split(self._matrix(f"{name}.feed_forward.gate_up", hidden), 2)
         return LayerWeights(
             attention_norm=self._array(f"{name}.attention_norm.weight"),
             q=interleaved(q, spec.head_dim, spec.rotary.dimensions),
@@ -52,8 +53,8 @@ class WrittenSource:
             v=v,
             o=self._matrix(f"{name}.attention.o", heads),
             feed_forward_norm=self._array(f"{name}.feed_forward_norm.weight"),
-            gate=self._matrix(f"{name}.feed_forward.gate", hidden),
-            up=self._matrix(f"{name}.feed_forward.up", hidden),
+            gate=gate,
+            up=up,
             down=self._matrix(f"{name}.feed_forward.down", spec.intermediate_size),
         )
 

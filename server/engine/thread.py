@@ -53,9 +53,10 @@ class EngineThread:
         self._rest_after = rest_after
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
 
-    def start(self, core: EngineCore) -> None:
-        """What came before waits in the inbox."""
+    def start(self, core: EngineCore, first: Callable[[], None]) -> None:
+        """What came before waits in the inbox until `first` was called, in the thread."""
         self._core = core
+        self._first = first
         # A daemon, so that a call that never returns does not keep the process.
         self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
         self._thread.start()
@@ -85,6 +86,7 @@ class EngineThread:
 
     def _live(self) -> None:
         try:
+            self._first()
             while True:
                 if not self._core.busy:
                     self._take(self._wait())

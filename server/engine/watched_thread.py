@@ -55,10 +55,9 @@ class WatchedThread:
         """
         self._trio = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
-            self._thread.start(core)
             try:
                 nursery.start_soon(self._watch_end, last_words)
-                await self._warm_up(decoder)
+                await self._start(core, decoder)
                 nursery.start_soon(self._watch_calls)
                 yield
                 if self._lost.is_set():
@@ -86,8 +85,8 @@ class WatchedThread:
         self._thread.ask(partial(self._trio.run_sync_soon, answered.set))
         return answered
 
-    async def _warm_up(self, decoder: Decoder) -> None:
-        """In the thread of all calls. Raises `StartError`."""
+    async def _start(self, core: EngineCore, decoder: Decoder) -> None:
+        """Returns when the decoder is warm, in the thread of all calls. Raises `StartError`."""
         warm, failures = trio.Event(), list[StartError]()
 
         def warm_up() -> None:
@@ -97,7 +96,7 @@ class WatchedThread:
                 failures.append(error)
             self._trio.run_sync_soon(warm.set)
 
-        self._thread.ask(warm_up)
+        self._thread.start(core, warm_up)
         await warm.wait()
         if failures:
             raise failures[0]

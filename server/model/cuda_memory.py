@@ -23,14 +23,23 @@ from server.errors import StartError
 # driver_types.h for the numbers.
 _OUT_OF_MEMORY = 2
 _HOST_TO_DEVICE, _DEVICE_TO_HOST, _DEVICE_TO_DEVICE = 1, 2, 3
+_NO_FLAGS = 0
+_NO_TIMING = 2
+"""cudaEventDisableTiming."""
 _OF_ITS_OWN = 1
 """cudaStreamNonBlocking: no other stream waits for it, nor it for another."""
 _ARGUMENTS = {
     "cudaSetDevice": [ctypes.c_int],
     "cudaStreamCreateWithFlags": [ctypes.c_void_p, ctypes.c_uint],
     "cudaStreamSynchronize": [ctypes.c_void_p],
+    "cudaEventCreateWithFlags": [ctypes.c_void_p, ctypes.c_uint],
+    "cudaEventRecord": [ctypes.c_void_p, ctypes.c_void_p],
+    "cudaEventSynchronize": [ctypes.c_void_p],
+    "cudaEventDestroy": [ctypes.c_void_p],
     "cudaMalloc": [ctypes.c_void_p, ctypes.c_size_t],
     "cudaFree": [ctypes.c_void_p],
+    "cudaHostAlloc": [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint],
+    "cudaFreeHost": [ctypes.c_void_p],
     "cudaMemGetInfo": [ctypes.c_void_p, ctypes.c_void_p],
     "cudaMemsetAsync": [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p],
     "cudaMemcpyAsync": [
@@ -43,6 +52,10 @@ _ARGUMENTS = {
     ],
 }
 """The functions that are used; each returns an error's number, or 0."""
+
+
+Call = Callable[..., None]
+"""Calls a function of CUDA's by its name; raises `CudaError` and `MemoryError`."""
 
 
 class CudaError(RuntimeError):
@@ -58,12 +71,32 @@ class CudaBlock:
         weakref.finalize(self, free, address).atexit = False
 
 
-class CudaMemory:
-    """`DeviceMemory` of a GPU. ONNX Runtime makes its calls in the same stream, so that nothing
-    waits but for what it reads: a step is one queue of copies, a call and a copy.
+class CudaLanding:
+    """`Landing`: an event is recorded behind each copy, so that nobody waits for what comes after
+    it."""
 
-    What comes from the host is in memory that can be swapped: CUDA takes a copy of it at once.
-    """
+    def __init__(self, array: NDArray[np.uint8], call: Call, stream: ctypes.c_void_p) -> None:
+        """`array` is pinned; copies are queued in the stream."""
+        self.array = array
+        self._place = int(array.ctypes.data)
+        self._call = call
+        self._stream = stream
+        self._event = ctypes.c_void_p()
+        call("cudaEventCreateWithFlags", ctypes.byref(self._event), _NO_TIMING)
+        weakref.finalize(self, call, "cudaEventDestroy", self._event).atexit = False
+
+    def fetch(self, address: int) -> None:
+        whole = (self._place, address, self.array.nbytes, _DEVICE_TO_HOST)
+        self._call("cudaMemcpyAsync", *whole, self._stream)
+        self._call("cudaEventRecord", self._event, self._stream)
+
+    def wait(self) -> None:
+        self._call("cudaEventSynchronize", self._event)
+
+
+class CudaMemory:
+    """`DeviceMemory` of a GPU. ONNX Runtime makes its calls in the same stream, so that a step is
+    one queue of copies, a call and a copy, and the next one can be queued behind it."""
 
     def __init__(self, device: Device, library: Any) -> None:
         """`library` is what `find_library` gives."""
@@ -97,6 +130,18 @@ class CudaMemory:
         else:
             whole = (address, source, array.nbytes, _HOST_TO_DEVICE)
             self._call("cudaMemcpyAsync", *whole, self._stream)
+
+    def pinned(self, nbytes: int) -> NDArray[np.uint8]:
+        address = ctypes.c_void_p()
+        self._call("cudaHostAlloc", ctypes.byref(address), nbytes, _NO_FLAGS)
+        held = (ctypes.c_uint8 * nbytes).from_address(int(address.value or 0))
+        weakref.finalize(held, self._call, "cudaFreeHost", address).atexit = False
+        array: NDArray[np.uint8] = np.ctypeslib.as_array(held)
+        array[:] = 0
+        return array
+
+    def landing(self, nbytes: int) -> CudaLanding:
+        return CudaLanding(self.pinned(nbytes), self._call, self._stream)
 
     def read(self, address: int, array: NDArray[np.generic]) -> None:
         arguments = (array.ctypes.data, address, array.nbytes, _DEVICE_TO_HOST)

@@ -3,6 +3,7 @@
 Knows the graph's inputs and how few numbers of them are new in a call; does not know slots' owners.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from server.model.bindings import Binding, Placed
 from server.model.device_kv import DeviceKv
-from server.model.device_layout import DeviceCall, DeviceGraph, batches
+from server.model.device_layout import TURNS, DeviceCall, DeviceGraph, batches
 from server.model.device_memory import Block, DeviceMemory
 from server.model.device_rows import DeviceRows, PromptRows
 from server.model.graph_interface import GraphInterface
@@ -49,6 +50,12 @@ class SlotCalls:
         count = len(tokens)
         self._kv.held[first_slot : first_slot + count] = [past + 1 for past in pasts]
         return self._calls(first_slot, count).write(tokens, pasts)
+
+    def follow(self, first_slot: int, pasts: Sequence[int]) -> DeviceCall | None:
+        if first_slot or max(pasts) >= self._kv.capacity:
+            return None
+        self._kv.held[: len(pasts)] = [past + 1 for past in pasts]
+        return self._calls(0, len(pasts)).follow(pasts)
 
     def _calls(self, first_slot: int, count: int) -> "DecodeCalls":
         """With rows for `count` sequences. Those that draft part the others into runs that begin at
@@ -120,10 +127,19 @@ class CallInputs:
         if "num_logits_to_keep" in self._fed:
             binding.host_input("num_logits_to_keep", self._kept)
 
+    @property
+    def tokens_address(self) -> int:
+        """Where the tokens are to lie."""
+        return self._blocks["input_ids"].address
+
     def write(self, tokens: Tokens, counts: Tokens, positions: Tokens, keep: int) -> None:
         """For the next call; `counts` [rows] are the tokens of each row, with the new ones."""
         self._kept[()] = keep
-        self._memory.write(self._blocks["input_ids"].address, tokens)
+        self._memory.write(self.tokens_address, tokens)
+        self.write_places(counts, positions)
+
+    def write_places(self, counts: Tokens, positions: Tokens) -> None:
+        """For a call whose tokens are there."""
         if mask := self._blocks.get("attention_mask"):
             self._memory.write(mask.address, counts, self._width * _INT64.itemsize)
         if place := self._blocks.get("position_ids"):
@@ -152,9 +168,8 @@ class DecodeCalls:
         self._options = options
         self._kv = kv
         self._slots = range(first_slot, first_slot + rows)
-        self._tokens = np.zeros((rows, 1), np.int64)
-        self._pasts = np.zeros((rows, 1), np.int64)
         memory, interface = graph.memory, graph.interface
+        self._turns = itertools.cycle([HostInputs(memory, rows) for _ in range(TURNS)])
         self._inputs = CallInputs(memory, interface, rows=rows, tokens=rows, width=kv.capacity)
         self._rows = DeviceRows(memory, interface, rows, logits)
         self._binding = bound(graph, kv, first_slot, rows)
@@ -163,12 +178,33 @@ class DecodeCalls:
 
     def write(self, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceCall:
         """For the first rows; the others are left over."""
-        live, last = len(tokens), self._kv.capacity - 1
-        self._tokens[:live, 0] = tokens
-        self._pasts[:live, 0] = pasts
-        self._pasts[live:, 0] = [min(self._kv.held[slot], last) for slot in self._slots[live:]]
-        self._inputs.write(self._tokens, self._pasts[:, 0] + 1, self._pasts, keep=1)
+        live, here = len(tokens), self._places(pasts)
+        here.tokens[:live] = tokens
+        self._inputs.write(here.tokens, here.counts, here.positions, keep=1)
         return DeviceCall(self._binding, self._options, self._rows, live)
+
+    def follow(self, pasts: Sequence[int]) -> DeviceCall:
+        """For the tokens that are most probable after the last call."""
+        here = self._places(pasts)
+        self._rows.copy_best(self._inputs.tokens_address)
+        self._inputs.write_places(here.counts, here.positions)
+        return DeviceCall(self._binding, self._options, self._rows, len(pasts))
+
+    def _places(self, pasts: Sequence[int]) -> "HostInputs":
+        live, last, here = len(pasts), self._kv.capacity - 1, next(self._turns)
+        here.positions[:live] = pasts
+        here.positions[live:] = [min(self._kv.held[slot], last) for slot in self._slots[live:]]
+        np.add(here.positions, 1, out=here.counts)
+        return here
+
+
+class HostInputs:
+    """Inputs of one call, [rows] each, from where they are copied when its turn comes."""
+
+    def __init__(self, memory: DeviceMemory, rows: int) -> None:
+        self.tokens, self.counts, self.positions = (
+            memory.pinned(_INT64.itemsize * rows).view(np.int64) for _ in range(3)
+        )
 
 
 class PromptCalls:

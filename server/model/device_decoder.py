@@ -3,7 +3,11 @@
 Knows slots and calls; does not know which device it is, requests, sampling or text.
 """
 
+import contextlib
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +27,8 @@ from server.model.device_layout import (
     SavedDeviceKv,
 )
 from server.model.device_memory import DeviceMemory
+from server.model.device_rows import Restore, Told
+from server.model.foresight import Asked, Foresight
 from server.model.graph_interface import GraphInterface
 from server.model.paged_calls import MOST_ROWS, PagedCalls
 from server.model.paged_kv import PagedKv, token_bytes
@@ -31,11 +37,30 @@ Tokens = NDArray[np.int64]
 Rows = list[Candidates] | NDArray[np.float32]
 
 
+def _as_it_is() -> None:
+    """The logits are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """A call that is queued."""
+
+    call: DeviceCall
+    told: Told | None
+
+    def read(self, restore: Restore = _as_it_is) -> Rows:
+        """Its rows, when it has ended."""
+        return self.call.rows.read(self.told, self.call.count, restore)
+
+
 class DeviceDecoder:
     """A decoder-only model with memory for `slots` sequences of `context` tokens on a device.
 
     The graph decides how keys and values lie there. Where CUDA graphs are on, `warm_up` captures
     one for each kind of call that decodes, and a step replays it. Prompts run outside of graphs.
+
+    A decode call can be queued before it is asked for, behind the one before it. All else that is
+    asked for comes after it, and what it wrote lies behind what its slots hold.
     """
 
     def __init__(
@@ -65,6 +90,8 @@ class DeviceDecoder:
         self._options: list[Any] = []
         """Those of all calls."""
         self._interrupted = False
+        self._memory = memory
+        self._foresight = Foresight[Arriving]()
         self._interface = GraphInterface.of(session, name)
         self.vocabulary_size = self._interface.vocabulary_size
         """The width of a row of logits."""
@@ -92,7 +119,7 @@ class DeviceDecoder:
         the runtime's buffers belong to it. Raises `StartError`."""
         try:
             for call in self._calls.first():
-                self._run(call)
+                self._read(self._queue(call))
             self.prefill(0, 0, np.zeros(2, np.int64))
         except Interrupted:
             raise
@@ -104,20 +131,35 @@ class DeviceDecoder:
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Rows:
         """Reads `tokens` [n] after the slot's first `past` ones; the rows of the last
         `logits_to_keep` tokens, 0 keeps all."""
-        call = self._calls.prompt(slot, past, tokens, logits_to_keep)
-        return self._run(call)[-logits_to_keep:]
+        self._foresight.lost()
+        queued = self._queue(self._calls.prompt(slot, past, tokens, logits_to_keep))
+        return self._read(queued)[-logits_to_keep:]
 
     def decode(self, tokens: list[int], pasts: list[int], first_slot: int = 0) -> Rows:
         """One token for each of n neighbouring slots, after the `pasts` first ones of each; a row
         for each."""
-        return self._run(self._calls.decode(first_slot, tokens, pasts))
+        asked = Asked(first_slot, tokens, pasts)
+        queued = self._foresight.take(asked)
+        if queued is None:
+            queued = self._queue(self._calls.decode(first_slot, tokens, pasts))
+        if queued.told is None:
+            return self._read(queued)
+        after = [past + 1 for past in pasts]
+        following = self._calls.follow(first_slot, after) if self._foresight.trusted else None
+        ahead = self._queue(following) if following else None
+        rows = self._read(queued, cache(partial(self._restore, asked)) if ahead else _as_it_is)
+        best = queued.told.ids[: len(tokens), 0].tolist()
+        self._foresight.expect(Asked(first_slot, best, after), ahead)
+        return rows
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Takes the first `length` tokens of a slot to a free one, and frees the source."""
+        self._foresight.lost()
         self._kv.move(source, destination, length)
 
     def copy(self, source: int, destination: int, length: int) -> None:
         """Gives the first `length` tokens of a slot to a free one, too."""
+        self._foresight.lost()
         self._kv.copy(source, destination, length)
 
     def save(self, slot: int, length: int) -> SavedDeviceKv:
@@ -126,6 +168,7 @@ class DeviceDecoder:
 
     def release(self, slot: int) -> None:
         """What the slot holds is no longer needed."""
+        self._foresight.lost()
         self._kv.release(slot)
 
     def rest(self) -> None:
@@ -169,16 +212,36 @@ class DeviceDecoder:
         self._options.append(options)
         return options
 
-    def _run(self, call: DeviceCall) -> Rows:
+    def _queue(self, call: DeviceCall) -> Arriving:
+        start = time.perf_counter()
+        with self._interruptible():
+            self._session.run_with_iobinding(call.binding.bound, call.options)
+            told = call.rows.fetch()
+        self.runtime_seconds += time.perf_counter() - start
+        return Arriving(call, told)
+
+    def _read(self, queued: Arriving, restore: Restore = _as_it_is) -> Rows:
+        start = time.perf_counter()
+        with self._interruptible():
+            rows = queued.read(restore)
+        self.runtime_seconds += time.perf_counter() - start
+        return rows
+
+    def _restore(self, asked: Asked) -> None:
+        """Makes a call again, whose logits are those of another one now."""
+        self._foresight.lost()
+        call = self._calls.decode(asked.first_slot, asked.tokens, asked.pasts)
+        with self._interruptible():
+            self._session.run_with_iobinding(call.binding.bound, call.options)
+            self._memory.settle()
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
         if self._interrupted:
             raise Interrupted
-        start = time.perf_counter()
         try:
-            self._session.run_with_iobinding(call.binding.bound, call.options)
-            rows = call.rows.read(call.count)  # which waits for the call
+            yield
         except RuntimeError:
             if self._interrupted:
                 raise Interrupted from None
             raise
-        self.runtime_seconds += time.perf_counter() - start
-        return rows

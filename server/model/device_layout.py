@@ -20,6 +20,9 @@ Tokens = NDArray[np.int64]
 RunOptions = Callable[[int | None], Any]
 """The runtime's options for calls that one CUDA graph, by its number, is made of, or for others."""
 FLOAT_BYTES = 4
+TURNS = 3
+"""Calls of one kind that can be queued and not have run: one that is asked for, one that was made
+before it and that nobody asked for, and one that is made ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,11 @@ class DeviceCalls(Protocol):
 
     def decode(self, first_slot: int, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceCall:
         """Over one token for each of neighbouring slots, after the `pasts` first ones of each."""
+
+    def follow(self, first_slot: int, pasts: Sequence[int]) -> DeviceCall | None:
+        """Over the tokens that are the most probable ones after the last decode call, which was
+        over the same slots, wherever these tokens are known; None where there is no such call, or
+        no memory that was given for it."""
 
 
 def batches(slots: int) -> list[int]:

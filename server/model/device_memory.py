@@ -23,6 +23,19 @@ class Block(Protocol):
     def nbytes(self) -> int: ...
 
 
+class Landing(Protocol):
+    """A place on the host for what comes from a device, so that nobody has to wait at once."""
+
+    @property
+    def array(self) -> NDArray[np.uint8]: ...
+
+    def fetch(self, address: int) -> None:
+        """Queues a copy of as many bytes from there."""
+
+    def wait(self) -> None:
+        """Until the last of them is here."""
+
+
 class DeviceMemory(Protocol):
     """Copies happen in order, between the calls of a session that was opened with `stream`, and are
     done when `settle` or `read` returns. All of it is for one thread at a time.
@@ -46,10 +59,16 @@ class DeviceMemory(Protocol):
 
     def write(self, address: int, array: NDArray[np.generic], pitch: int = 0) -> None:
         """From the host: the array as it lies there, or with a pitch its elements as rows. The
-        array is free to change afterwards."""
+        array is free to change afterwards, if it is not `pinned`."""
+
+    def pinned(self, nbytes: int) -> NDArray[np.uint8]:
+        """Memory of the host, zeros, that is copied when the copy's turn comes: until then it stays
+        as it is, and nobody waits."""
+
+    def landing(self, nbytes: int) -> Landing: ...
 
     def read(self, address: int, array: NDArray[np.generic]) -> None:
-        """To the host."""
+        """To the host, when all that was queued is done."""
 
     def copy(
         self, source: int, destination: int, *, rows: int, row_bytes: int, pitches: tuple[int, int]
@@ -70,6 +89,19 @@ class HostBlock:
         self.nbytes = nbytes
 
 
+class HostLanding:
+    """Nothing waits."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.array = np.zeros(nbytes, np.uint8)
+
+    def fetch(self, address: int) -> None:
+        ctypes.memmove(self.array.ctypes.data, address, self.array.nbytes)
+
+    def wait(self) -> None:
+        """It is here."""
+
+
 class HostMemory:
     """The host as a device: what runs on a GPU runs here without one."""
 
@@ -84,6 +116,12 @@ class HostMemory:
         source, size = array.ctypes.data, array.itemsize if pitch else array.nbytes
         for row in range(array.size if pitch else 1):
             ctypes.memmove(address + row * pitch, source + row * size, size)
+
+    def pinned(self, nbytes: int) -> NDArray[np.uint8]:
+        return np.zeros(nbytes, np.uint8)
+
+    def landing(self, nbytes: int) -> HostLanding:
+        return HostLanding(nbytes)
 
     def read(self, address: int, array: NDArray[np.generic]) -> None:
         ctypes.memmove(array.ctypes.data, address, array.nbytes)

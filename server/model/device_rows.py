@@ -3,6 +3,8 @@
 Knows the outputs that `model_tools.selection` adds to a graph; does not know what is called.
 """
 
+import itertools
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -10,17 +12,33 @@ from numpy.typing import NDArray
 
 from server.model.bindings import Binding, Placed
 from server.model.candidates import Candidates
-from server.model.device_memory import Block, DeviceMemory
+from server.model.device_memory import Block, DeviceMemory, Landing
 from server.model.graph_interface import GraphInterface
 
 Logits = NDArray[np.float32]
+Restore = Callable[[], None]
+"""Brings back the logits of a call, if another one wrote over them."""
 _FLOAT_BYTES = 4
+
+
+class Told:
+    """What is told of some rows, on its way to the host or there."""
+
+    def __init__(self, landing: Landing, rows: int, candidates: int) -> None:
+        self.landing = landing
+        ids, largest = 8 * rows * candidates, 4 * rows * candidates
+        by_row = (rows, candidates)
+        parts = np.split(landing.array, [ids, ids + largest])
+        self.ids = parts[0].view(np.int64).reshape(by_row)
+        self.largest = parts[1].view(np.float32).reshape(by_row)
+        self.sums = parts[2].view(np.float32).reshape(rows, 1)
 
 
 class DeviceRows:
     """The outputs of calls that give `rows` rows, at addresses that never change.
 
-    Candidates lie side by side, so that one copy brings all of them to the host.
+    Candidates lie side by side, so that one copy brings all of them to the host, to either of two
+    places: those of one call are read there while those of the next are on their way.
     """
 
     def __init__(
@@ -31,50 +49,66 @@ class DeviceRows:
         self._logits = logits
         self.count = rows
         self._width = graph.vocabulary_size
-        self._count = graph.candidates or 0
-        ids, largest = 8 * rows * self._count, 4 * rows * self._count
-        self._host = np.zeros(ids + largest + 4 * rows, np.uint8)
-        self._told = memory.reserve(self._host.nbytes)
-        by_row = (rows, self._count)
-        self._ids = self._host[:ids].view(np.int64).reshape(by_row)
-        self._largest = self._host[ids : ids + largest].view(np.float32).reshape(by_row)
-        self._sums = self._host[ids + largest :].view(np.float32).reshape(rows, 1)
+        self._candidates = graph.candidates or 0
+        nbytes = rows * (self._candidates * (8 + 4) + 4)
+        self._told = memory.reserve(nbytes)
+        self._here = [Told(memory.landing(nbytes), rows, self._candidates) for _ in range(2)]
+        self._turns = itertools.cycle(self._here)
 
     def bind(self, binding: Binding, shape: tuple[int, ...]) -> None:
         """As outputs of a call whose logits are [*shape, V]."""
         logits = Placed(self._logits.address, np.dtype(np.float32), (*shape, self._width))
         binding.output("logits", logits)
-        if not self._count:
+        if not self._candidates:
             return
-        told: list[tuple[str, NDArray[np.int64] | NDArray[np.float32]]] = [
-            ("candidate_ids", self._ids),
-            ("candidate_logits", self._largest),
-            ("log_sum_exp", self._sums),
+        told = self._here[0]
+        of: list[tuple[str, NDArray[np.int64] | NDArray[np.float32]]] = [
+            ("candidate_ids", told.ids),
+            ("candidate_logits", told.largest),
+            ("log_sum_exp", told.sums),
         ]
-        for name, array in told:
-            offset = array.ctypes.data - self._host.ctypes.data
-            binding.output(name, Placed(self._told.address + offset, array.dtype, array.shape))
+        first = told.ids.ctypes.data
+        for name, array in of:
+            place = self._told.address + array.ctypes.data - first
+            binding.output(name, Placed(place, array.dtype, array.shape))
 
-    def read(self, count: int) -> list[Candidates] | Logits:
-        """The first `count` rows: what is told of them, or where nothing is, their logits."""
-        if not self._count:
+    def fetch(self) -> Told | None:
+        """Queues, behind a call, what brings what is told of its rows; None where nothing is."""
+        if not self._candidates:
+            return None
+        told = next(self._turns)
+        told.landing.fetch(self._told.address)
+        return told
+
+    def read(self, told: Told | None, count: int, restore: Restore) -> list[Candidates] | Logits:
+        """The first `count` rows: what is told of them, when it has come, or their logits."""
+        if told is None:
             logits = np.empty((count, self._width), np.float32)
             self._memory.read(self._logits.address, logits)
             return logits
-        self._memory.read(self._told.address, self._host)
+        told.landing.wait()
         return [
-            Candidates(ids, largest, log_sum_exp, partial(self._row, row))
+            Candidates(ids, largest, log_sum_exp, partial(self._row, row, restore))
             for row, (ids, largest, log_sum_exp) in enumerate(
                 zip(
-                    self._ids[:count],
-                    self._largest[:count],
-                    self._sums[:count, 0].tolist(),
+                    told.ids[:count],
+                    told.largest[:count],
+                    told.sums[:count, 0].tolist(),
                     strict=True,
                 )
             )
         ]
 
-    def _row(self, row: int) -> Logits:
+    def copy_best(self, address: int) -> None:
+        """Queues a copy of the most probable token of each row, on the device."""
+        size = np.dtype(np.int64).itemsize
+        pitches = (self._candidates * size, size)
+        self._memory.copy(
+            self._told.address, address, rows=self.count, row_bytes=size, pitches=pitches
+        )
+
+    def _row(self, row: int, restore: Restore) -> Logits:
+        restore()
         logits = np.empty(self._width, np.float32)
         self._memory.read(self._logits.address + row * self._width * _FLOAT_BYTES, logits)
         return logits

@@ -3,6 +3,7 @@
 Knows the inputs of ONNX Runtime's PagedAttention; does not know how pages are given out.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.model.bindings import Binding, Placed
-from server.model.device_layout import DeviceCall, DeviceGraph, batches
+from server.model.device_layout import TURNS, DeviceCall, DeviceGraph, batches
 from server.model.device_memory import Block, DeviceMemory
 from server.model.device_rows import DeviceRows, PromptRows
 from server.model.paged_kv import PagedKv
@@ -58,6 +59,14 @@ class PagedCalls:
         longest = max(pasts) // self._kv.page_tokens + 1
         tables = [self._kv.tables[slot] for slot in slots]
         return self._calls(len(tokens), longest).write(tokens, pasts, tables)
+
+    def follow(self, first_slot: int, pasts: Sequence[int]) -> DeviceCall | None:
+        if any(past % self._kv.page_tokens == 0 for past in pasts):
+            return None  # who needs a page may have none left
+        slots = range(first_slot, first_slot + len(pasts))
+        longest = max(pasts) // self._kv.page_tokens + 1
+        tables = [self._kv.tables[slot] for slot in slots]
+        return self._calls(len(pasts), longest).follow(pasts, tables)
 
     def _calls(self, count: int, longest: int) -> "PagedDecode":
         """With rows for `count` sequences, and a table for `longest` pages of each."""
@@ -107,12 +116,20 @@ class PagedInputs:
             binding.input(name, Placed(address, _INT32, shape))
             address += _INT32.itemsize * shape[0]
 
-    def write(self, tokens: Tokens, ends: Integers, pasts: Integers, table: Integers) -> None:
-        """For the next call; `ends` [rows + 1] is where each row begins in the tokens, and where
-        the last one ends."""
-        told = np.concatenate([ends, pasts, table.reshape(-1)])
+    @property
+    def tokens_address(self) -> int:
+        """Where the tokens are to lie."""
+        return self._ids.address
+
+    def write(self, tokens: Tokens, places: Integers) -> None:
+        """For the next call; `places` are where each row begins in the tokens and the last one ends
+        [rows + 1], what comes before each [rows], and the table."""
         self._memory.write(self._ids.address, tokens)
-        self._memory.write(self._told.address, told)
+        self.write_places(places)
+
+    def write_places(self, places: Integers) -> None:
+        """For a call whose tokens are there."""
+        self._memory.write(self._told.address, places)
 
 
 class PagedDecode:
@@ -139,10 +156,7 @@ class PagedDecode:
         self._options = options
         self._rows = DeviceRows(graph.memory, graph.interface, rows, logits)
         self._binding = bound(graph, kv)
-        self._tokens = np.zeros(rows, np.int64)
-        self._ends = np.arange(rows + 1, dtype=np.int32)
-        self._pasts = np.zeros(rows, np.int32)
-        self._table = np.empty((rows, pages), np.int32)
+        self._turns = itertools.cycle([HostPlaces(graph.memory, rows, pages) for _ in range(TURNS)])
         self._bounds = _bounds(1, pages * kv.page_tokens, _fewer(kv, pages) * kv.page_tokens + 1)
         self._keep = np.array(rows, np.int64)
         inputs.bind(self._binding, rows, pages)
@@ -153,13 +167,36 @@ class PagedDecode:
         self, tokens: Sequence[int], pasts: Sequence[int], tables: Sequence[Sequence[int]]
     ) -> DeviceCall:
         """For the first rows; the others are left over."""
-        live = len(tokens)
-        self._tokens[:live] = tokens
-        self._pasts[:live] = pasts
-        self._pasts[live:] = 0
-        _fill(self._table, tables, self._spare)
-        self._inputs.write(self._tokens, self._ends, self._pasts, self._table)
+        live, here = len(tokens), self._places(pasts, tables)
+        here.tokens[:live] = tokens
+        self._inputs.write(here.tokens, here.all)
         return DeviceCall(self._binding, self._options, self._rows, live)
+
+    def follow(self, pasts: Sequence[int], tables: Sequence[Sequence[int]]) -> DeviceCall:
+        """For the tokens that are most probable after the last call."""
+        here = self._places(pasts, tables)
+        self._rows.copy_best(self._inputs.tokens_address)
+        self._inputs.write_places(here.all)
+        return DeviceCall(self._binding, self._options, self._rows, len(pasts))
+
+    def _places(self, pasts: Sequence[int], tables: Sequence[Sequence[int]]) -> "HostPlaces":
+        live, here = len(pasts), next(self._turns)
+        here.pasts[:live] = pasts
+        here.pasts[live:] = 0
+        _fill(here.table, tables, self._spare)
+        return here
+
+
+class HostPlaces:
+    """Inputs of one decode call, from where they are copied when its turn comes."""
+
+    def __init__(self, memory: DeviceMemory, rows: int, pages: int) -> None:
+        self.tokens = memory.pinned(_INT64.itemsize * rows).view(np.int64)
+        size = rows + 1 + rows + rows * pages
+        self.all: Integers = memory.pinned(_INT32.itemsize * size).view(np.int32)
+        ends, self.pasts, table = np.split(self.all, [rows + 1, 2 * rows + 1])
+        ends[:] = np.arange(rows + 1)
+        self.table = table.reshape(rows, pages)
 
 
 class PagedPrompts:
@@ -184,10 +221,8 @@ class PagedPrompts:
         self._keep[()] = keep
         self._bounds[:] = count, total, total
         self._inputs.bind(self._binding, count, pages)
-        ends, pasts, row = (
-            np.array(each, np.int32) for each in ([0, count], [past], table[:pages])
-        )
-        self._inputs.write(np.ascontiguousarray(tokens), ends, pasts, row)
+        places = np.array([0, count, past, *table[:pages]], np.int32)
+        self._inputs.write(np.ascontiguousarray(tokens), places)
         rows = self._rows.of(count, keep)
         rows.bind(self._binding, (rows.count,))
         return DeviceCall(self._binding, self._options, rows, rows.count)

@@ -1,14 +1,17 @@
 """A device without a GPU, and a graph and a decoder on it: a breach of what CUDA asks is `Misused`.
 
 The memory knows what is reserved: a copy from or to anywhere else, or from memory that went back,
-is an error, as it is where nothing was written yet. The graph runs a model whose logits are a hash
-of the tokens that it finds in the keys and values of a row, where an earlier call wrote them: so a
-wrong address, length or moved slot is a wrong token. A CUDA graph is a call whose addresses and
-shapes were noted; it runs with these, in the thread that made it, whatever is bound meanwhile.
+is an error, as it is where nothing was written yet. What is queued happens when somebody waits for
+it and no earlier: so what is read or written over too early is seen. The graph runs a model whose
+logits are a hash of the tokens that it finds in the keys and values of a row, where an earlier call
+wrote them: so a wrong address, length or moved slot is a wrong token. A CUDA graph is a call whose
+addresses and shapes were noted; it runs with these, in the thread that made it, whatever is bound
+meanwhile.
 """
 
 import ctypes
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,13 +41,31 @@ class FakeBlock:
         memory.reserved[self.address] = nbytes
 
     def __del__(self) -> None:
-        del self._memory.reserved[self.address]
-        self._array[:] = 0xEE
+        # Queued, since this may run in the middle of anything, where other code must not.
+        memory, address, array = self._memory, self.address, self._array
+
+        def free() -> None:
+            del memory.reserved[address]
+            array[:] = 0xEE
+
+        memory.later(free)
+
+
+class FakeLanding:
+    def __init__(self, memory: "FakeMemory", nbytes: int) -> None:
+        self.array = np.zeros(nbytes, np.uint8)
+        self._memory = memory
+        self._last = 0
+
+    def fetch(self, address: int) -> None:
+        self._last = self._memory.later(lambda: self._memory.to_the_host(address, self.array))
+
+    def wait(self) -> None:
+        self._memory.settle(self._last)
 
 
 class FakeMemory:
-    """`server.model.device_memory.DeviceMemory`. What is queued happens at once, and a graph's
-    calls in the same order."""
+    """`server.model.device_memory.DeviceMemory`. A graph's calls are queued here, too."""
 
     device = DEVICE
     stream = 77
@@ -54,9 +75,14 @@ class FakeMemory:
         self.to_host = 0
         """Bytes that were read."""
         self._capacity = capacity
+        self._pinned: list[NDArray[np.uint8]] = []
+        self._queue: list[Callable[[], None]] = []
+        self._done = 0
+        """How many of all that were ever queued."""
 
     @property
     def free_bytes(self) -> int:
+        self.settle()
         return self._capacity - sum(self.reserved.values())
 
     def reserve(self, nbytes: int) -> FakeBlock:
@@ -67,13 +93,30 @@ class FakeMemory:
     def write(self, address: int, array: NDArray[np.generic], pitch: int = 0) -> None:
         if not array.flags.c_contiguous and not pitch:
             raise Misused("the array has gaps")
+        pinned = any(np.shares_memory(array, each) for each in self._pinned)
+        source = array if pinned else array.copy()
+        self.later(lambda: self._write(address, source, pitch))
+
+    def _write(self, address: int, array: NDArray[np.generic], pitch: int) -> None:
         for row, one in enumerate(array if pitch else [array]):
             place = address + row * pitch
             self.check(place, one.nbytes)
             data = one.tobytes()
             ctypes.memmove(place, data, len(data))
 
+    def pinned(self, nbytes: int) -> NDArray[np.uint8]:
+        array = np.zeros(nbytes, np.uint8)
+        self._pinned.append(array)
+        return array
+
+    def landing(self, nbytes: int) -> FakeLanding:
+        return FakeLanding(self, nbytes)
+
     def read(self, address: int, array: NDArray[np.generic]) -> None:
+        self.settle()
+        self.to_the_host(address, array)
+
+    def to_the_host(self, address: int, array: NDArray[np.generic]) -> None:
         self.check(address, array.nbytes)
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
         self.to_host += array.nbytes
@@ -83,14 +126,25 @@ class FakeMemory:
     ) -> None:
         if min(pitches) < row_bytes:
             raise Misused("rows overlap")
-        for row in range(rows):
-            one, other = source + row * pitches[0], destination + row * pitches[1]
-            self.check(one, row_bytes)
-            self.check(other, row_bytes)
-            ctypes.memmove(other, one, row_bytes)
 
-    def settle(self) -> None:
-        """Nothing waits."""
+        def copy() -> None:
+            for row in range(rows):
+                one, other = source + row * pitches[0], destination + row * pitches[1]
+                self.check(one, row_bytes)
+                self.check(other, row_bytes)
+                ctypes.memmove(other, one, row_bytes)
+
+        self.later(copy)
+
+    def later(self, act: Callable[[], None]) -> int:
+        """Queues it; how many there were until then, with this one."""
+        self._queue.append(act)
+        return self._done + len(self._queue)
+
+    def settle(self, until: int | None = None) -> None:
+        while self._queue and (until is None or self._done < until):
+            self._done += 1
+            self._queue.pop(0)()
 
     def check(self, address: int, nbytes: int) -> None:
         """That all of it was reserved as one block."""
@@ -256,7 +310,7 @@ class FakeSession:
             if (known.inputs, known.outputs) != (call.inputs, call.outputs):
                 raise Misused("what is bound is not what the CUDA graph has")
             call = known
-        self._run(call)
+        self.memory.later(lambda: self._run(call))
 
     def _run(self, call: Captured) -> None:
         ids, mask, positions = (

@@ -108,7 +108,7 @@ def test_the_fast_kernels_get_what_they_want(tmp_path: Path, weights: WeightType
     source = GgufSource.open(FAST.write(tmp_path / "tiny.gguf"))
     write_model(tmp_path, source, Recipe.of(Target.CUDA, weights, None, 32))
     found = list(nodes(tmp_path / "model.onnx", "MatMulNBits"))
-    assert len(found) == 5 * source.spec.layers + 1
+    assert len(found) == 4 * source.spec.layers + 1
     for node in found:
         a, b, scales = node.inputs  # and neither zero points nor a bias
         assert None not in (a, b, scales)
