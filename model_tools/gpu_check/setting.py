@@ -1,7 +1,6 @@
 """Where everything happens, how much of it, and until when; how models come to be there."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,13 +64,6 @@ class Setting:
         folder = self._exported(name, source, kind)
         threads = usable_cores()
         return LoadedModel(folder, self.device, threads=threads, cuda_graphs=cuda_graphs)
-
-    def make_all(self, name: str, source: WeightSource) -> None:
-        """All kinds side by side, since much of it keeps one core busy only."""
-        with ThreadPoolExecutor() as pool:
-            making = [pool.submit(self._exported, name, source, kind) for kind in self.kinds]
-        for each in making:
-            each.result()
 
     def on_the_cpu(self, name: str, source: WeightSource, slots: int, context: int) -> OnnxDecoder:
         """The same in fp32, by the CPU's own decoder."""

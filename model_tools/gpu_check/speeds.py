@@ -45,10 +45,12 @@ def speeds(setting: Setting, name: str, spec: DecoderSpec) -> Iterator[Finding]:
     texts = [random_prompt(spec.vocabulary_size, scale.text, seed) for seed in range(_TEXTS)]
     if not peer.PRESENT:
         yield Finding(name, "transformers", note=f"skipped: {peer.MISSING}")
-    setting.make_all(name, RandomSource(spec))
     reference = _reference(setting, spec, texts)
     for index, kind in enumerate(setting.kinds):
         title = f"{name} {kind}"
+        if setting.left() < 0:
+            yield Finding(title, "speed", note="skipped: no time left")
+            continue
         try:
             model = setting.made(name, RandomSource(spec), kind)
         except StartError as error:

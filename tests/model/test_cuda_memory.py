@@ -28,7 +28,11 @@ class FakeLibrary:
         self.held: dict[int, ctypes.Array[ctypes.c_char]] = {}
         self.device = 0
         self.fails_with = 0
+        self.pinned: set[int] = set()
+        self.events: dict[int, int] = {}
+        """How much was queued, ever, before each was recorded."""
         self._queue: list[Callable[[], object]] = []
+        self._done = 0
 
     def cudaSetDevice(self, index: int) -> int:
         self.device = index
@@ -88,11 +92,44 @@ class FakeLibrary:
             self._later(stream, partial(ctypes.memmove, one, other, width))
         return 0
 
-    def cudaStreamSynchronize(self, stream: ctypes.c_void_p) -> int:
-        for copy in self._queue:
-            copy()
-        self._queue.clear()
+    def cudaHostAlloc(self, address: Any, nbytes: int, flags: int) -> int:
+        assert flags == 0
+        self.cudaMalloc(address, nbytes)
+        self.pinned.add(address._obj.value)
+        return 0
+
+    def cudaFreeHost(self, address: ctypes.c_void_p) -> int:
+        self.pinned.remove(int(address.value or 0))
+        return self.cudaFree(int(address.value or 0))
+
+    def cudaEventCreateWithFlags(self, event: Any, flags: int) -> int:
+        assert flags == 2
+        event._obj.value = 1 + len(self.events)
+        self.events[event._obj.value] = 0
+        return 0
+
+    def cudaEventDestroy(self, event: ctypes.c_void_p) -> int:
+        del self.events[int(event.value or 0)]
+        return 0
+
+    def cudaEventRecord(self, event: ctypes.c_void_p, stream: ctypes.c_void_p) -> int:
+        assert stream.value == STREAM
+        self.events[int(event.value or 0)] = self._done + len(self._queue)
+        return 0
+
+    def cudaEventSynchronize(self, event: ctypes.c_void_p) -> int:
+        while self._done < self.events[int(event.value or 0)]:
+            self._next()
         return self.fails_with
+
+    def cudaStreamSynchronize(self, stream: ctypes.c_void_p) -> int:
+        while self._queue:
+            self._next()
+        return self.fails_with
+
+    def _next(self) -> None:
+        self._done += 1
+        self._queue.pop(0)()
 
     def cudaGetErrorString(self, error: int) -> bytes:
         return {OUT_OF_MEMORY: b"out of memory"}.get(error, b"an illegal address")
@@ -165,6 +202,37 @@ def test_each_thread_is_given_the_device() -> None:
     with ThreadPoolExecutor(1) as pool:
         pool.submit(memory.reserve, 8).result()
     assert library.device == CUDA.index
+
+
+def test_what_lands_is_there_when_it_was_waited_for() -> None:
+    """And nobody waits for what was queued behind it."""
+    library = FakeLibrary()
+    memory = CudaMemory(CUDA, library)
+    block, landing = memory.reserve(16), memory.landing(16)
+    memory.write(block.address, np.array([3, 4]))
+    landing.fetch(block.address)
+    memory.write(block.address, np.array([5, 6]))
+    assert landing.array.tolist() == [0] * 16
+    landing.wait()
+    assert landing.array.view(np.int64).tolist() == [3, 4]
+    assert library.queued == 1
+    assert len(library.pinned) == len(library.events) == 1
+    del landing
+    gc.collect()
+    assert not library.pinned
+    assert not library.events
+
+
+def test_pinned_memory_is_zeros_and_lives_as_long_as_an_array_of_it() -> None:
+    library = FakeLibrary()
+    memory = CudaMemory(CUDA, library)
+    part = memory.pinned(32).view(np.int64)[2:]
+    gc.collect()
+    assert part.tolist() == [0, 0]
+    assert {part.ctypes.data - 16} == library.pinned
+    del part
+    gc.collect()
+    assert not library.pinned
 
 
 def test_memory_goes_back_with_what_holds_it() -> None:
