@@ -48,25 +48,33 @@ def against(
     return Finding(model, what, note=f"{words}, top-1 agreement {found.top1_agreement:.1%}")
 
 
-def greedy_against(
-    model: str,
-    reference: OnnxDecoder,
-    decoder: DeviceDecoder,
-    prompts: Sequence[Tokens],
-    new_tokens: int,
-) -> Finding:
+class CpuReference:
+    """What the CPU's own decoder makes of texts, in fp32: computed once."""
+
+    def __init__(self, decoder: OnnxDecoder, texts: Sequence[Tokens], prompt: int) -> None:
+        """Of each text, all logits, and a greedy continuation of its first `prompt` tokens, as long
+        as the text."""
+        self.decoder = decoder
+        self.texts = texts
+        self.prompts = [text[:prompt] for text in texts]
+        self.logits = [read(decoder, text) for text in texts]
+        self.continuations = [alone(decoder, each, len(texts[0])) for each in self.prompts]
+
+
+def greedy_against(model: str, reference: CpuReference, decoder: DeviceDecoder) -> Finding:
     """Continuations of all prompts, each alone; where one differs first, by how much the other
     token would have had to win."""
     equal, margins = 0, []
-    for prompt in prompts:
-        right, given = alone(reference, prompt, new_tokens), alone(decoder, prompt, new_tokens)
+    new_tokens = len(reference.texts[0])
+    for prompt, right in zip(reference.prompts, reference.continuations, strict=True):
+        given = alone(decoder, prompt, new_tokens)
         same = next((n for n in range(new_tokens) if right[n] != given[n]), new_tokens)
         equal += same
         if same < new_tokens:
             text = np.concatenate([prompt, right[:same], right[same : same + 1]])
-            row = read(reference, text)[-1]
+            row = read(reference.decoder, text)[-1]
             margins.append(float(row[right[same]] - row[given[same]]))
-    total = len(prompts) * new_tokens
+    total = len(reference.prompts) * new_tokens
     words = f"{equal} of {total} tokens before the first that differs"
     if margins:
         sure = sum(margin > _SURE for margin in margins)

@@ -7,9 +7,11 @@ import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from model_tools.comparison import Tokens
 from model_tools.decoder_spec import DecoderSpec, WeightSource
 from model_tools.gguf_source import GgufSource
 from model_tools.gpu_check.checks import (
+    CpuReference,
     against,
     graphs_against_launches,
     greedy_against,
@@ -40,11 +42,13 @@ def checks(setting: Setting) -> Iterator[Finding]:
         yield Finding("SmolLM2", "against the CPU in fp32", note="skipped: no --gguf file")
     else:
         opened = GgufSource.open(setting.default_model)
-        yield from _against_cpu(setting, "SmolLM2", opened, slots)
+        own = _on_the_cpu(setting, "SmolLM2", opened)
+        yield from _against_cpu(setting, "SmolLM2", opened, slots, own)
     source = RandomSource(setting.scale.small)
+    own = _on_the_cpu(setting, "1b", source)
     for kind in (slots, replace(slots, kv_layout=KvLayout.PAGES)):
         try:
-            yield from _against_cpu(setting, "1b", source, kind)
+            yield from _against_cpu(setting, "1b", source, kind, own)
             yield from _by_itself(setting, "1b", source, kind)
         except StartError as error:
             yield Finding(f"1b {kind}", "checks", note=f"skipped: {error}")
@@ -67,23 +71,25 @@ def _by_itself(setting: Setting, name: str, source: WeightSource, kind: Kind) ->
     yield joins_and_leaves(model, title, setting.scale.visitors, slots=8)
 
 
+def _on_the_cpu(setting: Setting, name: str, source: WeightSource) -> CpuReference:
+    decoder = setting.on_the_cpu(name, source, 1, _context(setting, source.spec))
+    return CpuReference(decoder, _texts(setting, source.spec), _PROMPT)
+
+
 def _against_cpu(
-    setting: Setting, name: str, source: WeightSource, kind: Kind
+    setting: Setting, name: str, source: WeightSource, kind: Kind, own: CpuReference
 ) -> Iterator[Finding]:
-    scale, context = setting.scale, _context(setting, source.spec)
-    texts = [random_prompt(source.spec.vocabulary_size, scale.text, seed) for seed in range(_TEXTS)]
+    context = _context(setting, source.spec)
     device = setting.made(name, source, kind).decoder(slots=1, context=context)
-    own = setting.on_the_cpu(name, source, 1, context)
     title = f"{name} {kind}"
-    expected, given = ([read(each, text) for text in texts] for each in (own, device))
-    yield against(title, "logits against the CPU in fp32", expected, given, texts)
-    yield greedy_against(title, own, device, [text[:_PROMPT] for text in texts], scale.text)
+    given = [read(device, text) for text in own.texts]
+    yield against(title, "logits against the CPU in fp32", own.logits, given, own.texts)
+    yield greedy_against(title, own, device)
 
 
 def _against_itself(setting: Setting, name: str, source: WeightSource, kind: Kind) -> Finding:
     """The same graph on the CPU: of integers, the model in fp32 is too far for a comparison."""
-    scale, context = setting.scale, _context(setting, source.spec)
-    texts = [random_prompt(source.spec.vocabulary_size, scale.text, seed) for seed in range(_TEXTS)]
+    context, texts = _context(setting, source.spec), _texts(setting, source.spec)
     given, expected = (
         [read(decoder, text) for text in texts]
         for decoder in (
@@ -108,6 +114,11 @@ def large(setting: Setting) -> Iterator[Finding]:
         yield finding
     wide, narrow = setting.scale.weights
     yield from goals(found, "8b", str(narrow), str(wide))
+
+
+def _texts(setting: Setting, spec: DecoderSpec) -> list[Tokens]:
+    length = setting.scale.text
+    return [random_prompt(spec.vocabulary_size, length, seed) for seed in range(_TEXTS)]
 
 
 def _context(setting: Setting, spec: DecoderSpec) -> int:
