@@ -109,7 +109,7 @@ class Scheduler:
         reads = self._read_prompts(pace, seconds, moves, mixes=mixes)
         calls: tuple[Call, ...] = (*decodes, *verifies, *reads)
         if mixes and reads:
-            calls = (MixedCall(decodes[0], reads[0]), *reads[1:])
+            calls = (MixedCall(decodes[0], reads[0]),)
         plan = StepPlan(released, tuple(moves), calls)
         special = released or moves or reads or drafts or self._coming()
         self._last = None if special else plan
@@ -158,17 +158,18 @@ class Scheduler:
         self, pace: Pace, seconds: float, moves: list[SlotMove], *, mixes: bool
     ) -> list[PromptCall]:
         """Calls that read prompts for so many seconds: one at least, where there is a prompt. With
-        `mixes`, the first one will be one call with the decoding sequences.
+        `mixes`, that will be one call with the decoding sequences, and there is no other: the next
+        prompt costs less in the next step, as a part of its one call, than in this one.
 
         A prompt's last call happens in the slot in which it will decode, so that a prompt begun
         after it always lies above."""
         costs = pace.costs
         calls: list[PromptCall] = []
-        while not calls or costs.prompt.prompt_seconds(LEAST_TOKENS, 0) <= seconds:
+        while not calls or (not mixes and costs.prompt.prompt_seconds(LEAST_TOKENS, 0) <= seconds):
             place = self._reading or self._admit(calls)
             if place is None:
                 break
-            rates = costs.added if mixes and not calls else costs.prompt
+            rates = costs.added if mixes else costs.prompt
             remaining = place.prompt_tokens - place.tokens
             least = LEAST_TOKENS
             if not calls:

@@ -63,11 +63,11 @@ class GoldScheduler:
         self._decodes += decoded
         running, reads = len(decoded), list[Read]()
         for key in [key for key in self._prompts if key not in decoded]:
-            no_time = reads and pace.costs.prompt.prompt_seconds(4, 0) > seconds
+            mixed = self._mixes and decoded and not drafts
+            no_time = reads and (mixed or pace.costs.prompt.prompt_seconds(4, 0) > seconds)
             if running == self._slots or no_time or not self._begin(key):
                 break
             start = self._prompts[key] - self._unread(key)
-            mixed = self._mixes and decoded and not drafts and not reads
             rates = pace.costs.added if mixed else pace.costs.prompt
             least = 4
             if not reads:  # nearly as long as the least at the prompt's end
