@@ -33,7 +33,7 @@ from server.engine.windowed_text import WindowedText
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
-from tests.engine.paces import SteadyPacer
+from tests.engine.paces import ChangingPacer
 
 SLOTS = 4
 NEW_TOKENS = 26
@@ -42,7 +42,6 @@ LENGTHS = (
     *(65, 96, 97, 127, 128, 129, 160, 193, 257, 321, 413, 513, 700),
 )
 """Prompts, in tokens; around the sizes of the tiles that attention works in, and of the budgets."""
-PACER = SteadyPacer(alone=512, beside_streams=32)
 NO_REUSE = PrefixCacheConfig(PrefixReuse.OFF)
 TEXT = Path(__file__).resolve().parent.parent / "LICENSE"
 
@@ -89,7 +88,8 @@ class Play:
     ) -> None:
         self._coming = sorted(visitors, key=lambda visitor: visitor.arrives)
         self._leaving = [visitor for visitor in self._coming if visitor.leaves is not None]
-        self._core = EngineCore(decoder, self._deliver, PACER, prefix_cache)
+        pacer = ChangingPacer(512, 32, 20, 45)
+        self._core = EngineCore(decoder, self._deliver, pacer, prefix_cache)
         self._calls = 0
         self.reused: dict[int, int] = {}
         """Prompt tokens that were not read, of each that ended by itself."""

@@ -1,5 +1,6 @@
 """Paces in tokens, for tests in which no time passes."""
 
+import itertools
 import time
 from collections.abc import Callable
 
@@ -36,3 +37,15 @@ class SteadyPacer(Pacer):
 
     def took(self, call: Call, sequences: list[Sequence], seconds: float) -> None:
         pass
+
+
+class ChangingPacer(SteadyPacer):
+    """Sets one pace after the other, for a step each."""
+
+    def __init__(self, alone: int, *beside_streams: int) -> None:
+        super().__init__(alone, beside_streams[0])
+        self._paces = itertools.cycle([tokens_a_step(alone, each) for each in beside_streams])
+
+    @property
+    def pace(self) -> Pace:
+        return next(self._paces)
