@@ -22,8 +22,8 @@ class Target(StrEnum):
     @property
     def opset(self) -> int:
         """ONNX's. A kernel of ONNX Runtime without an end serves the version of its operator that
-        it began with and no later one; some ONNX Runtimes have CUDA's for ReduceMax and Pad from
-        18 on, and opset 21 has later ones: a node without a kernel there would run on the CPU, and
+        it began with and no later one; some ONNX Runtimes have CUDA's for Pad from 18 on, and opset
+        21 has later ones: a node without a kernel there would run on the CPU, and
         no call could be captured."""
         return {Target.CPU: OPSET, Target.CUDA: 18}[self]
 

@@ -8,8 +8,8 @@ from server.cores import usable_cores
 
 T = TypeVar("T")
 
-ROWS_AT_ONCE = 1024
-"""Bounds the temporaries of a large matrix, such as a vocabulary's."""
+ROWS_AT_ONCE = 256
+"""Bounds the temporaries of a large matrix, such as a vocabulary's, for each core."""
 
 
 def by_slabs(convert: Callable[[slice], T], rows: int) -> list[T]:

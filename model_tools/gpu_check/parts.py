@@ -53,8 +53,11 @@ def checks(setting: Setting) -> Iterator[Finding]:
         except StartError as error:
             yield Finding(f"1b {kind}", "checks", note=f"skipped: {error}")
         gc.collect()
-    for weights in setting.scale.weights[1:]:
-        yield _against_itself(setting, "1b", source, Kind(weights))
+    for kind in map(Kind, setting.scale.weights[1:]):
+        try:
+            yield _against_itself(setting, "1b", source, kind)
+        except StartError as error:
+            yield Finding(f"1b {kind}", "checks", note=f"skipped: {error}")
 
 
 def _by_itself(setting: Setting, name: str, source: WeightSource, kind: Kind) -> Iterator[Finding]:

@@ -125,7 +125,11 @@ class EngineMetrics:
         for name, field, about in (
             ("steps", "count", "Steps of the engine's thread; prompt ones also read prompts."),
             ("step_seconds", "seconds", "Wall time of these steps."),
-            ("runtime_seconds", "runtime_seconds", "Of it, time inside ONNX Runtime's calls."),
+            (
+                "runtime_seconds",
+                "runtime_seconds",
+                "Of it, time inside ONNX Runtime's calls and waiting for a GPU.",
+            ),
         ):
             samples = (
                 Sample(getattr(steps, field), {"step": kind.value})

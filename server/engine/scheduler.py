@@ -109,7 +109,8 @@ class Scheduler:
         reads = self._read_prompts(pace, seconds, moves, mixes=mixes)
         calls: tuple[Call, ...] = (*decodes, *verifies, *reads)
         if mixes and reads:
-            calls = (MixedCall(decodes[0], reads[0]),)
+            [decode], [read] = decodes, reads
+            calls = (MixedCall(decode, read),)
         plan = StepPlan(released, tuple(moves), calls)
         special = released or moves or reads or drafts or self._coming()
         self._last = None if special else plan

@@ -53,10 +53,11 @@ class EngineThread:
         self._rest_after = rest_after
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
 
-    def start(self, core: EngineCore, first: Callable[[], None]) -> None:
-        """What came before waits in the inbox until `first` was called, in the thread."""
+    def start(self, core: EngineCore, warm_up: Callable[[], bool]) -> None:
+        """What came before waits in the inbox until `warm_up` was called, in the thread, which ends
+        if that says so by False."""
         self._core = core
-        self._first = first
+        self._warm_up = warm_up
         # A daemon, so that a call that never returns does not keep the process.
         self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
         self._thread.start()
@@ -86,7 +87,8 @@ class EngineThread:
 
     def _live(self) -> None:
         try:
-            self._first()
+            if not self._warm_up():
+                return
             while True:
                 if not self._core.busy:
                     self._take(self._wait())

@@ -89,12 +89,13 @@ class WatchedThread:
         """Returns when the decoder is warm, in the thread of all calls. Raises `StartError`."""
         warm, failures = trio.Event(), list[StartError]()
 
-        def warm_up() -> None:
+        def warm_up() -> bool:
             try:
                 decoder.warm_up()
             except StartError as error:
                 failures.append(error)
             self._trio.run_sync_soon(warm.set)
+            return not failures
 
         self._thread.start(core, warm_up)
         await warm.wait()

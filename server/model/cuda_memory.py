@@ -102,7 +102,7 @@ class CudaMemory:
         """`library` is what `find_library` gives."""
         self.device = device
         self._library = library
-        self._thread = 0
+        self._here = threading.local()
         stream = ctypes.c_void_p()
         self._call("cudaStreamCreateWithFlags", ctypes.byref(stream), _OF_ITS_OWN)
         self.stream = int(stream.value or 0)
@@ -167,9 +167,9 @@ class CudaMemory:
 
     def _call(self, name: str, *arguments: object) -> None:
         # A thread has a device of its own, and a model is loaded in another one than it runs in.
-        if self._thread != (here := threading.get_ident()):
+        if not hasattr(self._here, "device"):
             self._check("cudaSetDevice", self._library.cudaSetDevice(self.device.index))
-            self._thread = here
+            self._here.device = self.device
         self._check(name, getattr(self._library, name)(*arguments))
 
     def _check(self, name: str, error: int) -> None:

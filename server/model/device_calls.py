@@ -51,11 +51,11 @@ class SlotCalls:
         self._kv.held[first_slot : first_slot + count] = [past + 1 for past in pasts]
         return self._calls(first_slot, count).write(tokens, pasts)
 
-    def follow(self, first_slot: int, pasts: Sequence[int]) -> DeviceCall | None:
-        if first_slot or max(pasts) >= self._kv.capacity:
-            return None
+    def follow(self, last: DeviceRows, first_slot: int, pasts: Sequence[int]) -> DeviceCall | None:
+        if first_slot:
+            return None  # between drafts: what comes next is no decode call
         self._kv.held[: len(pasts)] = [past + 1 for past in pasts]
-        return self._calls(0, len(pasts)).follow(pasts)
+        return self._calls(0, len(pasts)).follow(last, pasts)
 
     def _calls(self, first_slot: int, count: int) -> "DecodeCalls":
         """With rows for `count` sequences. Those that draft part the others into runs that begin at
@@ -183,10 +183,10 @@ class DecodeCalls:
         self._inputs.write(here.tokens, here.counts, here.positions, keep=1)
         return DeviceCall(self._binding, self._options, self._rows, live)
 
-    def follow(self, pasts: Sequence[int]) -> DeviceCall:
-        """For the tokens that are most probable after the last call."""
+    def follow(self, last: DeviceRows, pasts: Sequence[int]) -> DeviceCall:
+        """For the most probable tokens of the last call's rows."""
         here = self._places(pasts)
-        self._rows.copy_best(self._inputs.tokens_address)
+        last.copy_best(self._inputs.tokens_address)
         self._inputs.write_places(here.counts, here.positions)
         return DeviceCall(self._binding, self._options, self._rows, len(pasts))
 
@@ -218,6 +218,9 @@ class PromptCalls:
         self._inputs = CallInputs(memory, graph.interface, rows=1, tokens=most, width=most)
         self._bindings: dict[int, Binding] = {}
         self._rows = PromptRows(memory, graph.interface)
+        nothing = np.zeros(0, np.int64)
+        self._sent = (nothing, nothing, nothing)
+        """What the last call was given: who asked for it waits for its end."""
 
     def write(self, slot: int, past: int, tokens: Tokens, keep: int) -> DeviceCall:
         """For `tokens` after the slot's first `past` ones."""
@@ -227,7 +230,8 @@ class PromptCalls:
         binding = self._bindings[slot]
         self._inputs.bind(binding, (1, count), total)
         positions = np.arange(past, total, dtype=np.int64)
-        self._inputs.write(np.ascontiguousarray(tokens), np.array([total]), positions, keep)
+        self._sent = (np.ascontiguousarray(tokens), np.array([total]), positions)
+        self._inputs.write(*self._sent, keep)
         rows = self._rows.of(count, keep)
         rows.bind(binding, (1, rows.count))
         return DeviceCall(binding, self._options, rows, rows.count)

@@ -28,7 +28,7 @@ from server.model.device_layout import (
 )
 from server.model.device_memory import DeviceMemory
 from server.model.device_rows import Restore, Told
-from server.model.foresight import Asked, Foresight
+from server.model.foresight import TRUSTED, Asked, Foresight
 from server.model.graph_interface import GraphInterface
 from server.model.paged_calls import MOST_ROWS, PagedCalls
 from server.model.paged_kv import PagedKv, token_bytes
@@ -74,16 +74,17 @@ class DeviceDecoder:
         context: int,
         cuda_graphs: bool,
         kv_bytes: int | None = None,
+        least_foresight: float = TRUSTED,
     ) -> None:
-        """`name` is the graph's, for errors; `kv_bytes` bounds keys and values in pages. Raises
-        `StartError`, and `MemoryError`."""
+        """`name` is the graph's, for errors; `kv_bytes` bounds keys and values in pages;
+        `least_foresight` is that of `Foresight`. Raises `StartError`, and `MemoryError`."""
         self.device = memory.device
         self.slots = slots
         self.context = context
         self.mixed = None
         """Prompts are calls of their own here."""
         self.runtime_seconds = 0.0
-        """Seconds that all calls so far spent inside the runtime, and on the device."""
+        """Seconds that the host spent inside the runtime, and waiting for the device."""
         self._name = name
         self._session = session
         self._run_options = run_options
@@ -91,7 +92,9 @@ class DeviceDecoder:
         """Those of all calls."""
         self._interrupted = False
         self._memory = memory
-        self._foresight = Foresight[Arriving]()
+        self._queued = 0
+        """Calls, ever."""
+        self._foresight = Foresight[Arriving](least_foresight)
         self._interface = GraphInterface.of(session, name)
         self.vocabulary_size = self._interface.vocabulary_size
         """The width of a row of logits."""
@@ -145,9 +148,9 @@ class DeviceDecoder:
         if queued.told is None:
             return self._read(queued)
         after = [past + 1 for past in pasts]
-        following = self._calls.follow(first_slot, after) if self._foresight.trusted else None
-        ahead = self._queue(following) if following else None
-        rows = self._read(queued, cache(partial(self._restore, asked)) if ahead else _as_it_is)
+        ahead = self._queue_ahead(queued, first_slot, after)
+        restore = cache(partial(self._restore, asked, self._queued)) if ahead else _as_it_is
+        rows = self._read(queued, restore)
         best = queued.told.ids[: len(tokens), 0].tolist()
         self._foresight.expect(Asked(first_slot, best, after), ahead)
         return rows
@@ -175,7 +178,8 @@ class DeviceDecoder:
         """Nothing: the device's memory is reserved as a whole."""
 
     def interrupt(self) -> None:
-        """Ends the call under way, and each later one, with `Interrupted`; safe from any thread."""
+        """Ends each later call with `Interrupted`, and the one under way if it is not queued on the
+        device yet; safe from any thread."""
         self._interrupted = True
         for options in self._options:
             options.terminate = True
@@ -217,8 +221,15 @@ class DeviceDecoder:
         with self._interruptible():
             self._session.run_with_iobinding(call.binding.bound, call.options)
             told = call.rows.fetch()
+        self._queued += 1
         self.runtime_seconds += time.perf_counter() - start
         return Arriving(call, told)
+
+    def _queue_ahead(self, queued: Arriving, first_slot: int, pasts: list[int]) -> Arriving | None:
+        if not self._foresight.trusted or max(pasts) >= self.context:
+            return None
+        following = self._calls.follow(queued.call.rows, first_slot, pasts)
+        return self._queue(following) if following else None
 
     def _read(self, queued: Arriving, restore: Restore = _as_it_is) -> Rows:
         start = time.perf_counter()
@@ -227,8 +238,11 @@ class DeviceDecoder:
         self.runtime_seconds += time.perf_counter() - start
         return rows
 
-    def _restore(self, asked: Asked) -> None:
-        """Makes a call again, whose logits are those of another one now."""
+    def _restore(self, asked: Asked, queued: int) -> None:
+        """Makes a call again, whose logits are those of the one ahead of it now; until then, so
+        many were queued."""
+        if queued != self._queued:
+            raise RuntimeError("another call was made since, on what this one left")
         self._foresight.lost()
         call = self._calls.decode(asked.first_slot, asked.tokens, asked.pasts)
         with self._interruptible():
@@ -242,6 +256,8 @@ class DeviceDecoder:
         try:
             yield
         except RuntimeError:
+            with contextlib.suppress(RuntimeError):
+                self._memory.settle()  # what is queued still reads its inputs
             if self._interrupted:
                 raise Interrupted from None
             raise

@@ -101,10 +101,10 @@ class DeviceCalls(Protocol):
     def decode(self, first_slot: int, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceCall:
         """Over one token for each of neighbouring slots, after the `pasts` first ones of each."""
 
-    def follow(self, first_slot: int, pasts: Sequence[int]) -> DeviceCall | None:
-        """Over the tokens that are the most probable ones after the last decode call, which was
-        over the same slots, wherever these tokens are known; None where there is no such call, or
-        no memory that was given for it."""
+    def follow(self, last: DeviceRows, first_slot: int, pasts: Sequence[int]) -> DeviceCall | None:
+        """Over the most probable token of each of the `last` rows, those of a decode call over the
+        same slots, which only the device knows; None where there is no such call, or no memory that
+        was given for it."""
 
 
 def batches(slots: int) -> list[int]:

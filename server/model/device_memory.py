@@ -58,12 +58,11 @@ class DeviceMemory(Protocol):
         """Filled with zeros. Raises `MemoryError`."""
 
     def write(self, address: int, array: NDArray[np.generic], pitch: int = 0) -> None:
-        """From the host: the array as it lies there, or with a pitch its elements as rows. The
-        array is free to change afterwards, if it is not `pinned`."""
+        """From the host: the array as it lies there, or with a pitch its elements as rows. It stays
+        as it is until somebody has waited for what was queued then or later."""
 
     def pinned(self, nbytes: int) -> NDArray[np.uint8]:
-        """Memory of the host, zeros, that is copied when the copy's turn comes: until then it stays
-        as it is, and nobody waits."""
+        """Memory of the host, zeros, from which a copy never makes anybody wait."""
 
     def landing(self, nbytes: int) -> Landing: ...
 

@@ -51,7 +51,7 @@ class DeviceRows:
         self._width = graph.vocabulary_size
         self._candidates = graph.candidates or 0
         nbytes = rows * (self._candidates * (8 + 4) + 4)
-        self._told = memory.reserve(nbytes)
+        self._place = memory.reserve(nbytes)
         self._here = [Told(memory.landing(nbytes), rows, self._candidates) for _ in range(2)]
         self._turns = itertools.cycle(self._here)
 
@@ -69,7 +69,7 @@ class DeviceRows:
         ]
         first = told.ids.ctypes.data
         for name, array in of:
-            place = self._told.address + array.ctypes.data - first
+            place = self._place.address + array.ctypes.data - first
             binding.output(name, Placed(place, array.dtype, array.shape))
 
     def fetch(self) -> Told | None:
@@ -77,7 +77,7 @@ class DeviceRows:
         if not self._candidates:
             return None
         told = next(self._turns)
-        told.landing.fetch(self._told.address)
+        told.landing.fetch(self._place.address)
         return told
 
     def read(self, told: Told | None, count: int, restore: Restore) -> list[Candidates] | Logits:
@@ -104,7 +104,7 @@ class DeviceRows:
         size = np.dtype(np.int64).itemsize
         pitches = (self._candidates * size, size)
         self._memory.copy(
-            self._told.address, address, rows=self.count, row_bytes=size, pitches=pitches
+            self._place.address, address, rows=self.count, row_bytes=size, pitches=pitches
         )
 
     def _row(self, row: int, restore: Restore) -> Logits:

@@ -15,7 +15,7 @@ Made = TypeVar("Made")
 
 _MEMORY = 32
 """Calls that are remembered."""
-_TRUSTED = 0.93
+TRUSTED = 0.93
 """Share of calls that were foreseen from which on it pays: one that was not costs about a step, one
 that was gains 7 to 25 % of one."""
 
@@ -32,14 +32,16 @@ class Asked:
 class Foresight(Generic[Made]):
     """Remembers how often the next call was the one that was expected."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: float = TRUSTED) -> None:
+        """`least` is the share of calls from which on it is trusted."""
+        self._least = least
         self._share = 1.0
         self._expected: Asked | None = None
         self._made: Made | None = None
 
     @property
     def trusted(self) -> bool:
-        return self._share > _TRUSTED
+        return self._share > self._least
 
     def expect(self, asked: Asked, made: Made | None) -> None:
         """The next call will be this one, if nothing else happens; it may have been made."""

@@ -53,20 +53,20 @@ class PagedCalls:
         return self._prompts.write(self._kv.tables[slot], past, tokens, keep)
 
     def decode(self, first_slot: int, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceCall:
-        slots = range(first_slot, first_slot + len(tokens))
-        for slot, past in zip(slots, pasts, strict=True):
+        for slot, past in enumerate(pasts, first_slot):
             self._kv.open(slot, past, past + 1)
-        longest = max(pasts) // self._kv.page_tokens + 1
-        tables = [self._kv.tables[slot] for slot in slots]
-        return self._calls(len(tokens), longest).write(tokens, pasts, tables)
+        return self._over(pasts).write(tokens, pasts, self._tables(first_slot, len(pasts)))
 
-    def follow(self, first_slot: int, pasts: Sequence[int]) -> DeviceCall | None:
+    def follow(self, last: DeviceRows, first_slot: int, pasts: Sequence[int]) -> DeviceCall | None:
         if any(past % self._kv.page_tokens == 0 for past in pasts):
             return None  # who needs a page may have none left
-        slots = range(first_slot, first_slot + len(pasts))
-        longest = max(pasts) // self._kv.page_tokens + 1
-        tables = [self._kv.tables[slot] for slot in slots]
-        return self._calls(len(pasts), longest).follow(pasts, tables)
+        return self._over(pasts).follow(last, pasts, self._tables(first_slot, len(pasts)))
+
+    def _over(self, pasts: Sequence[int]) -> "PagedDecode":
+        return self._calls(len(pasts), max(pasts) // self._kv.page_tokens + 1)
+
+    def _tables(self, first_slot: int, count: int) -> Sequence[Sequence[int]]:
+        return self._kv.tables[first_slot : first_slot + count]
 
     def _calls(self, count: int, longest: int) -> "PagedDecode":
         """With rows for `count` sequences, and a table for `longest` pages of each."""
@@ -102,12 +102,12 @@ class PagedInputs:
         self._memory = memory
         self._rows = rows
         self._ids: Block = memory.reserve(_INT64.itemsize * tokens)
-        self._told: Block = memory.reserve(_INT32.itemsize * (2 * rows + 1 + rows * pages))
+        self._places_block: Block = memory.reserve(_INT32.itemsize * (2 * rows + 1 + rows * pages))
 
     def bind(self, binding: Binding, tokens: int, pages: int) -> None:
         """For a call over so many tokens, with a table that is so many pages wide."""
         binding.input("input_ids", Placed(self._ids.address, _INT64, (tokens,)))
-        rows, address = self._rows, self._told.address
+        rows, address = self._rows, self._places_block.address
         for name, shape in (
             ("cumulative_sequence_lengths", (rows + 1,)),
             ("past_sequence_lengths", (rows,)),
@@ -129,7 +129,7 @@ class PagedInputs:
 
     def write_places(self, places: Integers) -> None:
         """For a call whose tokens are there."""
-        self._memory.write(self._told.address, places)
+        self._memory.write(self._places_block.address, places)
 
 
 class PagedDecode:
@@ -172,10 +172,12 @@ class PagedDecode:
         self._inputs.write(here.tokens, here.all)
         return DeviceCall(self._binding, self._options, self._rows, live)
 
-    def follow(self, pasts: Sequence[int], tables: Sequence[Sequence[int]]) -> DeviceCall:
-        """For the tokens that are most probable after the last call."""
+    def follow(
+        self, last: DeviceRows, pasts: Sequence[int], tables: Sequence[Sequence[int]]
+    ) -> DeviceCall:
+        """For the most probable tokens of the last call's rows."""
         here = self._places(pasts, tables)
-        self._rows.copy_best(self._inputs.tokens_address)
+        last.copy_best(self._inputs.tokens_address)
         self._inputs.write_places(here.all)
         return DeviceCall(self._binding, self._options, self._rows, len(pasts))
 
@@ -211,6 +213,8 @@ class PagedPrompts:
         self._rows = PromptRows(graph.memory, graph.interface)
         self._bounds = _bounds(0, 0, 0)
         self._keep = np.zeros((), np.int64)
+        self._sent = (np.zeros(0, np.int64), np.zeros(0, np.int32))
+        """What the last call was given: who asked for it waits for its end."""
         self._binding = bound(graph, kv)
         bind_host(graph, self._binding, self._bounds, self._keep)
 
@@ -222,7 +226,8 @@ class PagedPrompts:
         self._bounds[:] = count, total, total
         self._inputs.bind(self._binding, count, pages)
         places = np.array([0, count, past, *table[:pages]], np.int32)
-        self._inputs.write(np.ascontiguousarray(tokens), places)
+        self._sent = (np.ascontiguousarray(tokens), places)
+        self._inputs.write(*self._sent)
         rows = self._rows.of(count, keep)
         rows.bind(self._binding, (rows.count,))
         return DeviceCall(self._binding, self._options, rows, rows.count)

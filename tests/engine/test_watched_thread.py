@@ -6,10 +6,13 @@ import pytest
 import trio
 
 from server.engine.condition import Condition
-from server.engine.watched_thread import EngineLost
+from server.engine.core import EngineCore
+from server.engine.pacer import Pacer
+from server.engine.watched_thread import EngineLost, WatchedThread
 from server.errors import StartError
 from tests.engine.clients import asks, engine_of, in_trio, told
 from tests.engine.fake_decoder import FakeDecoder
+from tests.engine.play import NO_REUSE, Visitor, sequence_of
 
 
 class Warming(FakeDecoder):
@@ -44,6 +47,18 @@ async def test_a_model_that_cannot_be_warmed_up_ends_the_start() -> None:
         async with engine_of(Warming(StartError("no graph"))).running():
             pass
     assert caught.group_contains(StartError, match="no graph")
+
+
+@in_trio
+async def test_what_came_before_is_not_run_on_a_model_that_cannot_be_warmed_up() -> None:
+    decoder = Warming(StartError("no graph"))
+    thread = WatchedThread(longest_call=10)
+    core = EngineCore(decoder, lambda news: None, Pacer(2), NO_REUSE)
+    thread.submit(sequence_of(Visitor(0, (1, 2), max_tokens=3)))
+    with pytest.raises(ExceptionGroup):
+        async with thread.running(core, decoder, trio.lowlevel.checkpoint):
+            pass
+    assert decoder.calls == []
 
 
 @in_trio

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from server.config import Device, DeviceKind
 from server.model.bindings import Placed
 from server.model.device_decoder import DeviceDecoder
+from server.model.foresight import TRUSTED
 from tests.engine.fake_decoder import VOCABULARY, logits_after
 
 CANDIDATES = 8
@@ -75,7 +76,6 @@ class FakeMemory:
         self.to_host = 0
         """Bytes that were read."""
         self._capacity = capacity
-        self._pinned: list[NDArray[np.uint8]] = []
         self._queue: list[Callable[[], None]] = []
         self._done = 0
         """How many of all that were ever queued."""
@@ -93,9 +93,7 @@ class FakeMemory:
     def write(self, address: int, array: NDArray[np.generic], pitch: int = 0) -> None:
         if not array.flags.c_contiguous and not pitch:
             raise Misused("the array has gaps")
-        pinned = any(np.shares_memory(array, each) for each in self._pinned)
-        source = array if pinned else array.copy()
-        self.later(lambda: self._write(address, source, pitch))
+        self.later(lambda: self._write(address, array, pitch))
 
     def _write(self, address: int, array: NDArray[np.generic], pitch: int) -> None:
         for row, one in enumerate(array if pitch else [array]):
@@ -105,9 +103,7 @@ class FakeMemory:
             ctypes.memmove(place, data, len(data))
 
     def pinned(self, nbytes: int) -> NDArray[np.uint8]:
-        array = np.zeros(nbytes, np.uint8)
-        self._pinned.append(array)
-        return array
+        return np.zeros(nbytes, np.uint8)
 
     def landing(self, nbytes: int) -> FakeLanding:
         return FakeLanding(self, nbytes)
@@ -378,6 +374,7 @@ class FakeDevice:
         graphs: bool = True,
         tells: bool = True,
         kv_bytes: int | None = None,
+        always_ahead: bool = False,
     ) -> None:
         self.memory = FakeMemory()
         self.session = self.session_type(self.memory, tells=tells)
@@ -390,5 +387,6 @@ class FakeDevice:
             context=context,
             cuda_graphs=graphs,
             kv_bytes=kv_bytes,
+            least_foresight=-1 if always_ahead else TRUSTED,
         )
         self.decoder.warm_up()

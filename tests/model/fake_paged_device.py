@@ -103,10 +103,15 @@ class PagedDevice(FakeDevice):
         graphs: bool = True,
         tells: bool = True,
         pages: int | None = None,
+        always_ahead: bool = False,
     ) -> None:
-        kv_bytes = None if pages is None else pages * PAGE_BYTES
         super().__init__(
-            slots=slots, context=context, graphs=graphs, tells=tells, kv_bytes=kv_bytes
+            slots=slots,
+            context=context,
+            graphs=graphs,
+            tells=tells,
+            kv_bytes=None if pages is None else pages * PAGE_BYTES,
+            always_ahead=always_ahead,
         )
         assert self.decoder.pages
         self.kv: PagedKv = self.decoder.pages

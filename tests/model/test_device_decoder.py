@@ -23,7 +23,14 @@ from server.model.opening import open_device_decoder
 from server.model.session import OnnxDecoder
 from tests.engine.clients import asks, engine_of, expected, in_trio, told
 from tests.engine.fake_decoder import VOCABULARY, greedy_tokens, logits_after
-from tests.model.fake_device import CANDIDATES, FakeDevice, FakeMemory, FakeOptions, FakeSession
+from tests.model.fake_device import (
+    CANDIDATES,
+    FakeBinding,
+    FakeDevice,
+    FakeMemory,
+    FakeOptions,
+    FakeSession,
+)
 from tests.model.generating import generated
 from tests.model.tiny_folder import CONTEXT, tiny_folder
 
@@ -39,13 +46,20 @@ TEXT = np.random.default_rng(0).integers(0, VOCABULARY, 256)
     leaving=st.integers(0, 8),
     graphs=st.booleans(),
     tells=st.booleans(),
+    always_ahead=st.booleans(),
 )
 def test_sequences_that_come_and_go_get_what_each_gets_alone(
-    lengths: list[int], slots: int, draft: int, leaving: int, graphs: bool, tells: bool
+    lengths: list[int],
+    slots: int,
+    draft: int,
+    leaving: int,
+    graphs: bool,
+    tells: bool,
+    always_ahead: bool,
 ) -> None:
-    """Through moved slots, copied prefixes, rows left over and replayed graphs: all of it at the
-    addresses that were reserved."""
-    device = FakeDevice(slots=slots, graphs=graphs, tells=tells)
+    """Through moved slots, copied prefixes, rows left over, replayed graphs and calls made ahead:
+    all of it at the addresses that were reserved."""
+    device = FakeDevice(slots=slots, graphs=graphs, tells=tells, always_ahead=always_ahead)
     prompts = [TEXT[start % 3 * 7 :][:length] for start, length in enumerate(lengths)]
     tokens = generated(
         device.decoder, prompts, SamplingParameters(), 20, draft=draft, leaving=leaving
@@ -105,6 +119,44 @@ def test_a_call_is_queued_before_it_is_asked_for() -> None:
     assert len(device.session.calls) - before == 5
     device.memory.settle()
     assert len(device.session.calls) - before == 6
+
+
+def test_a_row_of_an_earlier_call_is_an_error_where_it_is_gone() -> None:
+    device = FakeDevice(slots=2)
+    device.decoder.prefill(0, 0, TEXT[:9])
+    [row] = device.decoder.decode([3], [9])
+    device.decoder.prefill(1, 0, TEXT[:4])
+    assert isinstance(row, Candidates)
+    with pytest.raises(RuntimeError, match="another call was made since"):
+        row.whole()
+
+
+class Failing(FakeSession):
+    """A call fails when `left` have been made."""
+
+    left = -1
+
+    def run_with_iobinding(self, binding: FakeBinding, options: FakeOptions) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("CUDA error 700")
+        super().run_with_iobinding(binding, options)
+
+
+def test_after_a_call_ahead_that_failed_the_same_can_be_asked_for_again() -> None:
+    memory = FakeMemory()
+    session = Failing(memory)
+    decoder = DeviceDecoder(
+        session, memory, FakeOptions, name="fake", slots=2, context=64, cuda_graphs=True
+    )
+    decoder.warm_up()
+    decoder.prefill(0, 0, TEXT[:9])
+    session.left = 2
+    with pytest.raises(RuntimeError, match="CUDA error 700"):
+        decoder.decode([3], [9])
+    [row] = decoder.decode([3], [9])
+    assert isinstance(row, Candidates)
+    np.testing.assert_array_equal(row.whole(), logits_after((*TEXT[:9].tolist(), 3)))
 
 
 def test_none_is_queued_that_would_lie_outside_of_the_context() -> None:
