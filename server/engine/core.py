@@ -82,7 +82,7 @@ class EngineCore:
         arrange(self._decoder, plan)
         for call, following in zip(plan.calls, (*plan.calls[1:], None), strict=False):
             if sequences := self._alive(call):
-                self._run(call, sequences)
+                self._run(call, sequences, last=following is None)
                 if not isinstance(following, DecodeCall):  # whose rows must all be there
                     listen()
         self._recorder.step_ends(plan)
@@ -102,13 +102,13 @@ class EngineCore:
             self._prefixes.keep(sequence, slot)
         self._left.clear()
 
-    def _run(self, call: Call, sequences: list[Sequence]) -> None:
+    def _run(self, call: Call, sequences: list[Sequence], *, last: bool) -> None:
         prompt = prompt_in(call)
         if prompt and sequences[-1].begun is None:
             self._recorder.prompt_begins(sequences[-1])
             self._deliver([(prompt.key, Progress.BEGUN)])
         try:
-            rows = self._forward(call, sequences)
+            rows = self._forward(call, sequences, last=last)
             if isinstance(call, VerifyCall):
                 chosen = self._verify(call, sequences[0], rows)
             else:
@@ -119,8 +119,8 @@ class EngineCore:
         except Exception:
             log.exception("a call into the model failed: %s", call)
             if isinstance(call, MixedCall):  # what is wrong with one part is not the other's
-                self._run(call.decode, sequences[:-1])
-                self._run(call.prompt, sequences[-1:])
+                self._run(call.decode, sequences[:-1], last=False)
+                self._run(call.prompt, sequences[-1:], last=last)
             else:
                 self._commit([(sequence, None) for sequence in sequences])
             return
@@ -129,9 +129,9 @@ class EngineCore:
             self._deliver([(prompt.key, Progress.READ)])
         self._commit(chosen)
 
-    def _forward(self, call: Call, sequences: list[Sequence]) -> Rows:
+    def _forward(self, call: Call, sequences: list[Sequence], *, last: bool) -> Rows:
         start = self._pacer.clock()
-        rows = forward(self._decoder, call, sequences)
+        rows = forward(self._decoder, call, sequences, last=last)
         self._pacer.took(call, sequences, self._pacer.clock() - start)
         return rows
 

@@ -75,9 +75,12 @@ class Decoder(Protocol):
         """Reads `tokens` [n] after the slot's first `past` ones, and over what else it holds; the
         rows of the last `logits_to_keep` of them."""
 
-    def decode(self, tokens: list[int], pasts: list[int], first_slot: int = 0) -> Rows:
+    def decode(
+        self, tokens: list[int], pasts: list[int], first_slot: int = 0, *, again: bool = True
+    ) -> Rows:
         """One token for each of n neighbouring slots, after the `pasts` first ones of each, and
-        over what else it holds; a row for each."""
+        over what else it holds; a row for each. `again`: as far as is known, the next call will be
+        such a one over the same slots, and may be prepared."""
 
     @property
     def mixed(self) -> Mixed | None:

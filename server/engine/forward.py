@@ -24,15 +24,17 @@ def arrange(decoder: Decoder, plan: StepPlan) -> None:
         decoder.move(move.source, move.destination, move.length)
 
 
-def forward(decoder: Decoder, call: Call, sequences: list[Sequence]) -> Rows:
+def forward(decoder: Decoder, call: Call, sequences: list[Sequence], *, last: bool) -> Rows:
     """One row for each token that may be chosen now.
 
     `sequences` are the call's, in its order, each with a row; a prompt that is not yet read whole
-    gets none, and a draft one for each of its tokens and one more.
+    gets none, and a draft one for each of its tokens and one more. `last` is whether it is the last
+    call of its step.
     """
     match call:
         case DecodeCall():
-            return decoder.decode(*_newest(sequences), call.first_slot)
+            again = last and all(sequence.goes_on for sequence in sequences)
+            return decoder.decode(*_newest(sequences), call.first_slot, again=again)
         case VerifyCall():
             [sequence] = sequences
             tokens = np.array([sequence.generated[-1], *call.draft])

@@ -54,6 +54,11 @@ class Sequence:
         return len(self.prompt) + self.max_tokens
 
     @property
+    def goes_on(self) -> bool:
+        """Whether it is decoded again after the next decode call, if nothing ends it before."""
+        return len(self.generated) + 1 < self.max_tokens
+
+    @property
     def held(self) -> int:
         """Tokens whose keys and values the slot holds."""
         return self.read + max(len(self.generated) - 1, 0)

@@ -138,14 +138,17 @@ class DeviceDecoder:
         queued = self._queue(self._calls.prompt(slot, past, tokens, logits_to_keep))
         return self._read(queued)[-logits_to_keep:]
 
-    def decode(self, tokens: list[int], pasts: list[int], first_slot: int = 0) -> Rows:
+    def decode(
+        self, tokens: list[int], pasts: list[int], first_slot: int = 0, *, again: bool = True
+    ) -> Rows:
         """One token for each of n neighbouring slots, after the `pasts` first ones of each; a row
-        for each."""
+        for each. `again`: as far as is known, the same slots are decoded next, so that it pays to
+        make that call ahead."""
         asked = Asked(first_slot, tokens, pasts)
         queued = self._foresight.take(asked)
         if queued is None:
             queued = self._queue(self._calls.decode(first_slot, tokens, pasts))
-        if queued.told is None:
+        if queued.told is None or not again:
             return self._read(queued)
         after = [past + 1 for past in pasts]
         ahead = self._queue_ahead(queued, first_slot, after)

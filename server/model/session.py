@@ -115,7 +115,14 @@ class OnnxDecoder:
         every: Logits = binding.bound.get_outputs()[len(self._graph.kv)].numpy()
         return every[0, -logits_to_keep:]
 
-    def decode(self, tokens: list[int], pasts: list[int], first_slot: int = 0) -> Logits:
+    def decode(
+        self,
+        tokens: list[int],
+        pasts: list[int],
+        first_slot: int = 0,
+        *,
+        again: bool = True,  # noqa: ARG002 nothing is prepared on the CPU
+    ) -> Logits:
         """One token for each of n neighbouring slots, after the `pasts` first ones of each; logits
         [n, V]."""
         count = len(tokens)

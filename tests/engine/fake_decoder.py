@@ -146,7 +146,9 @@ class FakeDecoder:
             raise Misused(f"{logits_to_keep} rows of {len(tokens)} tokens")
         return self._run("verify", [slot], [past], [tokens], rows=len(tokens))
 
-    def decode(self, tokens: list[int], pasts: list[int], first_slot: int = 0) -> Logits:
+    def decode(
+        self, tokens: list[int], pasts: list[int], first_slot: int = 0, *, again: bool = True
+    ) -> Logits:
         slots = list(range(first_slot, first_slot + len(tokens)))
         return self._run("decode", slots, pasts, [[token] for token in tokens])
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import MODEL_FAILED
+from server.engine.decoder import Logits
 from server.engine.events import Event, Finished, FinishReason, Progress, Text
 from server.engine.lookup import Draft
 from server.engine.windowed_text import Decode
@@ -430,3 +431,25 @@ def test_an_interrupted_call_ends_the_step_and_nobody_is_told() -> None:
     with pytest.raises(Interrupted):
         play.run()
     assert all(isinstance(event, Text) for told in play.events.values() for event in told)
+
+
+def test_a_decoder_is_told_whether_the_same_sequences_are_decoded_next() -> None:
+    """Not where a prompt is read in the same step, nor where one of them is at its limit."""
+    decoder = FakeDecoder(slots=2, mixes=False)
+    told: dict[int, bool] = {}
+    decode = decoder.decode
+
+    def listening(
+        tokens: list[int], pasts: list[int], first_slot: int = 0, *, again: bool = True
+    ) -> Logits:
+        told[len(decoder.calls)] = again
+        return decode(tokens, pasts, first_slot)
+
+    decoder.decode = listening  # type: ignore[method-assign]
+    first = Visitor(0, (1, 2), 7, eos=frozenset())
+    second = Visitor(1, (3, 4), 3, eos=frozenset(), arrives=4)
+    Play([first, second], decoder).run()
+    shapes = [(call.kind, len(call.histories)) for call in decoder.calls]
+    decodes = {place: shape for place, shape in enumerate(shapes) if shape[0] == "decode"}
+    assert set(told.values()) == {True, False}
+    assert told == {place: shape == (*shapes, None)[place + 1] for place, shape in decodes.items()}
