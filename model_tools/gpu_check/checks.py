@@ -15,10 +15,13 @@ from model_tools.gpu_check.streams import Streams, random_prompt
 from server.config import DeviceKind, PrefixReuse
 from server.model.candidates import Candidates
 from server.model.device_decoder import DeviceDecoder
+from server.model.foresight import TRUSTED
 from server.model.session import OnnxDecoder
 
 _LEAVES = 0.4
 """How often somebody who is there leaves when another one comes."""
+_NEVER = 2.0
+"""As the share of calls from which on foresight is trusted."""
 _SURE = 0.5
 """A logit's distance to the next one that rounding to 16 bits does not bridge."""
 
@@ -121,6 +124,20 @@ def graphs_against_launches(
     return Finding(
         model, "with and without CUDA graphs", note=f"{differing} of {new_tokens} tokens differ"
     )
+
+
+def ahead_against_asked(model: LoadedModel, name: str, new_tokens: int) -> Finding:
+    """What calls give that were made before they were asked for, and what they give afterwards."""
+    given = []
+    for least in (TRUSTED, _NEVER):
+        decoder = model.decoder(slots=1, context=2 * new_tokens + 16, least_foresight=least)
+        prompt = random_prompt(decoder.vocabulary_size, 16)
+        given.append(alone(decoder, prompt, new_tokens))
+        del decoder
+        gc.collect()
+    differing = int((given[0] != given[1]).sum())
+    words = f"{differing} of {new_tokens} tokens differ"
+    return Finding(name, "with and without calls made ahead", note=words)
 
 
 def joins_and_leaves(model: LoadedModel, name: str, visitors: int, slots: int) -> Finding:

@@ -15,6 +15,7 @@ from server.config import Device, SamplingParameters
 from server.model.device_decoder import DeviceDecoder
 from server.model.device_memory import DeviceMemory
 from server.model.folder import ModelFolder
+from server.model.foresight import TRUSTED
 from server.model.graph_interface import GraphInterface
 from server.model.opening import memory_of
 from server.model.runtime import open_session, run_options
@@ -86,7 +87,9 @@ class LoadedModel:
         self._graph = GraphInterface.of(self._session, self._name)
         self._decoders = 0
 
-    def decoder(self, *, slots: int, context: int) -> DeviceDecoder:
+    def decoder(
+        self, *, slots: int, context: int, least_foresight: float = TRUSTED
+    ) -> DeviceDecoder:
         """Warm; the ones before it must be gone. Raises `DoesNotFit`."""
         token = sum(each.heads * each.head_dim * each.dtype.itemsize for each in self._graph.kv)
         page = self._graph.page_tokens or 1
@@ -108,6 +111,7 @@ class LoadedModel:
                 slots=slots,
                 context=context,
                 cuda_graphs=self._cuda_graphs,
+                least_foresight=least_foresight,
             )
         except MemoryError as error:
             raise DoesNotFit(str(error)) from None

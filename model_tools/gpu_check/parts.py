@@ -13,6 +13,7 @@ from model_tools.gguf_source import GgufSource
 from model_tools.gpu_check.checks import (
     CpuReference,
     against,
+    ahead_against_asked,
     graphs_against_launches,
     greedy_against,
     in_a_mix,
@@ -71,6 +72,7 @@ def _by_itself(setting: Setting, name: str, source: WeightSource, kind: Kind) ->
     yield graphs_against_launches(title, decoder, other, setting.scale.text)
     del decoder, other, launched
     gc.collect()
+    yield ahead_against_asked(model, title, setting.scale.text)
     yield joins_and_leaves(model, title, setting.scale.visitors, slots=8)
 
 
