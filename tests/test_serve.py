@@ -31,7 +31,7 @@ HANGS = (
     """
 import threading
 from server.model.session import OnnxDecoder
-OnnxDecoder.decode = lambda *_: threading.Event().wait()
+OnnxDecoder.decode = lambda *_, **__: threading.Event().wait()
 from server.cli import main
 main()
 """,
