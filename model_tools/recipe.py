@@ -23,8 +23,8 @@ class Target(StrEnum):
     def opset(self) -> int:
         """ONNX's. A kernel of ONNX Runtime without an end serves the version of its operator that
         it began with and no later one; some ONNX Runtimes have CUDA's for Pad from 18 on, and opset
-        21 has later ones: a node without a kernel there would run on the CPU, and
-        no call could be captured."""
+        21 has later ones: a node without a kernel there would run on the CPU, and no call could be
+        captured."""
         return {Target.CPU: OPSET, Target.CUDA: 18}[self]
 
 

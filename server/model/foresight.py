@@ -17,7 +17,7 @@ _MEMORY = 32
 """Calls that are remembered."""
 TRUSTED = 0.93
 """Share of calls that were foreseen from which on it pays: one that was not costs about a step, one
-that was gains 7 to 25 % of one."""
+that was gains 5 to 18 % of one (1B in float16 on an H200, 1 and 32 rows, slots and pages)."""
 
 
 @dataclass(frozen=True, slots=True)

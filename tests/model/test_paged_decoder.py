@@ -25,6 +25,7 @@ TEXT = np.random.default_rng(0).integers(0, VOCABULARY, 256)
     graphs=st.booleans(),
     tells=st.booleans(),
     pages=st.sampled_from([16, 17, 23, 40, None]),
+    always_ahead=st.booleans(),
 )
 def test_sequences_that_come_and_go_get_what_each_gets_alone(
     lengths: list[int],
@@ -34,10 +35,18 @@ def test_sequences_that_come_and_go_get_what_each_gets_alone(
     graphs: bool,
     tells: bool,
     pages: int | None,
+    always_ahead: bool,
 ) -> None:
-    """Through pages that are shared, parted and taken by others, and replayed graphs; and where
-    there are too few for all, by waiting. 16 are for one context."""
-    device = PagedDevice(slots=slots, context=64, graphs=graphs, tells=tells, pages=pages)
+    """Through pages that are shared, parted and taken by others, replayed graphs and calls made
+    ahead; and where there are too few for all, by waiting. 16 are for one context."""
+    device = PagedDevice(
+        slots=slots,
+        context=64,
+        graphs=graphs,
+        tells=tells,
+        pages=pages,
+        always_ahead=always_ahead,
+    )
     assert device.kv.free_pages == (pages or 16 * slots)
     prompts = [TEXT[start % 3 * 7 :][:length] for start, length in enumerate(lengths)]
     tokens = generated(

@@ -53,7 +53,7 @@ class Paddler:
 
     path = "/api/v1/continue_from_raw_prompt"
 
-    def body(self, request: Request, settings: Settings) -> dict[str, object]:  # noqa: ARG002
+    def body(self, request: Request, settings: Settings) -> dict[str, object]:  # noqa: ARG002 of the protocol
         """How to sample is the server's own matter here."""
         return {"max_tokens": request.max_tokens, "raw_prompt": request.prompt}
 

@@ -62,7 +62,7 @@ class Mix:
 
     def requests(self, count: int, seed: str) -> list[Request]:
         """The same for the same seed; different seeds share `shared_words` and no more."""
-        common = random.Random("shared").choices(WORDS, k=self.shared_words)  # noqa: S311
+        common = random.Random("shared").choices(WORDS, k=self.shared_words)  # noqa: S311 no secret
         source = random.Random(seed)  # noqa: S311 no secret
         return [self._request(common, source) for _ in range(count)]
 
