@@ -129,9 +129,9 @@ def _read_as_prompts(
     for passage, reference in zip(passages, expected, strict=True):
         half = len(passage) // 2
         first = decoder.prefill(0, 0, passage[:half], logits_to_keep=0)
-        yield measure(reference[:half], _whole(first), passage[1 : half + 1])
+        yield measure(reference[:half], whole(first), passage[1 : half + 1])
         second = decoder.prefill(0, half, passage[half:-1], logits_to_keep=0)
-        yield measure(reference[half:], _whole(second), passage[half + 1 :])
+        yield measure(reference[half:], whole(second), passage[half + 1 :])
 
 
 def _read_by_decoding(
@@ -143,11 +143,11 @@ def _read_by_decoding(
     for past in range(OPENING, len(passages[0]) - 1):
         running = [passage for passage in passages if past < len(passage) - 1]
         tokens = [int(passage[past]) for passage in running]
-        logits = _whole(decoder.decode(tokens, [past] * len(running)))
+        logits = whole(decoder.decode(tokens, [past] * len(running)))
         reference = np.stack([rows[past] for rows, _ in zip(expected, running, strict=False)])
         yield measure(reference, logits, np.array([passage[past + 1] for passage in running]))
 
 
-def _whole(told: Told) -> Rows:
+def whole(told: Told) -> Rows:
     """Logits [n, vocabulary]; a device keeps them until they are asked for."""
     return told if isinstance(told, np.ndarray) else np.stack([row.whole() for row in told])

@@ -1,117 +1,79 @@
-"""Whether tokens are right, whatever else runs, and memory comes back. Each check is one finding.
+"""Whether tokens are the same whatever else runs, and memory comes back. Each check is a finding.
 
-Knows two decoders of one model; does not know how they were made.
+Knows decoders of one model; does not know how they were made.
 """
 
 import gc
-from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from model_tools.comparison import Comparison, Rows, Tokens, measure
+from model_tools.gpu_check.drawing import ComparedSampler, Tally, in_words
 from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.loaded import LoadedModel
-from model_tools.gpu_check.streams import Streams, random_prompt
-from server.config import DeviceKind, PrefixReuse
-from server.model.candidates import Candidates
+from model_tools.gpu_check.streams import GREEDY, Streams, alone, random_prompt
+from server.config import DeviceKind, PrefixReuse, SamplingParameters
 from server.model.device_decoder import DeviceDecoder
 from server.model.foresight import TRUSTED
-from server.model.session import OnnxDecoder
 
 _LEAVES = 0.4
 """How often somebody who is there leaves when another one comes."""
 _NEVER = 2.0
 """As the share of calls from which on foresight is trusted."""
-_SURE = 0.5
-"""A logit's distance to the next one that rounding to 16 bits does not bridge."""
 
 
-def read(decoder: OnnxDecoder | DeviceDecoder, text: Tokens) -> Rows:
-    """The logits after each token of a text but the last."""
-    rows = decoder.prefill(0, 0, text[:-1], logits_to_keep=0)
-    if isinstance(rows, np.ndarray):
-        return rows.copy()
-    return np.stack([row.whole() for row in rows if isinstance(row, Candidates)])
-
-
-def against(
+def in_a_mix(
     model: str,
-    what: str,
-    reference: Iterable[Rows],
-    logits: Iterable[Rows],
-    texts: Sequence[Tokens],
+    decoder: DeviceDecoder,
+    new_tokens: int,
+    others: int,
+    sampling: SamplingParameters = GREEDY,
 ) -> Finding:
-    """How far logits are from those that are right, over the same texts."""
-    parts = [
-        measure(right, rows, text[1:])
-        for right, rows, text in zip(reference, logits, texts, strict=True)
-    ]
-    found = Comparison.of(parts)
-    words = f"{found.tokens} tokens: mean KL {found.mean_kl:.2g}"
-    return Finding(model, what, note=f"{words}, top-1 agreement {found.top1_agreement:.1%}")
-
-
-class CpuReference:
-    """What the CPU's own decoder makes of texts, in fp32: computed once."""
-
-    def __init__(self, decoder: OnnxDecoder, texts: Sequence[Tokens], prompt: int) -> None:
-        """Of each text, all logits, and a greedy continuation of its first `prompt` tokens, as long
-        as the text."""
-        self.decoder = decoder
-        self.texts = texts
-        self.prompts = [text[:prompt] for text in texts]
-        self.logits = [read(decoder, text) for text in texts]
-        self.continuations = [alone(decoder, each, len(texts[0])) for each in self.prompts]
-
-
-def greedy_against(model: str, reference: CpuReference, decoder: DeviceDecoder) -> Finding:
-    """Continuations of all prompts, each alone; where one differs first, by how much the other
-    token would have had to win."""
-    equal, margins = 0, []
-    new_tokens = len(reference.texts[0])
-    for prompt, right in zip(reference.prompts, reference.continuations, strict=True):
-        given = alone(decoder, prompt, new_tokens)
-        same = next((n for n in range(new_tokens) if right[n] != given[n]), new_tokens)
-        equal += same
-        if same < new_tokens:
-            text = np.concatenate([prompt, right[:same], right[same : same + 1]])
-            row = read(reference.decoder, text)[-1]
-            margins.append(float(row[right[same]] - row[given[same]]))
-    total = len(reference.prompts) * new_tokens
-    words = f"{equal} of {total} tokens before the first that differs"
-    if margins:
-        sure = sum(margin > _SURE for margin in margins)
-        words += f"; margins there up to {max(margins):.2g}, {sure} above {_SURE}"
-    return Finding(model, "greedy tokens against the CPU in fp32", note=words)
-
-
-def alone(decoder: OnnxDecoder | DeviceDecoder, prompt: Tokens, new_tokens: int) -> Tokens:
-    """Greedy tokens of a request that has the engine for itself."""
-    streams = Streams(decoder, PrefixReuse.OFF)
-    sequence = streams.submit(prompt, new_tokens)
-    streams.finish()
-    return np.array(sequence.generated)
-
-
-def in_a_mix(model: str, decoder: DeviceDecoder, new_tokens: int, others: int) -> Finding:
-    """How many tokens of a request differ between alone and in a mix that comes and goes."""
-    vocabulary = decoder.vocabulary_size
+    """How many tokens of a request differ between alone and in a mix that comes and goes. What is
+    drawn is drawn with a seed for each."""
+    vocabulary, own = decoder.vocabulary_size, replace(sampling, seed=0)
     prompt = random_prompt(vocabulary, 16)
-    expected = alone(decoder, prompt, new_tokens)
+    expected = alone(decoder, prompt, new_tokens, own)
     streams = Streams(decoder, PrefixReuse.OFF)
+
+    def joins(length: int, seed: int, tokens: int) -> None:
+        other = random_prompt(vocabulary, length, seed)
+        streams.submit(other, tokens, replace(sampling, seed=seed))
+
     for seed in range(others // 2):
-        streams.submit(random_prompt(vocabulary, 8 + seed, 1 + seed), 4 + 3 * seed)
+        joins(8 + seed, 1 + seed, 4 + 3 * seed)
     streams.step()
-    sequence = streams.submit(prompt, new_tokens)
+    sequence = streams.submit(prompt, new_tokens, own)
     for seed in range(others - others // 2):
         streams.step()
-        streams.submit(random_prompt(vocabulary, 24 + seed, 50 + seed), 9 + seed)
+        joins(24 + seed, 50 + seed, 9 + seed)
     streams.finish()
     given = np.array(sequence.generated)
     first = int((given != expected).argmax())
     differing = int((given != expected).sum())
     words = f"{differing} of {new_tokens} tokens differ beside {others} others"
-    return Finding(model, "alone and in a mix", note=words + f", from {first} on" * bool(differing))
+    what = f"alone and in a mix, {in_words(sampling)}"
+    return Finding(model, what, note=words + f", from {first} on" * bool(differing))
+
+
+def drawn_against_whole_rows(
+    model: str,
+    decoder: DeviceDecoder,
+    new_tokens: int,
+    requests: int,
+    sampling: SamplingParameters,
+) -> Finding:
+    """Each token is drawn twice from the same logits, as the server does it and from all of them:
+    whatever rounding does to logits, these are the same."""
+    tally = Tally()
+    streams = Streams(decoder, PrefixReuse.OFF, partial(ComparedSampler, tally=tally))
+    for seed in range(requests):
+        prompt = random_prompt(decoder.vocabulary_size, 8 + seed, seed)
+        streams.submit(prompt, new_tokens, replace(sampling, seed=seed))
+    streams.finish()
+    words = f"{tally.differing} of {tally.rows} tokens differ; {tally}"
+    return Finding(model, f"drawn and from whole rows, {in_words(sampling)}", note=words)
 
 
 def graphs_against_launches(

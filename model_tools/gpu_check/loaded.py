@@ -9,8 +9,10 @@ import onnx_ir as ir
 
 from model_tools.decoder_spec import WeightSource
 from model_tools.export import MODEL_FILE, write_model
-from model_tools.progress import Report
-from model_tools.recipe import Recipe
+from model_tools.gpu_check.streams import random_prompt
+from model_tools.kv_scales import balanced
+from model_tools.progress import Report, steps
+from model_tools.recipe import KvType, Recipe
 from server.config import Device, SamplingParameters
 from server.model.device_decoder import DeviceDecoder
 from server.model.device_memory import DeviceMemory
@@ -24,6 +26,9 @@ _SPARE = 1 << 30
 """Bytes of the device that are left to the runtime."""
 _GRAPHS_EACH = 10_000
 """Numbers of CUDA graphs that a decoder has for itself."""
+_MEASURED = 64
+"""Tokens of a text over which keys and values are measured."""
+_MEASURED_SEEDS = (1000, 1001)
 
 
 class DoesNotFit(Exception):
@@ -38,6 +43,8 @@ def exported(
     if not (folder / MODEL_FILE).exists():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{MODEL_FILE}.data").unlink(missing_ok=True)
+        if recipe.kv is KvType.INT8:
+            source = _balanced(source, report)
         write_model(folder, source, recipe, report)
     return ModelFolder(
         path=folder,
@@ -49,6 +56,13 @@ def exported(
         sampling=SamplingParameters(),
         target=None,
     )
+
+
+def _balanced(source: WeightSource, report: Report) -> WeightSource:
+    """With scales for integer keys and values, from tokens that no check reads."""
+    spec = source.spec
+    texts = [random_prompt(spec.vocabulary_size, _MEASURED, seed) for seed in _MEASURED_SEEDS]
+    return balanced(source, texts, steps(report, "measuring keys and values", spec.layers))
 
 
 def _bytes_read(folder: ModelFolder) -> int:

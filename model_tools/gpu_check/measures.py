@@ -2,10 +2,15 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
+from model_tools.gpu_check.cells import Cell
+from model_tools.gpu_check.drawing import CountingSampler, Tally
 from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.loaded import LoadedModel
-from model_tools.gpu_check.streams import Streams, random_prompt, room_for
+from model_tools.gpu_check.streams import NewSampler, Streams, random_prompt, room_for
+from server.engine.sampling import Sampler
 from server.model.device_memory import DeviceMemory
 
 _ROW = 1 << 20
@@ -51,23 +56,23 @@ def prompt_speed(model: LoadedModel, name: str, tokens: int) -> Finding:
 
 
 def decode_speed(
-    model: LoadedModel,
-    name: str,
-    *,
-    batch: int,
-    past: int,
-    steps: int,
-    bandwidth: float,
-    kernels: Kernels,
+    model: LoadedModel, name: str, cell: Cell, *, steps: int, bandwidth: float, kernels: Kernels
 ) -> Finding:
     """Steps of the whole engine but its text: the plan, the call, the tokens. All sequences have
     one prompt, which is read once and copied; of pages that they would share, too, each gets its
     own, since one that all read would be read from the memory once. Raises `DoesNotFit`."""
+    batch, past = cell.batch, cell.past
     context = room_for(past, batch, 2 * steps)
     decoder = model.decoder(slots=batch, context=context)
-    streams = Streams(decoder)
+    tally = Tally()
+    # Greedy tokens are not counted: that would be 4 % of a step of 32 rows.
+    sampler: NewSampler = partial(CountingSampler, tally=tally)
+    streams = Streams(decoder, sampler=Sampler if cell.greedy else sampler)
     prompt = random_prompt(decoder.vocabulary_size, past)
-    sequences = [streams.submit(prompt, context - len(prompt)) for _ in range(batch)]
+    sequences = [
+        streams.submit(prompt, context - len(prompt), replace(cell.sampling, seed=row))
+        for row in range(batch)
+    ]
     streams.begin(sequences)
     if decoder.pages:
         for slot in range(batch):
@@ -78,11 +83,11 @@ def decode_speed(
         for _ in range(steps):
             streams.step()
 
-    busy = kernels(more)
+    busy = kernels(more) if cell.greedy else None  # drawing adds none, and may take long
     must_be_read = model.bytes_read + batch * past * decoder.token_bytes
     return Finding(
         name,
-        "decode",
+        cell.what,
         batch,
         past,
         tokens_per_second=batch / timing.step,
@@ -90,4 +95,5 @@ def decode_speed(
         outside_runtime=1 - timing.runtime / timing.step,
         kernels_ms=None if busy is None else 1e3 * busy / steps,
         of_bandwidth=must_be_read / timing.step / bandwidth,
+        note=str(tally) if tally.rows else "",
     )

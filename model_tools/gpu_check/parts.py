@@ -4,61 +4,74 @@ Knows the order; each thing is done elsewhere.
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from model_tools.comparison import Tokens
 from model_tools.decoder_spec import DecoderSpec, WeightSource
 from model_tools.gguf_source import GgufSource
+from model_tools.gpu_check.cells import at_length, drawn, in_brief
 from model_tools.gpu_check.checks import (
-    CpuReference,
-    against,
     ahead_against_asked,
+    drawn_against_whole_rows,
     graphs_against_launches,
-    greedy_against,
     in_a_mix,
     joins_and_leaves,
-    read,
 )
+from model_tools.gpu_check.drawing import DRAWN
 from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.goals import goals
+from model_tools.gpu_check.nearness import (
+    CpuReference,
+    against,
+    greedy_against,
+    logits_against,
+    read,
+)
+from model_tools.gpu_check.outcome import outcomes
 from model_tools.gpu_check.random_source import RandomSource
 from model_tools.gpu_check.setting import Kind, Setting
 from model_tools.gpu_check.speeds import speeds
 from model_tools.gpu_check.streams import random_prompt
 from model_tools.recipe import KvLayout
 from server.config import CPU
-from server.errors import StartError
 
 _TEXTS = 4
 _PROMPT = 8
 """Tokens."""
 
+Check = Callable[[Setting, str, WeightSource, Kind], Iterator[Finding]]
+"""Of a model by this name, made from a source as a kind. Raises `StartError`."""
+
 
 def checks(setting: Setting) -> Iterator[Finding]:
-    """Tokens and memory, on the default model and the small one; the latter over pages, too, and
-    with integers."""
+    """Tokens and memory, on the default model and on the small one, made as each kind."""
     slots = Kind(setting.scale.weights[0])
+    paged = replace(slots, kv_layout=KvLayout.PAGES)
     if setting.default_model is None:
         yield Finding("SmolLM2", "against the CPU in fp32", note="skipped: no --gguf file")
     else:
         opened = GgufSource.open(setting.default_model)
         own = _on_the_cpu(setting, "SmolLM2", opened)
-        yield from _against_cpu(setting, "SmolLM2", opened, slots, own)
+        run = partial(_against_cpu, setting, "SmolLM2", opened, slots, own)
+        unmade = Finding(f"SmolLM2 {slots}", "against the CPU in fp32")
+        yield from outcomes(setting.end, unmade, run)
     source = RandomSource(setting.scale.small)
-    own = _on_the_cpu(setting, "1b", source)
-    for kind in (slots, replace(slots, kv_layout=KvLayout.PAGES)):
-        try:
-            yield from _against_cpu(setting, "1b", source, kind, own)
-            yield from _by_itself(setting, "1b", source, kind)
-        except StartError as error:
-            yield Finding(f"1b {kind}", "checks", note=f"skipped: {error}")
-        gc.collect()
-    for kind in map(Kind, setting.scale.weights[1:]):
-        try:
-            yield _against_itself(setting, "1b", source, kind)
-        except StartError as error:
-            yield Finding(f"1b {kind}", "checks", note=f"skipped: {error}")
+    near = partial(_against_cpu, own=_on_the_cpu(setting, "1b", source))
+    integers = [
+        kind for kind in (*setting.kinds, *setting.further_kinds) if kind.weights.is_integer
+    ]
+    todo: list[tuple[str, Check, Sequence[Kind]]] = [
+        ("against the CPU in fp32", near, (slots, paged, *setting.further_kinds)),
+        ("by itself", _by_itself, (slots, paged)),
+        ("drawn tokens", _drawn, (slots,)),
+        ("against the same graph on the CPU", _against_itself, integers),
+    ]
+    for what, check, kinds in todo:
+        for kind in kinds:
+            run = partial(check, setting, "1b", source, kind)
+            yield from outcomes(setting.end, Finding(f"1b {kind}", what), run)
 
 
 def _by_itself(setting: Setting, name: str, source: WeightSource, kind: Kind) -> Iterator[Finding]:
@@ -76,6 +89,16 @@ def _by_itself(setting: Setting, name: str, source: WeightSource, kind: Kind) ->
     yield joins_and_leaves(model, title, setting.scale.visitors, slots=8)
 
 
+def _drawn(setting: Setting, name: str, source: WeightSource, kind: Kind) -> Iterator[Finding]:
+    """With a seed, in each of the ways in which candidates decide, or do not."""
+    title, tokens = f"{name} {kind}", setting.scale.text
+    model = setting.made(name, source, kind)
+    decoder = model.decoder(slots=8, context=_context(setting, source.spec))
+    for sampling in DRAWN:
+        yield in_a_mix(title, decoder, tokens, others=12, sampling=sampling)
+        yield drawn_against_whole_rows(title, decoder, tokens, requests=4, sampling=sampling)
+
+
 def _on_the_cpu(setting: Setting, name: str, source: WeightSource) -> CpuReference:
     decoder = setting.on_the_cpu(name, source, 1, _context(setting, source.spec))
     return CpuReference(decoder, _texts(setting, source.spec), _PROMPT)
@@ -85,15 +108,15 @@ def _against_cpu(
     setting: Setting, name: str, source: WeightSource, kind: Kind, own: CpuReference
 ) -> Iterator[Finding]:
     context = _context(setting, source.spec)
-    device = setting.made(name, source, kind).decoder(slots=1, context=context)
-    title = f"{name} {kind}"
-    given = [read(device, text) for text in own.texts]
-    yield against(title, "logits against the CPU in fp32", own.logits, given, own.texts)
-    yield greedy_against(title, own, device)
+    device = setting.made(name, source, kind).decoder(slots=_TEXTS, context=context)
+    yield from logits_against(f"{name} {kind}", own, device)
+    yield greedy_against(f"{name} {kind}", own, device)
 
 
-def _against_itself(setting: Setting, name: str, source: WeightSource, kind: Kind) -> Finding:
-    """The same graph on the CPU: of integers, the model in fp32 is too far for a comparison."""
+def _against_itself(
+    setting: Setting, name: str, source: WeightSource, kind: Kind
+) -> Iterator[Finding]:
+    """The same graph on the CPU, whose integers are the same: what differs is the kernels."""
     context, texts = _context(setting, source.spec), _texts(setting, source.spec)
     given, expected = (
         [read(decoder, text) for text in texts]
@@ -103,18 +126,22 @@ def _against_itself(setting: Setting, name: str, source: WeightSource, kind: Kin
         )
     )
     what = "logits against the same graph on the CPU"
-    return against(f"{name} {kind}", what, expected, given, texts)
+    yield against(f"{name} {kind}", what, expected, given, texts)
 
 
 def small(setting: Setting) -> Iterator[Finding]:
-    """Speed of the small model."""
-    yield from speeds(setting, "1b", setting.scale.small)
+    """Speed of the small model, with drawn tokens, too, and of the kinds that it alone is made
+    as."""
+    first, *others = at_length(setting)
+    first = replace(first, cells=first.cells + drawn(setting))
+    models = [first, *others, *in_brief(setting)]
+    yield from speeds(setting, "1b", setting.scale.small, models)
 
 
 def large(setting: Setting) -> Iterator[Finding]:
     """The large model against `transformers`, its speed, and the goals."""
     found = []
-    for finding in speeds(setting, "8b", setting.scale.large):
+    for finding in speeds(setting, "8b", setting.scale.large, at_length(setting)):
         found.append(finding)
         yield finding
     wide, narrow = setting.scale.weights

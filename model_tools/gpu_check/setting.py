@@ -8,7 +8,7 @@ from model_tools.decoder_spec import WeightSource
 from model_tools.gpu_check.loaded import LoadedModel, exported
 from model_tools.gpu_check.shapes import Scale
 from model_tools.progress import Report
-from model_tools.recipe import CUDA_BLOCK_SIZE, KvLayout, Recipe, Target, WeightType
+from model_tools.recipe import CUDA_BLOCK_SIZE, KvLayout, KvType, Recipe, Target, WeightType
 from server.config import Device
 from server.cores import usable_cores
 from server.model.folder import ModelFolder
@@ -21,14 +21,21 @@ class Kind:
 
     weights: WeightType
     kv_layout: KvLayout = KvLayout.SLOTS
+    kv: KvType = KvType.FLOAT
 
     def __str__(self) -> str:
-        pages = self.kv_layout is KvLayout.PAGES
-        return f"{self.weights} {self.kv_layout}" if pages else str(self.weights)
+        kept = f" kv {self.kv}" if self.kv is not KvType.FLOAT else ""
+        where = f" {self.kv_layout}" if self.kv_layout is not KvLayout.SLOTS else ""
+        return f"{self.weights}{kept}{where}"
+
+    @property
+    def is_near(self) -> bool:
+        """Whether mistakes show beside the model in fp32: what 4 bits round away hides them."""
+        return self.weights is not WeightType.INT4
 
     def recipe(self) -> Recipe:
-        layout = self.kv_layout
-        return Recipe.of(Target.CUDA, self.weights, None, CUDA_BLOCK_SIZE, kv_layout=layout)
+        block = CUDA_BLOCK_SIZE
+        return Recipe.of(Target.CUDA, self.weights, None, block, self.kv, self.kv_layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +54,27 @@ class Setting:
     default_model: Path | None
     """The GGUF file of SmolLM2, if it is at hand."""
 
+    @property
+    def end(self) -> float:
+        """When nothing more is begun."""
+        return self.begun + self.seconds
+
     def left(self, share: float = 1.0) -> float:
         """Seconds in which things may be begun, of a first share of all."""
         return self.begun + share * self.seconds - time.monotonic()
 
     @property
     def kinds(self) -> list[Kind]:
-        """Those whose speed is measured: what pages cost or gain is seen with the first weights."""
+        """Those whose speed is measured at length: what pages cost or gain is seen with the first
+        weights."""
         pages = Kind(self.scale.weights[0], KvLayout.PAGES)
         return [*(Kind(weights) for weights in self.scale.weights), pages]
+
+    @property
+    def further_kinds(self) -> list[Kind]:
+        """Those that the small model alone is made as."""
+        kept = Kind(self.scale.weights[0], kv=KvType.INT8)
+        return [Kind(WeightType.BF16), Kind(WeightType.INT8), kept]
 
     def made(
         self, name: str, source: WeightSource, kind: Kind, *, cuda_graphs: bool = True

@@ -82,6 +82,8 @@ class Scale:
     weights: tuple[WeightType, ...]
     """The first one is compared with the CPU and with `transformers`."""
     batches: tuple[int, ...]
+    few_batches: tuple[int, ...]
+    """Some of these, where the others would say little more."""
     pasts: tuple[int, ...]
     prompts: tuple[int, ...]
     steps: int
@@ -99,6 +101,7 @@ ON_A_GPU = Scale(
     large=LLAMA_8B,
     weights=(WeightType.FP16, WeightType.INT4),
     batches=(1, 8, 32, 64, 128),
+    few_batches=(1, 32),
     pasts=(0, 2000, 8000),
     prompts=(512, 2000),
     steps=64,
@@ -111,6 +114,7 @@ REHEARSAL = Scale(
     large=TINY,
     weights=(WeightType.FP16, WeightType.INT4),
     batches=(1, 4, 64),
+    few_batches=(1, 4),
     pasts=(0, 20),
     prompts=(16, 40),
     steps=4,

@@ -1,26 +1,27 @@
 """One model's speed, cell by cell, beside `transformers` on the same weights.
 
-Knows which cells there are, and that some do not fit or come too late; the figures are made
-elsewhere.
+Knows the order and how time is shared; cells and figures are made elsewhere.
 """
 
 import gc
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from model_tools.comparison import Rows, Tokens
 from model_tools.decoder_spec import DecoderSpec
 from model_tools.gpu_check import peer
-from model_tools.gpu_check.checks import against, read
+from model_tools.gpu_check.cells import Cell, Measured
 from model_tools.gpu_check.findings import Finding
-from model_tools.gpu_check.loaded import DoesNotFit, LoadedModel
+from model_tools.gpu_check.loaded import LoadedModel
 from model_tools.gpu_check.measures import copy_bandwidth, decode_speed, prompt_speed
+from model_tools.gpu_check.nearness import LARGEST_KL, against, read
+from model_tools.gpu_check.outcome import outcome, outcomes
 from model_tools.gpu_check.random_source import RandomSource
 from model_tools.gpu_check.setting import Setting
 from model_tools.gpu_check.streams import random_prompt
-from server.errors import StartError
 
 _TEXTS = 4
 _PEERS_SHARE = 0.5
@@ -36,43 +37,54 @@ Skiff's own cells."""
 class Reference:
     """What `transformers` says and how fast, if it is there."""
 
+    texts: list[Tokens]
     logits: list[Rows]
     speeds: Mapping[tuple[int, int], float | str]
     """Tokens per second by batch and past; words where there is no figure."""
 
 
-def speeds(setting: Setting, name: str, spec: DecoderSpec) -> Iterator[Finding]:
-    """Of each kind in turn."""
-    scale = setting.scale
-    texts = [random_prompt(spec.vocabulary_size, scale.text, seed) for seed in range(_TEXTS)]
+def speeds(
+    setting: Setting, name: str, spec: DecoderSpec, models: Sequence[Measured]
+) -> Iterator[Finding]:
+    """Of each in turn, which gets its share of the time by its cells."""
     if not peer.PRESENT:
         yield Finding(name, "transformers", note=f"skipped: {peer.MISSING}")
-    reference = _reference(setting, spec, texts)
-    for index, kind in enumerate(setting.kinds):
-        title = f"{name} {kind}"
-        if setting.left() < 0:
-            yield Finding(title, "speed", note="skipped: no time left")
-            continue
-        try:
-            model = setting.made(name, RandomSource(spec), kind)
-        except StartError as error:
-            yield Finding(title, "speed", note=f"skipped: {error}")
-            continue
-        if reference.logits:
-            decoder = model.decoder(slots=1, context=scale.text)
-            given = [read(decoder, text) for text in texts]
-            del decoder
-            what = "logits against transformers"
-            yield against(title, what, reference.logits, given, texts)
-        fair = setting.left() / (len(setting.kinds) - index)
-        yield from _cells(setting, model, title, reference, time.monotonic() + fair)
-        del model
-        gc.collect()
+    reference = _reference(setting, spec)
+    for index, measured in enumerate(models):
+        share = len(measured.cells) / sum(len(each.cells) for each in models[index:])
+        unmade = Finding(f"{name} {measured.kind}", "speed")
+        run = partial(_of_one, setting, name, spec, measured, reference, share)
+        yield from outcomes(setting.end, unmade, run)
 
 
-def _reference(setting: Setting, spec: DecoderSpec, texts: list[Tokens]) -> Reference:
+def _of_one(
+    setting: Setting,
+    name: str,
+    spec: DecoderSpec,
+    measured: Measured,
+    reference: Reference,
+    share: float,
+) -> Iterator[Finding]:
+    title = f"{name} {measured.kind}"
+    model = setting.made(name, RandomSource(spec), measured.kind)
+    if reference.logits:
+        decoder = model.decoder(slots=1, context=setting.scale.text)
+        given = [read(decoder, text) for text in reference.texts]
+        del decoder
+        what, most = (
+            "logits against transformers",
+            LARGEST_KL if measured.kind.is_near else math.inf,
+        )
+        yield against(title, what, reference.logits, given, reference.texts, most)
+    until = time.monotonic() + share * setting.left()
+    yield from _cells(setting, model, title, measured.cells, reference, until)
+
+
+def _reference(setting: Setting, spec: DecoderSpec) -> Reference:
     if not peer.PRESENT:
-        return Reference([], {})
+        return Reference([], [], {})
+    length = setting.scale.text
+    texts = [random_prompt(spec.vocabulary_size, length, seed) for seed in range(_TEXTS)]
     other = peer.Peer(RandomSource(spec), setting.device)
     logits = [other.logits(text) for text in texts]
     speeds: dict[tuple[int, int], float | str] = {}
@@ -83,7 +95,7 @@ def _reference(setting: Setting, spec: DecoderSpec, texts: list[Tokens]) -> Refe
     del other
     gc.collect()
     peer.free_memory()
-    return Reference(logits, speeds)
+    return Reference(texts, logits, speeds)
 
 
 def _peer_speed(setting: Setting, other: peer.Peer, prompt: Tokens, batch: int) -> float | str:
@@ -98,39 +110,32 @@ def _peer_speed(setting: Setting, other: peer.Peer, prompt: Tokens, batch: int) 
 
 
 def _cells(
-    setting: Setting, model: LoadedModel, title: str, reference: Reference, until: float
+    setting: Setting,
+    model: LoadedModel,
+    title: str,
+    cells: Sequence[Cell],
+    reference: Reference,
+    until: float,
 ) -> Iterator[Finding]:
     scale = setting.scale
     bandwidth = copy_bandwidth(model.memory, scale.copied)
     yield Finding(title, "copy inside the device", note=f"{bandwidth / 1e9:.0f} GB/s")
     for tokens in scale.prompts:
         unmade = Finding(title, f"prompt of {tokens}")
-        yield _cell(until, unmade, partial(prompt_speed, model, title, tokens))
-    for past in scale.pasts:
-        for batch in scale.batches:
-            measure = partial(
-                decode_speed,
-                model,
-                title,
-                batch=batch,
-                past=past,
-                steps=scale.steps,
-                bandwidth=bandwidth,
-                kernels=peer.device_seconds,
-            )
-            finding = _cell(until, Finding(title, "decode", batch, past), measure)
-            yield _beside(finding, reference.speeds.get((batch, past)))
-
-
-def _cell(until: float, unmade: Finding, measure: Callable[[], Finding]) -> Finding:
-    if time.monotonic() > until:
-        return replace(unmade, note="skipped: no time left")
-    try:
-        return measure()
-    except DoesNotFit as error:
-        return replace(unmade, note=f"skipped, does not fit: {error}")
-    finally:
-        gc.collect()
+        yield outcome(until, unmade, partial(prompt_speed, model, title, tokens))
+    for cell in cells:
+        measure = partial(
+            decode_speed,
+            model,
+            title,
+            cell,
+            steps=scale.steps,
+            bandwidth=bandwidth,
+            kernels=peer.device_seconds,
+        )
+        finding = outcome(until, Finding(title, cell.what, cell.batch, cell.past), measure)
+        speed = reference.speeds.get((cell.batch, cell.past)) if cell.greedy else None
+        yield _beside(finding, speed)
 
 
 def _beside(finding: Finding, speed: float | str | None) -> Finding:

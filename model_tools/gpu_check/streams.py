@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from server.engine.sequence import Sequence
 from server.engine.windowed_text import WindowedText
 
 GREEDY = SamplingParameters()
+NewSampler = Callable[[SamplingParameters, Tokens], Sampler]
+"""Of a request, for its prompt."""
 _UNTIMED = 8
 """Steps before those that are timed."""
 
@@ -33,8 +35,14 @@ class Timing:
 class Streams:
     """`cancel` and `submit` between steps, as the engine's thread does."""
 
-    def __init__(self, decoder: Decoder, reuse: PrefixReuse = PrefixReuse.PROMPTS) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        reuse: PrefixReuse = PrefixReuse.PROMPTS,
+        sampler: NewSampler = Sampler,
+    ) -> None:
         self._decoder = decoder
+        self._sampler = sampler
         config = PrefixCacheConfig(reuse, 64 << 20)
         self._core = EngineCore(decoder, _unheard, Pacer(GAP_STRETCH), config)
         self._keys = itertools.count()
@@ -51,7 +59,7 @@ class Streams:
             prompt=prompt,
             max_tokens=new_tokens,
             eos_token_ids=frozenset(),
-            sampler=Sampler(sampling, prompt),
+            sampler=self._sampler(sampling, prompt),
             text=WindowedText(_unread),
         )
         self._core.submit(sequence)
@@ -81,6 +89,18 @@ class Streams:
             self.step()
         seconds = time.perf_counter() - begin
         return Timing(seconds / steps, (self._decoder.runtime_seconds - runtime) / steps)
+
+
+def alone(
+    decoder: Decoder, prompt: Tokens, new_tokens: int, sampling: SamplingParameters = GREEDY
+) -> Tokens:
+    """Tokens of a request that has the engine for itself."""
+    streams = Streams(decoder, PrefixReuse.OFF)
+    sequence = streams.submit(prompt, new_tokens, sampling)
+    streams.finish()
+    if len(sequence.generated) < new_tokens:
+        raise RuntimeError("the model failed, or its logits are no numbers")
+    return np.array(sequence.generated)
 
 
 def room_for(prompt: int, batch: int, steps: int) -> int:

@@ -9,17 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_tools.gpu_check import measures
+from model_tools.comparison import Rows, Tokens
+from model_tools.gpu_check import measures, peer
 from model_tools.gpu_check.__main__ import main
 from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.goals import goals
 from model_tools.gpu_check.loaded import DoesNotFit, LoadedModel, exported
+from model_tools.gpu_check.nearness import LARGEST_KL
 from model_tools.gpu_check.random_source import RandomSource
 from model_tools.gpu_check.setting import Kind
 from model_tools.gpu_check.shapes import LLAMA_8B, ON_A_GPU, REHEARSAL, TINY
 from model_tools.progress import unseen
 from model_tools.recipe import KvLayout, Recipe, Target, WeightType
-from server.config import CPU
+from model_tools.reference import reference_logits
+from server.config import CPU, Device
 from server.model.device_memory import HostMemory
 from tests.model.paged_attention import stand_in
 from tests.model_tools.tiny_gguf import TinyLlama
@@ -27,8 +30,8 @@ from tests.model_tools.tiny_gguf import TinyLlama
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
-    """Rows of a rehearsal with all parts. What runs over pages are stand-ins for what a GPU runs:
-    the CPU has no kernel for these."""
+    """Rows of a rehearsal with all parts. What runs over pages and what computes in bfloat16 are
+    stand-ins for what a GPU runs: the CPU has no kernels for these."""
     place = tmp_path_factory.mktemp("gpu_check")
     gguf = TinyLlama(context_length=256).write(place / "tiny.gguf")
     flags = ["--device", "cpu", "--gguf", str(gguf), "--json", str(place / "found.json")]
@@ -36,6 +39,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
         recipe = Kind(WeightType.FP16, KvLayout.PAGES).recipe()
         folder = exported(place, f"{name}-fp16-pages", RandomSource(TINY), recipe, unseen)
         stand_in(folder.model_file, 16)
+    exported(place, "1b-bf16", RandomSource(TINY), Kind(WeightType.FP16).recipe(), unseen)
     main([*flags, "--models", str(place)])
     document = json.loads((place / "found.json").read_text())
     assert "rehearsal" in document["header"]["device"]
@@ -47,19 +51,45 @@ def named(found: list[dict[str, object]], model: str, what: str) -> list[dict[st
     return [row for row in found if row["model"] == model and str(row["what"]).startswith(what)]
 
 
-@pytest.mark.parametrize("model", ["SmolLM2 fp16", "1b fp16", "1b fp16 pages"])
-def test_the_device_is_compared_with_the_cpu(found: list[dict[str, object]], model: str) -> None:
-    [logits] = named(found, model, "logits against the CPU")
-    assert float(str(logits["note"]).partition("mean KL ")[2].partition(",")[0]) < 1e-4
+def mean_kl(row: dict[str, object]) -> float:
+    assert "WRONG" not in str(row["note"])
+    return float(str(row["note"]).partition("mean KL ")[2].partition(",")[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "most"),
+    [
+        ("SmolLM2 fp16", 1e-4),
+        ("1b fp16", 1e-4),
+        ("1b fp16 pages", 1e-4),
+        ("1b bf16", 1e-4),
+        ("1b int8", 0.005),
+        ("1b fp16 kv int8", 0.005),
+    ],
+)
+def test_the_device_is_compared_with_the_cpu(
+    found: list[dict[str, object]], model: str, most: float
+) -> None:
+    for what in ("logits against the CPU", "decoded logits against the CPU"):
+        [logits] = named(found, model, what)
+        assert mean_kl(logits) < most
     [tokens] = named(found, model, "greedy tokens")
     assert " of 48 tokens before the first that differs" in str(tokens["note"])
+
+
+def test_kinds_are_what_they_are_called(found: list[dict[str, object]]) -> None:
+    """But for the stand-in: else they would be as near as fp16."""
+    for model in ("1b int8", "1b fp16 kv int8"):
+        assert mean_kl(named(found, model, "logits against the CPU")[0]) > 1e-4
+    for model in ("1b int8", "1b int4"):
+        assert mean_kl(named(found, model, "logits against the same graph")[0]) < 1e-6
 
 
 @pytest.mark.parametrize("model", ["1b fp16", "1b fp16 pages"])
 def test_tokens_are_compared_in_a_mix_and_however_calls_are_made(
     found: list[dict[str, object]], model: str
 ) -> None:
-    [mix] = named(found, model, "alone and in a mix")
+    [mix] = named(found, model, "alone and in a mix, greedy")
     assert "of 12 tokens differ beside 12 others" in str(mix["note"])
     for what in ("CUDA graphs", "calls made ahead"):
         [alike] = named(found, model, f"with and without {what}")
@@ -74,15 +104,25 @@ def test_requests_join_and_leave(found: list[dict[str, object]], model: str) -> 
     assert "all slots free; 0 bytes did not come back" in rest
 
 
-@pytest.mark.parametrize("model", ["1b", "8b"])
-@pytest.mark.parametrize("kind", ["fp16", "int4", "fp16 pages"])
-def test_each_cell_has_its_figures(found: list[dict[str, object]], model: str, kind: str) -> None:
-    name = f"{model} {kind}"
-    cells = named(found, name, "decode")
+AT_LENGTH = ["fp16", "int4", "fp16 pages"]
+IN_BRIEF = ["bf16", "int8", "fp16 kv int8"]
+
+
+@pytest.mark.parametrize(
+    ("name", "batches"),
+    [
+        *((f"{model} {kind}", REHEARSAL.batches) for model in ("1b", "8b") for kind in AT_LENGTH),
+        *((f"1b {kind}", REHEARSAL.few_batches) for kind in IN_BRIEF),
+    ],
+)
+def test_each_cell_has_its_figures(
+    found: list[dict[str, object]], name: str, batches: tuple[int, ...]
+) -> None:
+    cells = [row for row in named(found, name, "decode") if row["what"] == "decode"]
     assert [(row["batch"], row["past"]) for row in cells] == [
-        (batch, past) for past in REHEARSAL.pasts for batch in REHEARSAL.batches
+        (batch, past) for past in REHEARSAL.pasts for batch in batches
     ]
-    for row in cells:
+    for row in [*cells, *named(found, name, "decode, ")]:
         speed, step, batch = row["tokens/s"], row["step, ms"], row["batch"]
         assert isinstance(speed, float)
         assert isinstance(step, float)
@@ -91,6 +131,17 @@ def test_each_cell_has_its_figures(found: list[dict[str, object]], model: str, k
         assert isinstance(row["of bandwidth"], float)
     assert len(named(found, name, "prompt of")) == len(REHEARSAL.prompts)
     assert "GB/s" in str(named(found, name, "copy inside")[0]["note"])
+
+
+def test_drawn_tokens_are_timed_where_candidates_decide_and_where_they_do_not(
+    found: list[dict[str, object]],
+) -> None:
+    names = {row["model"] for row in found if str(row["what"]).startswith("decode, ")}
+    assert names == {"1b fp16"}
+    for words in ("temperature 0.8, top-k 40, top-p 0.95", "temperature 0.8, top-p 0.95"):
+        cells = named(found, "1b fp16", f"decode, {words}")
+        assert [row["batch"] for row in cells] == list(REHEARSAL.few_batches)
+        assert all("rows fetched whole" in str(row["note"]) for row in cells)
 
 
 def test_the_goals_are_told_with_the_large_model(found: list[dict[str, object]]) -> None:
@@ -104,8 +155,55 @@ def test_without_time_models_are_left_out_and_named(
     main(["--device", "cpu", "--part", "1b", "--minutes", "0", "--json", str(file)])
     rows = json.loads(file.read_text())["tables"]["gpu_check"]
     left_out = [row["model"] for row in rows if row["note"] == "skipped: no time left"]
-    assert left_out == ["1b fp16", "1b int4", "1b fp16 pages"]
+    assert left_out == [f"1b {kind}" for kind in (*AT_LENGTH, *IN_BRIEF)]
     assert "skipped: no time left" in capsys.readouterr().out
+
+
+def test_without_a_kernel_models_are_left_out_and_named(tmp_path: Path) -> None:
+    """As on any machine without a GPU."""
+    file = tmp_path / "found.json"
+    main(["--device", "cpu", "--part", "checks", "--part", "1b", "--json", str(file)])
+    rows = json.loads(file.read_text())["tables"]["gpu_check"]
+    reasons = {(row["model"], row["what"]): row["note"] for row in rows}
+    for what in ("against the CPU in fp32", "speed"):
+        for kind, operator in (("bf16", "FusedMatMul"), ("fp16 pages", "PagedAttention")):
+            note = reasons.pop((f"1b {kind}", what))
+            assert note.startswith("skipped: ")
+            assert f"Could not find an implementation for {operator}" in note
+    assert reasons.pop(("1b fp16 pages", "by itself")).startswith("skipped: ")
+    left = {model for (model, _), note in reasons.items() if note.startswith(("skip", "fail"))}
+    assert left == {"SmolLM2"} | ({"1b"} if not peer.PRESENT else set())
+
+
+class NumpyPeer:
+    """In the place of `transformers`: says the same, at any speed."""
+
+    def __init__(self, source: RandomSource, _: Device) -> None:
+        self._source = source
+
+    def logits(self, text: Tokens) -> Rows:
+        [rows] = reference_logits(self._source, [text[:-1]])
+        return rows
+
+    def tokens_per_second(self, _prompt: Tokens, batch: int, _new_tokens: int) -> float:
+        return float(batch)
+
+
+def test_each_kind_is_compared_with_a_peer_and_greedy_steps_stand_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer, "PRESENT", True)
+    monkeypatch.setattr(peer, "Peer", NumpyPeer)
+    file = tmp_path / "found.json"
+    main(["--device", "cpu", "--part", "1b", "--json", str(file)])
+    rows = json.loads(file.read_text())["tables"]["gpu_check"]
+    kinds = [kind for kind in (*AT_LENGTH, *IN_BRIEF) if kind not in ("fp16 pages", "bf16")]
+    for kind in kinds:
+        [logits] = named(rows, f"1b {kind}", "logits against transformers")
+        assert (mean_kl(logits) > LARGEST_KL) == (kind == "int4")
+        for row in named(rows, f"1b {kind}", "decode"):
+            greedy = row["what"] == "decode"
+            assert row["transformers, tokens/s"] == (row["batch"] if greedy else None)
 
 
 class Full(HostMemory):

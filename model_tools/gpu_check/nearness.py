@@ -1,0 +1,107 @@
+"""How near a device's logits and tokens are to those that are right. Each comparison is a finding.
+
+Knows decoders of one model; does not know how they were made.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from model_tools.comparison import Comparison, Rows, Tokens, measure
+from model_tools.gpu_check.findings import Finding
+from model_tools.gpu_check.streams import alone
+from model_tools.verify import whole
+from server.engine.decoder import Decoder
+
+LARGEST_KL = 0.02
+"""Nats: more is a mistake and not rounding. Of random models of 16 layers, bfloat16 costs 0.002,
+8-bit weights 0.006 (both in the 1B's shape), 8-bit keys and values 0.003; keys and values off by
+5 % cost 0.05, another rope base 1.4, rotating the wrong pairs 2."""
+_SURE = 0.5
+"""A logit's distance to the next one that rounding to 16 bits does not bridge."""
+
+
+def read(decoder: Decoder, text: Tokens) -> Rows:
+    """The logits after each token of a text but the last."""
+    return whole(decoder.prefill(0, 0, text[:-1], logits_to_keep=0)).copy()
+
+
+def decoded(decoder: Decoder, texts: Sequence[Tokens], prompt: int) -> list[Rows]:
+    """The same of texts of one length, from the `prompt`-th token on: read one by one, side by
+    side, from keys and values as they are kept."""
+    for slot, text in enumerate(texts):
+        decoder.prefill(slot, 0, text[:prompt])
+    steps = []
+    for past in range(prompt, len(texts[0]) - 1):
+        tokens = [int(text[past]) for text in texts]
+        steps.append(whole(decoder.decode(tokens, [past] * len(texts), again=False)).copy())
+    for slot in range(len(texts)):
+        decoder.release(slot)
+    return list(np.stack(steps, axis=1))
+
+
+def against(
+    model: str,
+    what: str,
+    reference: Iterable[Rows],
+    logits: Iterable[Rows],
+    texts: Sequence[Tokens],
+    most: float = LARGEST_KL,
+) -> Finding:
+    """How far logits are from those that are right, over the last tokens of the same texts; a mean
+    KL above `most` is called wrong."""
+    parts = [
+        measure(right, rows, text[-len(rows) :])
+        for right, rows, text in zip(reference, logits, texts, strict=True)
+    ]
+    found = Comparison.of(parts)
+    words = f"{found.tokens} tokens: mean KL {found.mean_kl:.2g}"
+    words += f", top-1 agreement {found.top1_agreement:.1%}"
+    if not found.mean_kl <= most:  # not `>`: a broken graph may say NaN
+        words += f"; WRONG, more than {most} is not rounding"
+    return Finding(model, what, note=words)
+
+
+class CpuReference:
+    """What the CPU's own decoder makes of texts, in fp32: computed once."""
+
+    def __init__(self, decoder: Decoder, texts: Sequence[Tokens], prompt: int) -> None:
+        """Of each text, all logits, and a greedy continuation of its first `prompt` tokens, as long
+        as the text."""
+        self.decoder = decoder
+        self.texts = texts
+        self.prompt = prompt
+        self.prompts = [text[:prompt] for text in texts]
+        self.logits = [read(decoder, text) for text in texts]
+        self.continuations = [alone(decoder, each, len(texts[0])) for each in self.prompts]
+
+
+def logits_against(model: str, reference: CpuReference, decoder: Decoder) -> Iterable[Finding]:
+    """Of the texts, read as prompts and in steps that decode."""
+    texts, start = reference.texts, reference.prompt
+    given = [read(decoder, text) for text in texts]
+    yield against(model, "logits against the CPU in fp32", reference.logits, given, texts)
+    right = [rows[start:] for rows in reference.logits]
+    given = decoded(decoder, texts, start)
+    yield against(model, "decoded logits against the CPU in fp32", right, given, texts)
+
+
+def greedy_against(model: str, reference: CpuReference, decoder: Decoder) -> Finding:
+    """Continuations of all prompts, each alone; where one differs first, by how much the other
+    token would have had to win."""
+    equal, margins = 0, []
+    new_tokens = len(reference.texts[0])
+    for prompt, right in zip(reference.prompts, reference.continuations, strict=True):
+        given = alone(decoder, prompt, new_tokens)
+        same = next((n for n in range(new_tokens) if right[n] != given[n]), new_tokens)
+        equal += same
+        if same < new_tokens:
+            text = np.concatenate([prompt, right[:same], right[same : same + 1]])
+            row = read(reference.decoder, text)[-1]
+            margins.append(float(row[right[same]] - row[given[same]]))
+    total = len(reference.prompts) * new_tokens
+    words = f"{equal} of {total} tokens before the first that differs"
+    if margins:
+        sure = sum(margin > _SURE for margin in margins)
+        words += f"; margins there up to {max(margins):.2g}, {sure} above {_SURE}"
+    return Finding(model, "greedy tokens against the CPU in fp32", note=words)
