@@ -86,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=BLOCK_SIZES,
         default=32,
         help="integers that share a scale; fewer are nearer to the source, more are faster; "
-        "with 32 no answer depends on its neighbours in a batch on the CPU, and the fast kernels "
-        "of CUDA take no other (default: 32)",
+        "with 32, and int8 with 64, no answer depends on its neighbours in a batch on the CPU; the "
+        "fast kernels of CUDA take 32 only (default: 32)",
     )
     add(
         "--equalise",

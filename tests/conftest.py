@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from model_tools.default_model import gguf_file
+from model_tools.default_model import BLOCK_SIZE, gguf_file
 from model_tools.export import export
 from model_tools.gguf_source import GgufSource
+from server.config import DeviceKind
 
 FIGURES = pytest.StashKey[list[str]]()
 
@@ -38,6 +39,13 @@ def default_source(default_gguf: Path) -> GgufSource:
 @pytest.fixture(scope="session")
 def int8_folder(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The default model as it is served, exported by this working tree. Read only."""
+    block_size = BLOCK_SIZE[DeviceKind.CPU]
+    yield from _exported(default_gguf, tmp_path_factory, "int8", block_size)
+
+
+@pytest.fixture(scope="session")
+def int8_32_folder(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The default model as the exporter makes it when nothing is said. Read only."""
     yield from _exported(default_gguf, tmp_path_factory, "int8")
 
 
@@ -47,9 +55,11 @@ def fp32_folder(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) ->
     yield from _exported(default_gguf, tmp_path_factory, "fp32")
 
 
-def _exported(gguf: Path, factory: pytest.TempPathFactory, weights: str) -> Iterator[Path]:
+def _exported(
+    gguf: Path, factory: pytest.TempPathFactory, weights: str, block_size: int = 32
+) -> Iterator[Path]:
     folder = factory.mktemp("exported") / weights
-    export(gguf, folder, weights=weights, verify=False)
+    export(gguf, folder, weights=weights, block_size=block_size, verify=False)
     yield folder
     # pytest keeps the folders of three runs, and these are large.
     shutil.rmtree(folder)

@@ -82,15 +82,21 @@ def first_difference(expected: list[int], actual: list[int]) -> int | None:
     return next(differences, None)
 
 
+@pytest.mark.parametrize("exported", ["int8_folder", "int8_32_folder"])
 def test_int8_stays_near_the_reference_over_2000_tokens(
-    int8_folder: Path, default_source: GgufSource, figure: Callable[[str], None]
+    exported: str,
+    request: pytest.FixtureRequest,
+    default_source: GgufSource,
+    figure: Callable[[str], None],
 ) -> None:
-    tokenizer = Tokenizer.read(int8_folder / "tokenizer.json")
+    folder: Path = request.getfixturevalue(exported)
+    words = {"int8_folder": "as served", "int8_32_folder": "in blocks of 32"}[exported]
+    tokenizer = Tokenizer.read(folder / "tokenizer.json")
     tokens = np.array(tokenizer.encode(LICENCE.read_text())[:2048])
     passages = np.split(tokens, len(tokens) // 512)
-    prompts, decode = compare(decoder(int8_folder, slots=4, context=512), default_source, passages)
-    figure(f"int8, prompts: {prompts}")
-    figure(f"int8, decode:  {decode}")
+    prompts, decode = compare(decoder(folder, slots=4, context=512), default_source, passages)
+    figure(f"int8 {words}, prompts: {prompts}")
+    figure(f"int8 {words}, decode:  {decode}")
     assert prompts.tokens > 2000
     assert decode.tokens > 2000
     assert prompts.mean_kl <= 0.005
