@@ -2,6 +2,7 @@
 
 import pytest
 
+from model_tools.matrices import IntegerFormat
 from model_tools.recipe import FloatType, KvType, Recipe, Target, WeightType
 from server.errors import StartError
 
@@ -59,3 +60,13 @@ def test_integers_as_keys_and_values_are_for_cuda() -> None:
     assert Recipe.of(CUDA, None, None, 32, KvType.INT8).kv is KvType.INT8
     with pytest.raises(StartError, match="--kv int8 is for --target cuda"):
         Recipe.of(CPU, None, None, 32, KvType.INT8)
+
+
+@pytest.mark.parametrize("block_size", [32, 64, 128])
+def test_the_vocabulary_is_always_in_small_blocks(block_size: int) -> None:
+    recipe = Recipe.of(CPU, INT8, None, block_size)
+    layers, vocabulary = recipe.layers(), recipe.vocabulary()
+    assert isinstance(layers, IntegerFormat)
+    assert isinstance(vocabulary, IntegerFormat)
+    assert layers.block_format.block_size == block_size
+    assert vocabulary.block_format.block_size == 32
