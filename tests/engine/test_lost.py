@@ -73,6 +73,7 @@ async def test_a_call_that_takes_too_long_loses_the_engine(clock: MockClock) -> 
         async with engine.running(), trio.open_nursery() as nursery:
             nursery.start_soon(collect, engine, "a", given)
             await held.begun.wait()
+            await wait_all_tasks_blocked()  # the watch sleeps until it asks again
             clock.jump(PATIENCE.call_seconds / 10)
             await wait_all_tasks_blocked()
             nursery.start_soon(last_client)
