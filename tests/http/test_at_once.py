@@ -1,13 +1,15 @@
 """What the system does with bytes, which no stream in memory can show."""
 
 import socket
+import struct
 import sys
 from collections.abc import Sequence
 
 import pytest
 import trio
+import trio.testing
 
-from server.http.at_once import hold_back, send_at_once
+from server.http.at_once import hold_back, receive, send_at_once
 
 WORDS = b"last words"
 
@@ -48,3 +50,54 @@ def test_what_is_held_back_comes_with_the_end() -> None:
 
 def test_a_unix_socket_holds_nothing_back() -> None:
     run(*socket.socketpair(), told_before=WORDS)
+
+
+def receiving(client: socket.socket, server: socket.socket) -> list[bytes]:
+    """What comes until the end, a byte late."""
+    received = []
+
+    async def test() -> None:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(server))
+        async with stream, trio.open_nursery() as nursery:
+            nursery.start_soon(_speak, client)
+            while data := await receive(stream, 4):
+                received.append(data)
+
+    trio.run(test)
+    return received
+
+
+async def _speak(client: socket.socket) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    client.sendall(WORDS)
+    client.close()
+
+
+def test_what_comes_is_received_in_pieces_until_the_end() -> None:
+    assert receiving(*tcp()) == [b"last", b" wor", b"ds"]
+
+
+def test_a_system_that_errs_about_what_can_be_read_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited = trio.lowlevel.wait_readable
+    asked = iter([trio.lowlevel.checkpoint])
+
+    async def wait_readable(sock: trio.socket.SocketType) -> None:
+        await next(asked, lambda: waited(sock))()
+
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", wait_readable)
+    assert receiving(*tcp()) == [b"last", b" wor", b"ds"]
+
+
+def test_a_reset_is_no_end() -> None:
+    client, server = tcp()
+
+    async def test() -> None:
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(server)) as stream:
+            with pytest.raises(trio.BrokenResourceError):
+                await receive(stream, 4)
+
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    trio.run(test)
