@@ -54,13 +54,13 @@ def test_a_unix_socket_holds_nothing_back() -> None:
 
 def receiving(client: socket.socket, server: socket.socket) -> list[bytes]:
     """What comes until the end, a byte late."""
-    received = []
+    received: list[bytes] = []
 
     async def test() -> None:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(server))
         async with stream, trio.open_nursery() as nursery:
             nursery.start_soon(_speak, client)
-            while data := await receive(stream, 4):
+            while data := bytes(await receive(stream, 4)):
                 received.append(data)
 
     trio.run(test)
