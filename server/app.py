@@ -80,7 +80,8 @@ def _leave(code: int) -> NoReturn:
 async def _run(config: ServerConfig) -> None:
     folder = ModelFolder.read(config.model_folder)
     engine_config = _engine_config(config, folder)
-    tls = _tls(config.access)
+    tls, keys = _tls(config.access), _keys(config.access)
+    tokenizer = Tokenizer.read(folder.tokenizer_file)
     allow_connections(config.limits.connections)
     # Before the model, which may take long: a port in use is known at once.
     listeners = adopt(inherited_sockets(os.environ)) or await open_listeners(
@@ -90,14 +91,14 @@ async def _run(config: ServerConfig) -> None:
     metrics = EngineMetrics()
     engine = Engine(
         partial(_load, config, engine_config, folder),
-        Tokenizer.read(folder.tokenizer_file),
+        tokenizer,
         engine_config,
         folder.eos_token_ids,
         partial(_observe, metrics),
     )
-    sampling, with_keys = engine_config.sampling, config.access.api_key_file is not None
+    sampling, with_keys = engine_config.sampling, keys is not None
     routes = inference_routes(engine, sampling, metrics, with_keys=with_keys)
-    gate = _gate(config, addresses, routes)
+    gate = _gate(config, addresses, routes, keys)
     manager = ServiceManager.of(os.environ)
     places = Places(config.limits.connections)
     async with trio.open_nursery() as nursery:
@@ -141,12 +142,20 @@ async def watch_over(engine: Engine, manager: ServiceManager) -> None:
         await trio.sleep(manager.watchdog_seconds / 2)
 
 
-def _gate(config: ServerConfig, addresses: Sequence[Address | UnixAddress], router: Router) -> Gate:
-    """Raises `StartError`."""
+def _gate(
+    config: ServerConfig,
+    addresses: Sequence[Address | UnixAddress],
+    router: Router,
+    keys: ApiKeys | None,
+) -> Gate:
     access = config.access
     hosts = hosts_for(addresses, config.serving.inference_address, access.allowed_hosts)
-    keys = ApiKeys.read(access.api_key_file) if access.api_key_file else None
     return Gate(router, hosts, Cors(access.cors_origins), keys, PUBLIC)
+
+
+def _keys(access: Access) -> ApiKeys | None:
+    """Raises `StartError`."""
+    return ApiKeys.read(access.api_key_file) if access.api_key_file else None
 
 
 def _tls(access: Access) -> ssl.SSLContext | None:

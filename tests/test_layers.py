@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "engine": {"model"} | BASE,
     "model": BASE,
     "options": BASE,
+    "command_line": {"options"} | BASE,
     "findings": {"model", "machine"} | BASE,
     "machine": BASE,
     **dict.fromkeys(BASE, BASE),
@@ -37,7 +38,7 @@ MAY_IMPORT = {
 """A package of the server, or a module beside them, to those that it may import besides itself."""
 COMMAND = {
     "__main__": {"cli"},
-    "cli": {"app", "doctor", "options"} | BASE,
+    "cli": {"app", "doctor", "command_line"} | BASE,
     "doctor": {"findings", "machine", "model"} | BASE,
 }
 """What lies above the composition root."""

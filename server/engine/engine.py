@@ -145,11 +145,18 @@ class Engine:
         try:
             await self._submit(stream, request)
             yield stream.events
+        except Exception:  # ours: a client that leaves is no error, but cancels the block
+            self._end(stream, 500)
+            raise
         finally:
             self._open.remove(stream)
             stream.left.set()
-            if self._leave(stream, None):
-                self._thread.cancel(stream.key)
+            self._end(stream, None)
+
+    def _end(self, stream: Stream, end: int | None) -> None:
+        """Ends what the engine still does for the stream, if it does anything."""
+        if self._leave(stream, end):
+            self._thread.cancel(stream.key)
 
     def _enter(self, account: Account) -> Stream:
         """A stream that has a slot, or waits for one. Raises `NotTaken`."""

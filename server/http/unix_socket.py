@@ -13,7 +13,8 @@ from server.errors import StartError
 
 _FORBIDDEN = 0o117
 """The file's mode is 660: its owner and its group may connect."""
-_BACKLOG = 128
+_BACKLOG = 0xFFFF
+"""As trio has it for TCP; the system takes less. Who comes beyond it is refused, without waiting."""
 
 
 class UnixListener(trio.abc.Listener[trio.SocketStream]):

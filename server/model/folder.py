@@ -68,7 +68,8 @@ def _target(genai: "_Document") -> DeviceKind | None:
 
 
 def _sampling(generation: "_Document") -> SamplingParameters:
-    """`generation_config.json` in the meaning of `transformers`: no sampling unless `do_sample`."""
+    """`generation_config.json`: no sampling unless `do_sample`, as `transformers` has it. What it
+    leaves out is off."""
     penalty = generation.number("repetition_penalty", 1.0, low=1e-6)
     if not generation.flag("do_sample"):
         return SamplingParameters(repetition_penalty=penalty)

@@ -11,13 +11,15 @@ from server.model.runtime import onnxruntime
 
 
 class HostBinding:
-    """What one kind of call reads and writes. Who binds an array keeps it as long as calls are
-    made."""
+    """What one kind of call reads and writes. Keeps what it is fed; who binds other memory keeps
+    that as long as calls are made."""
 
     def __init__(self, session: "onnxruntime.InferenceSession") -> None:
         self.bound = session.io_binding()
+        self._fed: dict[str, NDArray[np.generic]] = {}
 
     def feed(self, name: str, array: NDArray[np.generic]) -> None:
+        self._fed[name] = array
         # Not `bind_cpu_input`: that one does not know overridable initializers.
         self.bound.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import tokenizers
 
 from server.errors import StartError
+
+T = TypeVar("T")
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -49,7 +52,7 @@ class Tokenizer:
         post-processor adds a beginning-of-text token where the model wants one."""
         # Not `encode`: that one holds the interpreter's lock, and with it every stream, for half a
         # second where a prompt is as long as may be.
-        [encoding] = self._inner.encode_batch_fast([text])
+        [encoding] = _unpanicked(lambda: self._inner.encode_batch_fast([text]))
         return encoding.ids
 
     @property
@@ -76,11 +79,23 @@ class Tokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of tokens, special ones left out; U+FFFD where bytes make no character."""
         if len(tokens) > 1:
-            return self._inner.decode(tokens, skip_special_tokens=True)
+            return _unpanicked(lambda: self._inner.decode(tokens, skip_special_tokens=True))
         # Streaming asks for the text of each token alone, too: two thirds of its time if not kept.
         return "".join(map(self._piece, tokens))
 
     def _piece(self, token: int) -> str:
         if token not in self._pieces:
-            self._pieces[token] = self._inner.decode([token], skip_special_tokens=True)
+            text = _unpanicked(lambda: self._inner.decode([token], skip_special_tokens=True))
+            self._pieces[token] = text
         return self._pieces[token]
+
+
+def _unpanicked(call: Callable[[], T]) -> T:
+    """What `call` gives. A panic of the library's Rust is an error like any other, of one request;
+    as pyo3 raises it, it would end the process. It may quote the text, which no log is to show."""
+    try:
+        return call()
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError("the tokenizer has failed") from None

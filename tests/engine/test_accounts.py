@@ -93,6 +93,18 @@ async def test_one_whose_prompt_is_wrong() -> None:
 
 
 @in_trio
+async def test_one_that_the_server_fails() -> None:
+    engine = Watched(FakeDecoder(context=1000))
+    async with engine.running():
+        with pytest.raises(ZeroDivisionError):
+            async with engine.generate(asks("abc", 900)):
+                raise ZeroDivisionError
+        [ended] = engine.ended
+        assert ended.end == 500
+        assert not engine.occupancy.taken
+
+
+@in_trio
 async def test_those_that_the_end_of_the_process_cuts_short() -> None:
     held = Held()
     patience = Patience(buffered_requests=1, drain_seconds=0)

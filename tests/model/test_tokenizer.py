@@ -132,3 +132,24 @@ def test_a_file_that_is_no_tokenizer_is_refused_in_one_line(tmp_path: Path, cont
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"tokenizer\.json"):
         Tokenizer.read(tmp_path / "tokenizer.json")
+
+
+class PanicException(BaseException):
+    """As pyo3 has it."""
+
+
+def test_a_panic_of_the_library_is_an_error_without_the_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Panicking:
+        def encode_batch_fast(self, texts: list[str]) -> None:
+            raise PanicException(texts)
+
+        def decode(self, tokens: list[int], **_: object) -> None:
+            raise PanicException(tokens)
+
+    tokenizer = Tokenizer(byte_level())
+    monkeypatch.setattr(tokenizer, "_inner", Panicking())
+    for call in (lambda: tokenizer.encode("a secret"), lambda: tokenizer.decode([1, 2])):
+        with pytest.raises(RuntimeError, match=r"^the tokenizer has failed$"):
+            call()

@@ -30,8 +30,6 @@ def check(file: Path) -> None:
     kinds = Figure().canvas.get_supported_filetypes()
     if file.suffix.removeprefix(".") not in kinds:
         raise StartError(f"{file}: must end in one of .{', .'.join(sorted(kinds))}")
-    if not file.absolute().parent.is_dir():
-        raise StartError(f"{file}: no such folder")
 
 
 def draw(series: Sequence[Series], file: Path) -> None:
@@ -45,7 +43,8 @@ def draw(series: Sequence[Series], file: Path) -> None:
         axes.pop().remove()
     for place, measure in zip(axes, measures, strict=False):
         _distribution(place, [each for each in latencies if each.measure == measure])
-    _throughput(axes[-1], [each for each in series if each.measure == THROUGHPUT])
+    rates = [each for each in series if each.measure == THROUGHPUT and each.samples]
+    _throughput(axes[-1], rates)
     try:
         figure.savefig(file, dpi=120)
     except OSError as error:
@@ -78,4 +77,5 @@ def _throughput(axes: "Axes", series: Sequence[Series]) -> None:
         axes.errorbar(places, means, [below, above], marker="o", capsize=3, label=subject)
     axes.set(xlabel="clients, or requests per second", ylabel="tokens per second", ylim=(0, None))
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize="small")
+    if series:
+        axes.legend(fontsize="small")

@@ -1,6 +1,7 @@
 """`skiff-bench serve`: servers over HTTP, one by itself or two in turns. Knows its flags."""
 
 import argparse
+import secrets
 from collections.abc import Sequence
 
 from tqdm import tqdm
@@ -25,6 +26,7 @@ from model_tools.bench.serve.target import Target
 from server.errors import StartError
 
 PAIRS = 5
+_SEEDS = 1_000_000
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +90,14 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="words at its beginning that a prompt has in common with all others (default: 0)",
     )
-    add("--seed", metavar="N", type=whole, default=0, help="of prompts and arrivals (default: 0)")
+    add(
+        "--seed",
+        metavar="N",
+        type=whole,
+        default=secrets.randbelow(_SEEDS),
+        help="of prompts and arrivals (default: another in each run, since a server may still hold "
+        "the prompts of the last one)",
+    )
     add(
         "--ignore-eos",
         action="store_true",
@@ -130,7 +139,7 @@ def _plan(options: argparse.Namespace) -> Plan:
             raise StartError(f"--vs-name: both servers would be called {targets[0].name}")
     loads: list[Load] = [ClosedLoop(clients) for clients in options.concurrency]
     if options.rate:
-        loads = [OpenLoop(rate, options.seed) for rate in options.rate]
+        loads = [OpenLoop(rate) for rate in options.rate]
     return Plan(
         targets=tuple(targets),
         loads=tuple(loads),

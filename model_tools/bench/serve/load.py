@@ -28,7 +28,12 @@ class ClosedLoop:
         """Where it stands among others of its kind."""
         return self.clients
 
-    async def run(self, requests: Sequence[T], send: Send[T]) -> None:
+    async def run(
+        self,
+        requests: Sequence[T],
+        send: Send[T],
+        seed: str,  # noqa: ARG002 nothing is drawn
+    ) -> None:
         waiting = iter(requests)
         async with trio.open_nursery() as nursery:
             for _ in range(min(self.clients, len(requests))):
@@ -41,7 +46,6 @@ class OpenLoop:
 
     rate: float
     """Requests per second."""
-    seed: int
 
     @property
     def name(self) -> str:
@@ -51,8 +55,8 @@ class OpenLoop:
     def size(self) -> float:
         return self.rate
 
-    async def run(self, requests: Sequence[T], send: Send[T]) -> None:
-        source = random.Random(self.seed)  # noqa: S311 no secret
+    async def run(self, requests: Sequence[T], send: Send[T], seed: str) -> None:
+        source = random.Random(seed)  # noqa: S311 no secret
         due = trio.current_time()
         async with trio.open_nursery() as nursery:
             for request in requests:

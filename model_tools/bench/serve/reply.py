@@ -15,6 +15,10 @@ from model_tools.bench.serve.http_events import http_events
 
 REFUSALS = (429, 503, 504)
 """Too many requests, or no slot in time."""
+LEAST_SHOWN = 0.5
+"""Of an answer's tokens, where the end of text is ignored, the share that have text at least. One
+of which less is seen was ended by its text."""
+TOO_SHORT = "it ended before its limit: does the server ignore the end of text?"
 
 
 class Outcome(Enum):
@@ -95,6 +99,9 @@ def read_reply(exchange: Exchange, dialect: Dialect, fixed_length: int | None) -
         answer.reason = answer.reason or str(error)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         answer.code, answer.reason = 500, f"not the dialect: {error!r}"
+    counted = answer.total is not None
+    if answer.done and fixed_length and not counted and answer.seen < fixed_length * LEAST_SHOWN:
+        answer.done, answer.reason = False, TOO_SHORT
     outcome = _outcome(exchange.end, answer)
     tokens = answer.seen
     if outcome is Outcome.COMPLETE:

@@ -51,10 +51,11 @@ async def measure(plan: Plan, done: Callable[[], object]) -> Findings:
     results = []
     for load in plan.loads:
         for number in range(plan.rounds):
-            requests = plan.mix.requests(plan.requests, f"{plan.seed} {load.name} {number}")
+            seed = f"{plan.seed} {load.name} {number}"
+            requests = plan.mix.requests(plan.requests, seed)
             # Who is first alternates too: a machine that slows down would be one server's fault.
             for target in plan.targets[:: -1 if number % 2 else 1]:
-                results.append(await _round(plan, target, load, requests))
+                results.append(await _round(plan, target, load, requests, seed))
                 done()
     after = [await fetch(target) for target in plan.targets]
     names = [target.name for target in plan.targets]
@@ -70,7 +71,9 @@ async def _warm_up(plan: Plan, target: Target) -> None:
             )
 
 
-async def _round(plan: Plan, target: Target, load: Load, requests: Sequence[Request]) -> Result:
+async def _round(
+    plan: Plan, target: Target, load: Load, requests: Sequence[Request], seed: str
+) -> Result:
     """Answers are read once all of them are there."""
     seen: list[tuple[Request, Exchange]] = []
 
@@ -78,7 +81,7 @@ async def _round(plan: Plan, target: Target, load: Load, requests: Sequence[Requ
         seen.append((request, await _ask(plan, target, request)))
 
     with undisturbed():
-        await load.run(requests, send)
+        await load.run(requests, send, seed)
     replies = [_reply(plan, target, request, answer) for request, answer in seen]
     return Result(target.name, load, tuple(replies))
 

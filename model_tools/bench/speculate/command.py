@@ -69,6 +69,11 @@ class Pair:
     drafting: Answer
 
     @property
+    def has_rates(self) -> bool:
+        """An answer that ends with its first token has none."""
+        return bool(self.plain.tokens and self.drafting.tokens)
+
+    @property
     def ratio(self) -> float:
         return self.drafting.rate / self.plain.rate
 
@@ -77,7 +82,7 @@ class Pair:
 class Measured:
     prompt: Prompt
     pairs: tuple[Pair, ...]
-    """One for each repetition."""
+    """One for each repetition that has rates."""
 
     @property
     def ratio(self) -> float:
@@ -110,6 +115,8 @@ def run(options: argparse.Namespace) -> Report:
     measured = _measure(runner, prompts, options)
     header = {**machine(), **model(folder), "threads": str(options.threads)}
     header["longest draft"] = f"{options.speculate} tokens"
+    if silent := {prompt.name for prompt in prompts} - {each.prompt.name for each in measured}:
+        header["left out"] = f"{', '.join(sorted(silent))}: an answer ends with its first token"
     kinds = {kind: [each for each in measured if each.prompt.kind is kind] for kind in Kind}
     tables = [_table(kind, each) for kind, each in kinds.items() if each]
     return Report("speculate", header, tuple(tables), tuple(_series(measured)))
@@ -118,7 +125,8 @@ def run(options: argparse.Namespace) -> Report:
 def _measure(
     runner: AnswerRunner, prompts: Sequence[Prompt], options: argparse.Namespace
 ) -> list[Measured]:
-    """Each prompt once to warm up, and then timed; who begins alternates."""
+    """Each prompt once to warm up, and then timed; who begins alternates. Those of which no pair
+    has rates are left out."""
     measured = []
     with tqdm(total=len(prompts) * (options.repetitions + 1), unit="pair", disable=None) as bar:
         for prompt in prompts:
@@ -133,7 +141,8 @@ def _measure(
                 }
                 pairs.append(Pair(answers[0], answers[options.speculate]))
                 bar.update()
-            measured.append(Measured(prompt, tuple(pairs[1:])))
+            if told := tuple(pair for pair in pairs[1:] if pair.has_rates):
+                measured.append(Measured(prompt, told))
     return measured
 
 

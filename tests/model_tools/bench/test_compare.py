@@ -84,12 +84,11 @@ def test_a_figure_is_judged(
     assert row["B / A"] == pytest.approx(np.mean(samples) / np.mean(FAST))
 
 
-def test_one_subject_may_have_another_name_and_gaps_are_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("of", [Of.GAP, Of.REQUEST])
+def test_one_subject_may_have_another_name_and_only_rounds_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], of: Of
 ) -> None:
-    first = report(
-        rates(FAST, subject="localhost:1"), rates(FAST, subject="localhost:1", of=Of.GAP)
-    )
+    first = report(rates(FAST, subject="localhost:1"), rates(FAST, subject="localhost:1", of=of))
     [row] = compared(first, report(rates(SLOW, subject="localhost:2")), tmp_path, capsys)
     assert row["of"] == "localhost:2"
 

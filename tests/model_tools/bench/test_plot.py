@@ -7,6 +7,7 @@ import pytest
 from model_tools.bench import cli
 from model_tools.bench.report import plot
 from model_tools.bench.report.saved import load
+from model_tools.bench.report.series import Better, Of, Series
 from server.errors import StartError
 from tests.model_tools.bench.fake_server import fake_server
 
@@ -25,12 +26,22 @@ def test_a_run_is_drawn_and_kept(
     assert {len(each.samples) for each in series if each.measure == "time to first token"} == {4}
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"), [("run.xyz", "must end in one of"), ("missing/run.png", "no such folder")]
-)
-def test_what_cannot_be_drawn_is_said_at_once(tmp_path: Path, name: str, reason: str) -> None:
-    with pytest.raises(StartError, match=reason):
-        plot.check(tmp_path / name)
+def test_what_cannot_be_drawn_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="must end in one of"):
+        plot.check(tmp_path / "run.xyz")
+
+
+@pytest.mark.parametrize("flag", ["--plot", "--save"])
+def test_a_missing_folder_is_said_before_anything_is_measured(tmp_path: Path, flag: str) -> None:
+    nobody = "http://127.0.0.1:1"
+    with pytest.raises(SystemExit, match="no such folder"):
+        cli.main(["serve", nobody, flag, str(tmp_path / "missing" / "run.png")])
+
+
+def test_a_load_without_answers_is_not_drawn(tmp_path: Path) -> None:
+    nothing = Series("8 clients", "skiff", plot.THROUGHPUT, Better.HIGHER, Of.ROUND, (), 8)
+    plot.draw([nothing], tmp_path / "run.png")
+    assert (tmp_path / "run.png").exists()
 
 
 def test_without_matplotlib_the_line_names_the_extra(

@@ -88,6 +88,10 @@ def test_a_token_without_text_counts_where_the_length_is_known() -> None:
     pieces = chunks([*paddler(4, v4=False), b""])
     assert read(timed(pieces), fixed_length=6).tokens == 6
     assert read(timed(pieces[:3]), fixed_length=6).tokens == 3
+    ended = read(timed(pieces), fixed_length=60)
+    assert ended.outcome is Outcome.INCOMPLETE
+    assert "ignore the end of text" in ended.reason
+    assert ended.tokens < 6
 
 
 def test_what_the_server_counts_goes_before_what_is_known() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server import __version__, cli
+from server import __version__, command_line
 from server.cache import cache_folder
 from server.config import (
     CPU,
@@ -29,19 +29,19 @@ from server.errors import StartError
 from server.options.flag import Flag, Repeatable
 from server.options.values import address, device, size, size_text
 
-EVERY_FLAG = [flag for group in cli.GROUPS for flag in group.flags.values()]
+EVERY_FLAG = [flag for group in command_line.GROUPS for flag in group.flags.values()]
 
 
 def refused(*arguments: str, **environment: str) -> str:
     with pytest.raises(StartError) as caught:
-        cli.read(arguments, environment)
+        command_line.read(arguments, environment)
     line = str(caught.value)
     assert "\n" not in line
     return line
 
 
 def test_without_flags_the_defaults_hold() -> None:
-    config = cli.read(["model"], {})
+    config = command_line.read(["model"], {})
     assert config.model_folder == Path("model")
     assert config.serving.inference_address == Address("127.0.0.1", 8061)
     assert config.serving.log_level == "info"
@@ -68,7 +68,7 @@ def test_flags_are_read() -> None:
         " --max-connections 9 --gap-stretch 1.5 --speculate 9 --prefix-cache off"
         " --prefix-cache-mib 3 --device cuda:1 --kv-mib 5 --no-cuda-graphs --packed-weights weights"
     )
-    config = cli.read(line.split(), {})
+    config = command_line.read(line.split(), {})
     assert config.serving == Serving(Address("::1", 0), "debug", LogFormat.JSON)
     cuda = Device(DeviceKind.CUDA, 1)
     assert config.engine == EngineChoice(
@@ -105,27 +105,31 @@ def test_the_environment_says_what_a_flag_says(flag: Flag[object]) -> None:
         "max-header-size": "1KiB",
     }
     value = special.get(flag.name, "2")
-    by_flag = cli.read(["model", f"--{flag.name}", *([value] if flag.metavar else [])], {})
-    by_variable = cli.read(["model"], {flag.variable: value})
+    by_flag = command_line.read(["model", f"--{flag.name}", *([value] if flag.metavar else [])], {})
+    by_variable = command_line.read(["model"], {flag.variable: value})
     assert by_flag == by_variable
-    assert by_flag != cli.read(["model"], {}) or flag.name == "threads"
+    assert by_flag != command_line.read(["model"], {}) or flag.name == "threads"
 
 
 def test_a_flag_wins_over_its_variable() -> None:
-    assert cli.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "3"}).engine.slots == 2
-    assert cli.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "rubbish"}).engine.slots == 2
+    assert command_line.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "3"}).engine.slots == 2
+    assert (
+        command_line.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "rubbish"}).engine.slots == 2
+    )
 
 
 def test_weights_need_not_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cli.read(["model", "--packed-weights", "off"], {}).engine.packed_weights is None
+    assert command_line.read(["model", "--packed-weights", "off"], {}).engine.packed_weights is None
     monkeypatch.setattr(Path, "home", homeless)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert cli.read(["model"], {}).engine.packed_weights is None
+    assert command_line.read(["model"], {}).engine.packed_weights is None
 
 
 def test_a_folder_where_nobody_may_look_is_taken() -> None:
     name = "a" * 300  # longer than a file's name may be, and so refused by the system to anybody
-    assert cli.read(["model", "--packed-weights", name], {}).engine.packed_weights == Path(name)
+    assert command_line.read(["model", "--packed-weights", name], {}).engine.packed_weights == Path(
+        name
+    )
 
 
 def homeless() -> Path:
@@ -135,19 +139,24 @@ def homeless() -> Path:
 
 def test_a_flag_may_be_repeated() -> None:
     repeated = ["--allowed-host", "a.example", "--allowed-host", "[::1]", "--allowed-host=b, *"]
-    access = cli.read(["model", *repeated], {"SKIFF_ALLOWED_HOST": "c"}).access
+    access = command_line.read(["model", *repeated], {"SKIFF_ALLOWED_HOST": "c"}).access
     assert access.allowed_hosts == ("a.example", "::1", "b", "*")
-    assert cli.read(["model"], {"SKIFF_ALLOWED_HOST": "c, d"}).access.allowed_hosts == ("c", "d")
-    assert cli.read(["model"], {}).access == Access(None, (), (), None, None)
+    assert command_line.read(["model"], {"SKIFF_ALLOWED_HOST": "c, d"}).access.allowed_hosts == (
+        "c",
+        "d",
+    )
+    assert command_line.read(["model"], {}).access == Access(None, (), (), None, None)
 
 
 def test_an_empty_variable_says_nothing() -> None:
-    assert cli.read(["model"], {"SKIFF_SLOTS": "", "SKIFF_IGNORE_EOS": ""}).engine.slots == 4
+    assert (
+        command_line.read(["model"], {"SKIFF_SLOTS": "", "SKIFF_IGNORE_EOS": ""}).engine.slots == 4
+    )
 
 
 @pytest.mark.parametrize(("word", "means"), [("1", True), ("true", True), ("0", False)])
 def test_a_switch_is_a_word_in_the_environment(word: str, means: bool) -> None:
-    assert cli.read(["model"], {"SKIFF_IGNORE_EOS": word}).engine.ignore_eos is means
+    assert command_line.read(["model"], {"SKIFF_IGNORE_EOS": word}).engine.ignore_eos is means
 
 
 @pytest.mark.parametrize(
@@ -252,14 +261,14 @@ def test_a_bad_value_names_the_flag_or_variable_that_has_it(flag: str, values: l
 
 def test_reserved_words_are_no_folders() -> None:
     assert "./inspect" in refused("inspect")
-    assert cli.read(["./inspect"], {}).model_folder == Path("inspect")
+    assert command_line.read(["./inspect"], {}).model_folder == Path("inspect")
 
 
 def test_the_doctor_takes_a_device_and_a_folder() -> None:
-    assert cli.read_doctor([], {}) == DoctorConfig(None, None)
-    asked = cli.read_doctor(["--device", "cpu", "model"], {"SKIFF_DEVICE": "cuda"})
+    assert command_line.read_doctor([], {}) == DoctorConfig(None, None)
+    asked = command_line.read_doctor(["--device", "cpu", "model"], {"SKIFF_DEVICE": "cuda"})
     assert asked == DoctorConfig(CPU, Path("model"))
-    assert cli.read_doctor([], {"SKIFF_DEVICE": "cuda"}).device == Device(DeviceKind.CUDA)
+    assert command_line.read_doctor([], {"SKIFF_DEVICE": "cuda"}).device == Device(DeviceKind.CUDA)
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "--nonsense"], ["a", "--slot", "1"]])
@@ -269,12 +278,12 @@ def test_a_wrong_command_line_is_one_line(arguments: list[str]) -> None:
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
-        cli.read(["--version"], {})
+        command_line.read(["--version"], {})
     assert capsys.readouterr().out == f"skiff {__version__}\n"
 
 
 def test_help_shows_each_flag_with_its_variable_and_default() -> None:
-    text = re.sub(r"\s+", " ", cli.parser().format_help())
+    text = re.sub(r"\s+", " ", command_line.parser().format_help())
     for flag in EVERY_FLAG:
         value = f" {flag.metavar}" if flag.metavar else ""
         words = " ".join(flag.help.split())
