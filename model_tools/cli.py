@@ -20,7 +20,8 @@ def main() -> None:
     """Runs the command and ends the process."""
     # These unwind as Ctrl-C does, so that a half-written folder is removed.
     for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(ending, signal.default_int_handler)
     with program("skiff-export"):
         flags = _parser().parse_args()
         with ProgressBar() as report:

@@ -14,7 +14,7 @@ from server.errors import StartError
 _FORBIDDEN = 0o117
 """The file's mode is 660: its owner and its group may connect."""
 _BACKLOG = 0xFFFF
-"""As trio has it for TCP; the system takes less. Who comes beyond it is refused, without waiting."""
+"""As trio has it for TCP; the system takes less. Who comes beyond it is refused at once."""
 
 
 class UnixListener(trio.abc.Listener[trio.SocketStream]):
