@@ -48,8 +48,11 @@ class KeptPrefixes:
         best = max(shared, key=shared.__getitem__, default=b"")
         if not shared.get(best):
             return None, 0
-        self._kept.move_to_end(best)
         return self._kept[best], shared[best]
+
+    def used(self, kept: Kept) -> None:
+        """Something begins with it: it is the last to be dropped."""
+        self._kept.move_to_end(_name(kept.tokens))
 
     def add(self, tokens: Tokens, save: Callable[[int], SavedKv]) -> None:
         """Keeps as much of a sequence as there is room for; `save` copies its first so many."""

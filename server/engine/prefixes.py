@@ -86,7 +86,11 @@ class Prefixes:
             coming = self._sequences[call.key].prompt[: call.stop]
             if common_length(prompt, coming) >= longest + _WORTH_A_STEP:
                 return None
-        return Found(source, longest) if longest >= _SHORTEST else Found()
+        if longest < _SHORTEST:
+            return Found()
+        if kept and source is kept.saved:
+            self._kept.used(kept)
+        return Found(source, longest)
 
     def keep(self, sequence: Sequence, slot: int) -> None:
         """Copies what an ended sequence left in its slot."""

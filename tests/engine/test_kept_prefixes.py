@@ -57,6 +57,7 @@ class Shelf:
         assert common(history, found) == length
         assert isinstance(kept.saved, FakeSaved)
         assert tuple(kept.saved.tokens) == found
+        self.kept.used(kept)
         self.use(found)
 
     def use(self, history: History) -> None:

@@ -16,10 +16,11 @@ TEXT = tuple(range(1, 31)) * 3
 class Engine:
     """Sequences that have read some of their prompts."""
 
-    def __init__(self, reuse: PrefixReuse = PrefixReuse.PROMPTS) -> None:
+    def __init__(self, reuse: PrefixReuse = PrefixReuse.PROMPTS, kept_tokens: int = 1000) -> None:
         self.decoder = FakeDecoder(slots=1)
         self.sequences: dict[int, Sequence] = {}
-        self.prefixes = Prefixes(self.decoder, self.sequences, PrefixCacheConfig(reuse))
+        config = PrefixCacheConfig(reuse, kept_tokens * self.decoder.token_bytes)
+        self.prefixes = Prefixes(self.decoder, self.sequences, config)
 
     def has(self, key: int, prompt: History, read: int = 0) -> Sequence:
         sequence = self.sequences[key] = sequence_of(Visitor(key, prompt, max_tokens=9))
@@ -71,6 +72,20 @@ def test_the_longer_of_a_running_and_a_kept_one_is_taken() -> None:
     assert found.length == 40
     engine.sequences[0].read = 41
     assert engine.prefixes.find(1, []) == Found(0, 41)
+
+
+def test_what_was_only_looked_at_was_not_used() -> None:
+    engine = Engine(kept_tokens=20)
+    first, second = (0, *TEXT[:9]), (0, *TEXT[20:29])
+    engine.keeps(first)
+    engine.keeps(second)
+    engine.has(1, (*first, 7, 7))
+    assert engine.prefixes.find(1, []).length == 10  # type: ignore[union-attr]
+    engine.has(1, (0, 40, 41, 42))  # has the beginning of text in common with `second`
+    assert engine.prefixes.find(1, []) == Found()
+    engine.keeps((50, *TEXT[:9]))
+    engine.has(1, (*first, 7, 7))
+    assert engine.prefixes.find(1, []).length == 10  # type: ignore[union-attr]
 
 
 def test_a_prompt_waits_for_one_that_reads_much_more_in_the_same_step() -> None:
