@@ -264,3 +264,17 @@ def test_one_byte_chunks_are_refused_before_they_cost_much() -> None:
     [client] = converse([post(coding) + b"1\r\nx\r\n" * 1_000_000])
     assert client.statuses == [413]
     assert client.unread > 0
+
+
+def test_what_a_refused_client_still_sends_is_read_however_small_its_packets() -> None:
+    nowhere = post(b"Content-Length: 5000").replace(b"/ ", b"/no ")
+    [client] = converse([nowhere, *[b"x"] * 5_000])
+    assert client.statuses == [404]
+    assert client.unread == 0
+
+
+def test_what_a_refused_client_still_sends_is_not_read_for_ever() -> None:
+    most = Limits().body_bytes
+    [client] = converse([post(b"Content-Length: 99999999"), *[b"x" * most] * 5])
+    assert client.statuses == [413]
+    assert client.unread > most
