@@ -26,7 +26,7 @@ def send_at_once(stream: trio.abc.Stream, data: bytes) -> int:
 
 
 async def receive(stream: trio.abc.ReceiveStream, most: int) -> bytes | bytearray:
-    """The next bytes, `most` at most; none at the end. Waits and then looks, in three quarters of
+    """The next bytes, `most` at most; none at the end. Waits and then looks, in four fifths of
     the time that trio's `receive_some` takes, which looks first, nearly always in vain.
 
     Raises `trio.BrokenResourceError`.
