@@ -145,6 +145,9 @@ class Engine:
         try:
             await self._submit(stream, request)
             yield stream.events
+        except ClientError as error:
+            self._end(stream, error.status)
+            raise
         except Exception:  # ours: a client that leaves is no error, but cancels the block
             self._end(stream, 500)
             raise
@@ -193,24 +196,20 @@ class Engine:
 
     async def _submit(self, stream: Stream, request: GenerationRequest) -> None:
         """Hands the request to the engine's thread, unless the stream ends before."""
-        try:
-            self._preparation.check_size(request)
-            with stream.encoding:
-                # Off the event loop, one prompt at a time.
-                sequence = await trio.to_thread.run_sync(
-                    self._preparation.sequence,
-                    stream.key,
-                    request,
-                    stream.account.arrived,
-                    limiter=self._one_encoding,
-                    abandon_on_cancel=True,
-                )
-                if stream.key in self._streams:
-                    stream.account.sequence = sequence
-                    self._thread.submit(sequence)
-        except ClientError as error:
-            self._leave(stream, error.status)
-            raise
+        self._preparation.check_size(request)
+        with stream.encoding:
+            # Off the event loop, one prompt at a time.
+            sequence = await trio.to_thread.run_sync(
+                self._preparation.sequence,
+                stream.key,
+                request,
+                stream.account.arrived,
+                limiter=self._one_encoding,
+                abandon_on_cancel=True,
+            )
+            if stream.key in self._streams:
+                stream.account.sequence = sequence
+                self._thread.submit(sequence)
 
     async def _watch_patience(self, stream: Stream) -> None:
         with stream.waiting:

@@ -66,6 +66,13 @@ def test_a_ratio_is_that_of_answers_right_after_each_other() -> None:
     assert measured.row == ("again", 60, 30, 80, Middle(2, 1, 4), 30, 0.5)
 
 
+def test_an_answer_that_ends_with_its_first_token_has_no_rate() -> None:
+    one, none = (Answer(tokens=tokens, seconds=1, drafted=0, accepted=0) for tokens in (1, 0))
+    assert Pair(one, one).has_rates
+    assert not Pair(one, none).has_rates
+    assert not Pair(none, one).has_rates
+
+
 def test_the_command_prints_a_table_of_each_kind(
     folder: Path, prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
