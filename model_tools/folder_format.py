@@ -3,4 +3,4 @@
 Raise it whenever the same source would give another folder, so that no update serves an old graph.
 """
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6

@@ -70,15 +70,5 @@ class GraphWriter(NodeWriter):
         )
 
     def model(self) -> ir.Model:
-        """The finished model.
-
-        Constants come after all weights: where ONNX Runtime takes one out that it has twice, it
-        puts the last initializer in its place, and graphs of the same weights would no longer list
-        them in the same order (see `server.model.packed`).
-        """
-        initializers = self._graph.initializers
-        for name, value in list(initializers.items()):
-            if not isinstance(value.const_value, ir.ExternalTensor):
-                del initializers[name]
-                initializers[name] = value
+        """The finished model."""
         return ir.Model(self._graph, ir_version=IR_VERSION, producer_name="skiff")

@@ -8,7 +8,6 @@ In process, as the engine runs it: no network, greedy, prompts of random tokens.
 
 import argparse
 import itertools
-import os
 import statistics
 import time
 from dataclasses import dataclass
@@ -27,8 +26,6 @@ from server.engine.windowed_text import WindowedText
 from server.model.folder import ModelFolder
 from server.model.opening import open_cpu_decoder
 from server.model.session import OnnxDecoder
-from server.options.engine import PACKED_WEIGHTS
-from server.options.flag import Told
 
 UNDISTURBED = 100
 """Tokens of each stream beside the others before the prompt comes."""
@@ -132,14 +129,12 @@ def main() -> None:
     parser.add_argument("--streams", metavar="N", type=int, default=4)
     parser.add_argument("--prompt", metavar="TOKENS", type=int, default=2000)
     parser.add_argument("--repetitions", metavar="N", type=int, default=3)
-    PACKED_WEIGHTS.add_to(parser)
     options = parser.parse_args()
     decoder = open_cpu_decoder(
         ModelFolder.read(options.folder),
         slots=options.streams + 1,
         context=CONTEXT,
         threads=usable_cores(),
-        packed_weights=PACKED_WEIGHTS.value(Told(options, os.environ)),
     )
     print(
         "| stretch | gap, ms | beside the prompt | p99 | ratio | first token, ms | beside | ratio |"

@@ -200,7 +200,6 @@ def _load(
             context=context,
             threads=threads,
             cuda_graphs=config.engine.cuda_graphs,
-            packed_weights=config.engine.packed_weights,
             kv_bytes=config.engine.kv_bytes,
         )
 

@@ -156,8 +156,6 @@ class EngineChoice:
     """Whether decode calls on CUDA are captured once and replayed."""
     threads: int
     """Cores that one call into ONNX Runtime uses."""
-    packed_weights: Path | None
-    """A cache of weights as the CPU's kernels want them; None for none, and no mixed calls."""
     gap_stretch: float
     speculate: int
     """Tokens that a sequence guesses ahead at most; 0 for none."""

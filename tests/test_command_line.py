@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from server import __version__, command_line
-from server.cache import cache_folder
 from server.config import (
     CPU,
     Access,
@@ -53,7 +52,6 @@ def test_without_flags_the_defaults_hold() -> None:
     assert engine.cuda_graphs
     assert engine.kv_bytes is None
     assert engine.threads >= 1
-    assert engine.packed_weights == cache_folder() / "packed"
     assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.PROMPTS, 256 * 2**20)
     assert config.limits == Limits()
     assert config.patience == Patience()
@@ -66,7 +64,7 @@ def test_flags_are_read() -> None:
         " --log-level debug --log-format json --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.1"
         " --repetition-penalty 1.1 --seed 7 --max-body-size 1MiB --idle-timeout 2.5"
         " --max-connections 9 --gap-stretch 1.5 --speculate 9 --prefix-cache off"
-        " --prefix-cache-mib 3 --device cuda:1 --kv-mib 5 --no-cuda-graphs --packed-weights weights"
+        " --prefix-cache-mib 3 --device cuda:1 --kv-mib 5 --no-cuda-graphs"
     )
     config = command_line.read(line.split(), {})
     assert config.serving == Serving(Address("::1", 0), "debug", LogFormat.JSON)
@@ -78,7 +76,6 @@ def test_flags_are_read() -> None:
         kv_bytes=5 * 2**20,
         cuda_graphs=False,
         threads=3,
-        packed_weights=Path("weights"),
         gap_stretch=1.5,
         speculate=9,
         ignore_eos=True,
@@ -115,20 +112,6 @@ def test_a_flag_wins_over_its_variable() -> None:
     assert command_line.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "3"}).engine.slots == 2
     assert (
         command_line.read(["model", "--slots", "2"], {"SKIFF_SLOTS": "rubbish"}).engine.slots == 2
-    )
-
-
-def test_weights_need_not_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert command_line.read(["model", "--packed-weights", "off"], {}).engine.packed_weights is None
-    monkeypatch.setattr(Path, "home", homeless)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert command_line.read(["model"], {}).engine.packed_weights is None
-
-
-def test_a_folder_where_nobody_may_look_is_taken() -> None:
-    name = "a" * 300  # longer than a file's name may be, and so refused by the system to anybody
-    assert command_line.read(["model", "--packed-weights", name], {}).engine.packed_weights == Path(
-        name
     )
 
 
@@ -226,7 +209,6 @@ def test_a_bad_address_is_refused(text: str) -> None:
         ("context", ["0", "1", "-4096"]),
         ("device", ["gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:12345", "cpu:0", "cuda:²"]),
         ("threads", ["0", "x"]),
-        ("packed-weights", [__file__]),
         ("temperature", ["-0.1", "nan", "inf", "warm"]),
         ("top-k", ["-1", "1.5"]),
         ("top-p", ["0", "1.01"]),

@@ -2,14 +2,11 @@
 
 import argparse
 import math
-import os
 from pathlib import Path
 
 from model_tools.bench.serve.prompts import Lengths
 from model_tools.default_model import model_folder
 from server.cores import usable_cores
-from server.options.engine import PACKED_WEIGHTS
-from server.options.flag import Told
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
@@ -55,16 +52,6 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
         default=usable_cores(),
         help="cores that one call uses (default: all usable ones)",
     )
-
-
-def add_packed_weights(parser: argparse.ArgumentParser) -> None:
-    """As the server has it, so that what is measured is what it runs."""
-    PACKED_WEIGHTS.add_to(parser)
-
-
-def packed_weights_of(options: argparse.Namespace) -> Path | None:
-    """Raises `StartError`."""
-    return PACKED_WEIGHTS.value(Told(options, os.environ))
 
 
 def add_repetitions(parser: argparse.ArgumentParser) -> None:

@@ -54,10 +54,6 @@ class KvBuffer:
         self._slot_bytes = self.nbytes // slots
         self.token_bytes = self._slot_bytes // capacity
 
-    def address(self, slot: int) -> int:
-        """Where the slot begins; the slots after it follow without a gap."""
-        return self.array.ctypes.data + slot * self._slot_bytes
-
     def copy(self, source: int, destination: int, length: int) -> None:
         """The first `length` positions of one slot to another."""
         self.array[destination, :, :length] = self.array[source, :, :length]

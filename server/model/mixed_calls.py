@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from server.config import CPU
 from server.errors import StartError
-from server.model.host_binding import HostBinding
+from server.model.host_graph import HostBinding, HostGraph, PackedWeights
 from server.model.kv_memory import KvMemory
-from server.model.runtime import open_session
 
 Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
@@ -27,13 +25,15 @@ class MixedCalls:
     matrices see one row for each token, [1, n + k], so that the weights are read once.
     """
 
-    def __init__(self, model_file: Path, memory: KvMemory, threads: int) -> None:
-        """`threads` is the number of cores that one call uses. Raises `StartError`."""
-        self.session = open_session(model_file, CPU, threads)
+    def __init__(
+        self, model_file: Path, memory: KvMemory, threads: int, weights: PackedWeights | None
+    ) -> None:
+        """Raises `StartError`."""
+        self.graph = HostGraph(model_file, threads, weights)
         self._memory = memory
         self._bindings: dict[tuple[int, int], HostBinding] = {}
         """By the number of rows and the prompt's slot."""
-        fed = {node.name for node in self.session.get_inputs()}
+        fed = {node.name for node in self.graph.get_inputs()}
         if missing := _FED - fed:
             raise StartError(f"{model_file}: has no input `{min(missing)}`")
 
@@ -53,19 +53,20 @@ class MixedCalls:
             self._bindings[rows, slot] = self._binding(rows, slot)
         binding = self._bindings[rows, slot]
         width = np.arange(max(pasts) + 1)
-        binding.feed("input_ids", np.concatenate([tokens, prompt])[None, :])
-        binding.feed("attention_mask", (width <= np.array(pasts)[:, None]).astype(np.int64))
-        binding.feed("prompt_mask", np.ones((1, total), np.int64))
-        binding.feed("prompt_logits_to_keep", np.array(len(logits) - rows, np.int64))
-        binding.logits(logits[None])
+        binding.input("input_ids", np.concatenate([tokens, prompt])[None, :])
+        binding.input("attention_mask", (width <= np.array(pasts)[:, None]).astype(np.int64))
+        binding.input("prompt_mask", np.ones((1, total), np.int64))
+        binding.input("prompt_logits_to_keep", np.array(len(logits) - rows, np.int64))
+        binding.output("logits", logits[None])
         return binding
 
     def _binding(self, rows: int, slot: int) -> HostBinding:
-        binding = HostBinding(self.session)
+        binding = self.graph.binding()
         for buffer in self._memory.buffers:
             past, present = buffer.shape.past, buffer.shape.present
-            binding.kv(buffer, 0, rows, past, present)
-            binding.kv(buffer, slot, 1, _of_the_prompt(past), _of_the_prompt(present))
+            piece = buffer.array[slot : slot + 1]
+            binding.in_place(past, present, buffer.array[:rows])
+            binding.in_place(_of_the_prompt(past), _of_the_prompt(present), piece)
         return binding
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 from server.config import Device, DeviceKind
 from server.errors import StartError
@@ -10,9 +9,9 @@ from server.model.cuda_memory import CudaError, CudaMemory, find_library
 from server.model.device_decoder import DeviceDecoder
 from server.model.device_memory import DeviceMemory, HostMemory
 from server.model.folder import ModelFolder
-from server.model.packed import NotPackedError, packed
 from server.model.runtime import open_session, run_options
 from server.model.session import OnnxDecoder
+from server.model.weights_file import LIST
 
 log = logging.getLogger(__name__)
 
@@ -25,18 +24,15 @@ def open_decoder(
     context: int,
     threads: int,
     cuda_graphs: bool = True,
-    packed_weights: Path | None = None,
     kv_bytes: int | None = None,
 ) -> OnnxDecoder | DeviceDecoder:
-    """`threads` is the number of cores that one call uses; `packed_weights` a cache for the CPU;
-    `kv_bytes` bounds keys and values that lie in pages. Raises `StartError`, and `MemoryError`
+    """`threads` is the number of cores that one call uses; `kv_bytes` bounds keys and values that
+    lie in pages. Raises `StartError`, and `MemoryError`
     where the device has no room."""
     if device.kind is DeviceKind.CPU:
         if kv_bytes is not None:
             raise StartError("--kv-mib is for CUDA: the CPU's memory is taken as it is needed")
-        return open_cpu_decoder(
-            folder, slots=slots, context=context, threads=threads, packed_weights=packed_weights
-        )
+        return open_cpu_decoder(folder, slots=slots, context=context, threads=threads)
     return open_device_decoder(
         folder,
         device,
@@ -48,18 +44,18 @@ def open_decoder(
     )
 
 
-def open_cpu_decoder(
-    folder: ModelFolder, *, slots: int, context: int, threads: int, packed_weights: Path | None
-) -> OnnxDecoder:
-    """With both graphs of a folder only if their weights can lie in memory once: in the cache at
-    `packed_weights`, if that is not None. Raises as `open_decoder` does."""
-    if folder.mixed_file is not None and packed_weights is not None:
+def open_cpu_decoder(folder: ModelFolder, *, slots: int, context: int, threads: int) -> OnnxDecoder:
+    """With both graphs of a folder only if their weights lie in memory once. Raises as
+    `open_decoder` does."""
+    apart = "prompts are not read together with decode rows: %s"
+    if folder.mixed_file is not None and folder.weights_list is not None:
         try:
-            both = packed(folder, packed_weights)
-            return OnnxDecoder(both, slots=slots, context=context, threads=threads)
-        except (NotPackedError, StartError) as error:
-            log.warning("prompts are not read together with decode rows: %s", error)
-    plain = replace(folder, mixed_file=None)
+            return OnnxDecoder(folder, slots=slots, context=context, threads=threads)
+        except StartError as error:
+            log.warning(apart, error)
+    elif folder.mixed_file is not None:
+        log.warning(apart, f"{folder.path} has no {LIST}: export the model anew")
+    plain = replace(folder, mixed_file=None, weights_list=None)
     return OnnxDecoder(plain, slots=slots, context=context, threads=threads)
 
 

@@ -17,8 +17,7 @@ import numpy as np
 
 from server.config import Device, DeviceKind
 from server.errors import StartError
-from server.model.heap import give_back, huge_pages, share_one_heap
-from server.model.mapped_file import forget_pages
+from server.model.heap import share_one_heap
 from server.model.trial_graph import SIDE, TRIAL_GRAPH
 
 __all__ = ["onnxruntime"]
@@ -33,22 +32,29 @@ except ModuleNotFoundError:
 share_one_heap()  # here, before there is a thread that loads a model
 
 MISSING = "ONNX Runtime is not installed: pip install 'skiff-llm[cpu]' or 'skiff-llm[gpu]'"
-_PREPACKED = 1.25
-"""Bytes that weights take as the runtime's kernels want them, to one on disk, at most."""
-PACKED_WEIGHTS = "packed.data"
-"""The file that `save_packed` writes beside a graph."""
 _CPU_PROVIDER, _CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 _ON_THE_DEVICE = {"GroupQueryAttention", "MatMulNBits", "PagedAttention"}
 """Operators that make a model slower than on the CPU alone where a device has no kernel for one."""
 _PLACES = re.compile(r"^.*\[ONNXRuntimeError\] : [0-9]+ : [A-Z_]+ : ")
 _FAILURE = re.compile(r"\b[A-Z]+ failure [0-9]+: [^;]*")
-_SPIN_MICROSECONDS = "500"
-"""For so long a session's threads turn in a loop when a call has ended, so that the next one of a
-decode loop finds them awake. Without an end to it, the threads of one graph turned beside the calls
-of another, which then took half as long again."""
+SESSION_SETTINGS = {
+    # For so long a session's threads turn in a loop when a call has ended, so that the next one of
+    # a decode loop finds them awake. Without an end to it, the threads of one graph turned beside
+    # the calls of another, which then took half as long again.
+    "session.intra_op.spin_duration_us": "500",
+    # Else one thread packs all weights: a third of the time that loading takes.
+    "session.prepack.enable_parallel": "1",
+}
+CALL_SETTINGS = {
+    # The runtime's word for calls outside of any CUDA graph. Where options have no number at all,
+    # each call looks for it in vain, which costs a C++ exception and a search through the whole
+    # library for who catches it: 1 % of a small model's step.
+    "gpu_graph_id": "-1",
+}
+_LIBRARY_NAMES = ("libonnxruntime.so.*", "libonnxruntime.*.dylib", "onnxruntime.dll")
 Provider = tuple[str, dict[str, str]]
 """An execution provider of the runtime's, and its options."""
-_QUIET = 4
+QUIET = 4
 """Severity: what goes wrong comes as an exception, and is told once."""
 
 
@@ -86,11 +92,15 @@ def find_runtime() -> Runtime | None:
     )
 
 
-def build() -> str:
-    """What tells this runtime from any other, in its own words."""
+def library() -> Path:
+    """The runtime for who calls it from C; raises `StartError` where there is none."""
     if onnxruntime is None:
         raise StartError(MISSING)
-    return f"{onnxruntime.__version__} {onnxruntime.get_build_info()}"
+    folder = Path(onnxruntime.__file__).parent / "capi"
+    for name in _LIBRARY_NAMES:
+        for found in folder.glob(name):
+            return found
+    raise StartError(f"{folder}: this build of ONNX Runtime has no {_LIBRARY_NAMES[0]}")
 
 
 def _wheels() -> Iterator[str]:
@@ -108,10 +118,10 @@ def load_cuda() -> None:
 def trial_failure(device: Device) -> str | None:
     """Runs a tiny graph on a device that CUDA's libraries are loaded for; None if that works."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
+    options.log_severity_level = QUIET
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     x = np.ones((SIDE, SIDE), np.float32)
-    onnxruntime.set_default_logger_severity(_QUIET)
+    onnxruntime.set_default_logger_severity(QUIET)
     try:
         # Without `enable_fallback=0` it prints an error and takes the CPU.
         session = onnxruntime.InferenceSession(
@@ -148,32 +158,10 @@ def open_session(
     Raises `StartError`, and `Misplaced` where the work would be done on the CPU instead.
     """
     options = _session_options(threads)
-    # Else one thread packs all weights: a third of the time that loading takes.
-    options.add_session_config_entry("session.prepack.enable_parallel", "1")
-    with _loading(model_file):
+    with loading(model_file):
         if device.kind is DeviceKind.CPU:
-            return _on_cpu(model_file, options)
+            return onnxruntime.InferenceSession(model_file, options, providers=[_CPU_PROVIDER])
         return _on_cuda(model_file, options, _cuda_provider(device, cuda_graphs, stream))
-
-
-def save_packed(model_file: Path, copy: Path) -> None:
-    """Writes a graph as it is run on this CPU, with weights as the kernels want them in a file
-    beside it. Sessions that open the copy take them from there and pack nothing.
-
-    It is good for this build of the runtime on processors with the same instructions, and nobody
-    checks that. Raises `StartError`.
-    """
-    options = _session_options(threads=1)  # of what is written, none depends on their number
-    options.optimized_model_filepath = str(copy)
-    for name, value in {
-        "save_external_prepacked_constant_initializers": "1",
-        "optimized_model_external_initializers_file_name": PACKED_WEIGHTS,
-        "optimized_model_external_initializers_min_size_in_bytes": "1024",
-    }.items():
-        options.add_session_config_entry(f"session.{name}", value)
-    with _loading(model_file):
-        onnxruntime.InferenceSession(model_file, options, providers=[_CPU_PROVIDER])
-    give_back()
 
 
 def _session_options(threads: int) -> "onnxruntime.SessionOptions":
@@ -182,14 +170,16 @@ def _session_options(threads: int) -> "onnxruntime.SessionOptions":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_MICROSECONDS)
+    for name, value in SESSION_SETTINGS.items():
+        options.add_session_config_entry(name, value)
     options.enable_mem_pattern = False  # shapes vary, and a pattern is kept for each
-    options.log_severity_level = _QUIET
+    options.log_severity_level = QUIET
     return options
 
 
 @contextlib.contextmanager
-def _loading(model_file: Path) -> Iterator[None]:
+def loading(model_file: Path) -> Iterator[None]:
+    """Whatever the runtime raises while it loads a graph becomes a `StartError`."""
     try:
         yield
     except StartError:
@@ -198,23 +188,6 @@ def _loading(model_file: Path) -> Iterator[None]:
         raise StartError(
             f"{model_file}: ONNX Runtime cannot load it: {first_line(error)}"
         ) from None
-
-
-def _on_cpu(
-    model_file: Path, options: "onnxruntime.SessionOptions"
-) -> "onnxruntime.InferenceSession":
-    if model_file.with_name(PACKED_WEIGHTS).exists():
-        # They are used where they are mapped, so that sessions and processes share them.
-        session = onnxruntime.InferenceSession(model_file, options, providers=[_CPU_PROVIDER])
-        give_back()
-        return session
-    on_disk = list(model_file.parent.glob(f"{model_file.name}*"))
-    size = int(_PREPACKED * sum(file.stat().st_size for file in on_disk))
-    with huge_pages(size):
-        session = onnxruntime.InferenceSession(model_file, options, providers=[_CPU_PROVIDER])
-    for file in on_disk:
-        forget_pages(file)  # of what is packed, the runtime lets go of most, but not of all
-    return session
 
 
 def _on_cuda(
@@ -249,16 +222,13 @@ def _cuda_provider(
 
 def run_options(cuda_graph: int | None = None) -> "onnxruntime.RunOptions":
     """`cuda_graph` is the number of the CUDA graph that the first call makes and each later one
-    replays; None for calls outside of any.
-
-    Where options have no number at all, each call looks for it in vain, which costs a C++ exception
-    and a search through the whole library for who catches it: 1 % of a small model's step.
-    """
+    replays; None for calls outside of any."""
     options = onnxruntime.RunOptions()
+    settings = CALL_SETTINGS if cuda_graph is None else {"gpu_graph_id": str(cuda_graph)}
     # A call on a device ends when it is queued there: who reads what it gives waits for that.
-    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-    number = -1 if cuda_graph is None else cuda_graph  # the runtime's word for none
-    options.add_run_config_entry("gpu_graph_id", str(number))
+    settings = {**settings, "disable_synchronize_execution_providers": "1"}
+    for name, value in settings.items():
+        options.add_run_config_entry(name, value)
     return options
 
 

@@ -16,10 +16,11 @@ from server.config import CPU
 from server.errors import Interrupted, StartError
 from server.model.folder import ModelFolder
 from server.model.graph_interface import GraphInterface
-from server.model.host_binding import HostBinding
+from server.model.host_graph import CallOptions, HostBinding, HostGraph, PackedWeights
 from server.model.kv_memory import KvMemory, SavedKv
 from server.model.mixed_calls import MixedCalls
-from server.model.runtime import first_line, onnxruntime, open_session, run_options
+from server.model.runtime import first_line
+from server.model.weights_file import WeightsFile
 
 Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
@@ -41,9 +42,12 @@ class OnnxDecoder:
         self.device = CPU
         self.slots = slots
         self.context = context
-        self._session = open_session(folder.model_file, CPU, threads)
-        self._graph = GraphInterface.of(self._session, str(folder.model_file))
-        self._memory = KvMemory(self._graph.kv, slots=slots, capacity=context)
+        weights = None
+        if folder.weights_list:
+            weights = PackedWeights(WeightsFile(folder.weights_list))
+        self._graph = HostGraph(folder.model_file, threads, weights)
+        self._interface = GraphInterface.of(self._graph, str(folder.model_file))
+        self._memory = KvMemory(self._interface.kv, slots=slots, capacity=context)
         self._pasts = [0] * slots
         """Tokens in each slot before the last one that was written there."""
         self._logits = np.empty((slots, 1, self.vocabulary_size), np.float32)
@@ -52,8 +56,8 @@ class OnnxDecoder:
         """By the first slot and the number of slots."""
         self._mixed_calls: MixedCalls | None = None
         if folder.mixed_file and slots > 1:
-            self._mixed_calls = MixedCalls(folder.mixed_file, self._memory, threads)
-        self._run_options = run_options()
+            self._mixed_calls = MixedCalls(folder.mixed_file, self._memory, threads, weights)
+        self._options = CallOptions()
         self.pages = None
         """Slots have memory of their own."""
         self.runtime_seconds = 0.0
@@ -63,17 +67,17 @@ class OnnxDecoder:
     @property
     def vocabulary_size(self) -> int:
         """The width of a row of logits."""
-        return self._graph.vocabulary_size
+        return self._interface.vocabulary_size
 
     @property
     def provider(self) -> str:
         """What runs the graph, in the runtime's words."""
-        return str(self._session.get_providers()[0])
+        return "CPUExecutionProvider"
 
     @property
     def tile(self) -> int:
         """Tokens of a prompt that attention takes at a time."""
-        return self._graph.tile
+        return self._interface.tile
 
     @property
     def kv_bytes(self) -> int:
@@ -105,15 +109,14 @@ class OnnxDecoder:
             "num_logits_to_keep": np.array(logits_to_keep, np.int64),
         }
         self._feed(binding, feeds)
-        if len(tokens) == 1 or (logits_to_keep == 1 and self._graph.keeps_last):
-            binding.logits(self._logits[:1])
-            self._run(binding)
-            return self._logits[:1, 0]
-        binding.bound.bind_output("logits", "cpu")
+        kept = min(logits_to_keep, len(tokens)) or len(tokens)
+        given = kept if self._interface.keeps_last else len(tokens)
+        logits = self._logits[:1]
+        if given > 1:
+            logits = np.empty((1, given, self.vocabulary_size), np.float32)
+        binding.output("logits", logits)
         self._run(binding)
-        # Outputs come in the order in which they were first bound: logits after all the others.
-        every: Logits = binding.bound.get_outputs()[len(self._graph.kv)].numpy()
-        return every[0, -logits_to_keep:]
+        return logits[0, -kept:]
 
     def decode(
         self,
@@ -158,7 +161,7 @@ class OnnxDecoder:
         self._pasts[slot] = past + len(prompt) - 1
         logits = self._logits[: len(tokens) + logits_to_keep, 0]
         binding = calls.bound(tokens, pasts, slot, past, prompt, logits)
-        self._run(binding, calls.session)
+        self._run(binding, calls.graph)
         return logits
 
     def move(self, source: int, destination: int, length: int) -> None:
@@ -184,7 +187,7 @@ class OnnxDecoder:
 
     def interrupt(self) -> None:
         """Ends the call under way, and each later one, with `Interrupted`; safe from any thread."""
-        self._run_options.terminate = True
+        self._options.terminate()
 
     def _try_out(self, folder: ModelFolder) -> None:
         """A call of each graph, so that what else is wrong with one is told now and not to every
@@ -199,29 +202,28 @@ class OnnxDecoder:
             self.release(0)
             self.release(1)
 
-    def _run(
-        self, binding: HostBinding, session: "onnxruntime.InferenceSession | None" = None
-    ) -> None:
+    def _run(self, binding: HostBinding, graph: HostGraph | None = None) -> None:
         """By default of the graph that decodes."""
         start = time.perf_counter()
         try:
-            (session or self._session).run_with_iobinding(binding.bound, self._run_options)
+            (graph or self._graph).run(binding, self._options)
         except RuntimeError:
-            if self._run_options.terminate:
+            if self._options.terminated:
                 raise Interrupted from None
             raise
         self.runtime_seconds += time.perf_counter() - start
 
     def _feed(self, binding: HostBinding, feeds: dict[str, Tokens]) -> None:
         """Those of the arrays that the graph takes."""
-        for name in self._graph.fed & feeds.keys():
-            binding.feed(name, feeds[name])
+        for name in self._interface.fed & feeds.keys():
+            binding.input(name, feeds[name])
 
     def _binding(self, slot: int, rows: int) -> HostBinding:
         """With the keys and values of `rows` neighbouring slots."""
-        binding = HostBinding(self._session)
+        binding = self._graph.binding()
         for buffer in self._memory.buffers:
-            binding.kv(buffer, slot, rows, buffer.shape.past, buffer.shape.present)
+            places = buffer.array[slot : slot + rows]
+            binding.in_place(buffer.shape.past, buffer.shape.present, places)
         return binding
 
     def _new_decode_rows(self, first_slot: int, count: int) -> "_DecodeRows":
@@ -232,7 +234,7 @@ class OnnxDecoder:
             "num_logits_to_keep": rows.one,
         }
         self._feed(rows.binding, fixed)
-        rows.binding.logits(self._logits[:count])
+        rows.binding.output("logits", self._logits[:count])
         return rows
 
 

@@ -1,15 +1,10 @@
 """The flags about the engine: how much runs at once, and on what."""
 
-from pathlib import Path
-
-from server.cache import cache_folder
 from server.config import GAP_STRETCH, EngineChoice
 from server.cores import usable_cores
-from server.errors import StartError
 from server.options.flag import Flag, Group
 from server.options.values import (
     device,
-    folder_or_off,
     integer,
     mebibytes,
     nothing,
@@ -18,15 +13,6 @@ from server.options.values import (
     unless,
 )
 
-
-def own_folder() -> Path | None:
-    """None where the user has no home."""
-    try:
-        return cache_folder() / "packed"
-    except StartError:
-        return None
-
-
 DEVICE = Flag(
     "device",
     "DEVICE",
@@ -34,15 +20,6 @@ DEVICE = Flag(
     "what runs the model: cpu, cuda or cuda:N; auto is cuda where driver, libraries\n"
     "and the folder are for it, and else the CPU",
     "auto",
-)
-PACKED_WEIGHTS = Flag(
-    "packed-weights",
-    "FOLDER",
-    folder_or_off,
-    "a cache of weights as this processor's kernels want them, more than twice as large as\n"
-    "the model; off has none, and reads no prompt in one call with decode rows (CPU)",
-    "skiff/packed in $XDG_CACHE_HOME or ~/.cache",
-    own_folder,
 )
 ENGINE = Group(
     "engine",
@@ -84,7 +61,6 @@ ENGINE = Group(
             "the cores that this process may use",
             usable_cores,
         ),
-        "packed_weights": PACKED_WEIGHTS,
         "gap_stretch": Flag(
             "gap-stretch",
             "X",

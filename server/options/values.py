@@ -7,7 +7,6 @@ import math
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from server.config import CPU, Address, Device, DeviceKind, UnixAddress
@@ -73,20 +72,6 @@ def switch(text: str) -> bool:
 def unless(text: str) -> bool:
     """Of a switch that turns something off: whether that is on."""
     return not switch(text)
-
-
-def folder_or_off(text: str) -> Path | None:
-    """None where it is off."""
-    if text.lower() == "off":
-        return None
-    path = Path(text)
-    try:
-        is_none = not text or (path.exists() and not path.is_dir())
-    except OSError:  # nobody may look there: told by whoever needs it
-        is_none = False
-    if is_none:
-        raise ValueError("a folder, or off")
-    return path
 
 
 def listed(parse_one: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:

@@ -16,7 +16,15 @@ CUDA, SECOND = Device(DeviceKind.CUDA), Device(DeviceKind.CUDA, 1)
 
 def folder(target: DeviceKind | None) -> ModelFolder:
     return ModelFolder(
-        Path("m"), Path("m/model.onnx"), None, Path(), 8, frozenset(), SamplingParameters(), target
+        Path("m"),
+        Path("m/model.onnx"),
+        None,
+        None,
+        Path(),
+        8,
+        frozenset(),
+        SamplingParameters(),
+        target,
     )
 
 

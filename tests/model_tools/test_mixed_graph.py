@@ -133,16 +133,6 @@ def test_both_graphs_have_the_same_weights_in_the_same_file(
     assert initializers(tmp_path / MIXED_FILE) == initializers(tmp_path / MODEL_FILE)
 
 
-@pytest.mark.parametrize("file", [MODEL_FILE, MIXED_FILE])
-def test_constants_come_after_all_weights(tmp_path: Path, file: str) -> None:
-    write(tmp_path, Recipe(WeightType.INT8, 32))
-    values = ir.load(tmp_path / file).graph.initializers.values()
-    weights = [isinstance(value.const_value, ir.ExternalTensor) for value in values]
-    assert True in weights
-    assert False in weights
-    assert weights == sorted(weights, reverse=True)
-
-
 def initializers(graph_file: Path) -> dict[str, tuple[str, int | None, int | None]]:
     """Those in a data file, with their places there; no other is as large as a row of weights."""
     places = {}

@@ -15,11 +15,9 @@ from model_tools.bench.engine.workload import Workload
 from model_tools.bench.flags import (
     add_counts,
     add_folder,
-    add_packed_weights,
     add_repetitions,
     add_threads,
     folder_of,
-    packed_weights_of,
 )
 from model_tools.bench.machine import machine, model
 from model_tools.bench.report.report import Cell, Report, Table
@@ -42,7 +40,6 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     add_repetitions(parser)
     add_threads(parser)
-    add_packed_weights(parser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +121,6 @@ def run(options: argparse.Namespace) -> Report:
         folder,
         workloads=workloads,
         threads=options.threads,
-        packed_weights=packed_weights_of(options),
         reuse=PrefixReuse.PROMPTS,
     )
     measured = _measure(runner, batches, options.repetitions)

@@ -19,12 +19,10 @@ from model_tools.bench.engine.workload import Runner, Workload
 from model_tools.bench.flags import (
     add_counts,
     add_folder,
-    add_packed_weights,
     add_repetitions,
     add_threads,
     count,
     folder_of,
-    packed_weights_of,
     whole,
 )
 from model_tools.bench.machine import machine, model
@@ -58,7 +56,6 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     add_counts(parser, "-s", "--streams", default=[1], text="sequences that generate side by side")
     add_repetitions(parser)
     add_threads(parser)
-    add_packed_weights(parser)
     parser.add_argument(
         "--against",
         choices=["genai"],
@@ -82,7 +79,6 @@ def run(options: argparse.Namespace) -> Report:
         folder,
         workloads=workloads,
         threads=options.threads,
-        packed_weights=packed_weights_of(options),
     )
     with ExitStack() as processes:
         skiff = processes.enter_context(OwnProcess(engine))

@@ -77,7 +77,6 @@ class SkiffRunner:
         *,
         workloads: list[Workload],
         threads: int,
-        packed_weights: Path | None,
         reuse: PrefixReuse = PrefixReuse.OFF,
     ) -> None:
         """With room for each of the workloads. Raises `StartError`."""
@@ -97,7 +96,6 @@ class SkiffRunner:
             slots=slots,
             context=self._context,
             threads=threads,
-            packed_weights=packed_weights,
         )
         pacer, reused = Pacer(GAP_STRETCH), PrefixCacheConfig(reuse)
         self._core = EngineCore(self._decoder, self._deliver, pacer, reused)

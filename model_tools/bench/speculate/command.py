@@ -13,12 +13,10 @@ from tqdm import tqdm
 
 from model_tools.bench.flags import (
     add_folder,
-    add_packed_weights,
     add_repetitions,
     add_threads,
     count,
     folder_of,
-    packed_weights_of,
 )
 from model_tools.bench.machine import machine, model
 from model_tools.bench.report.report import Cell, Report, Table
@@ -58,7 +56,6 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     add_repetitions(parser)
     add_threads(parser)
-    add_packed_weights(parser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +107,6 @@ def run(options: argparse.Namespace) -> Report:
         folder,
         context=CONTEXT,
         threads=options.threads,
-        packed_weights=packed_weights_of(options),
     )
     measured = _measure(runner, prompts, options)
     header = {**machine(), **model(folder), "threads": str(options.threads)}

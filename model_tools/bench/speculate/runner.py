@@ -43,17 +43,13 @@ class Answer:
 class AnswerRunner:
     """A model with one slot."""
 
-    def __init__(
-        self, folder: Path, *, context: int, threads: int, packed_weights: Path | None
-    ) -> None:
+    def __init__(self, folder: Path, *, context: int, threads: int) -> None:
         """Raises `StartError`."""
         model = ModelFolder.read(folder)
         self._context = min(context, model.context_length)
         self._eos_token_ids = model.eos_token_ids
         self._tokenizer = Tokenizer.read(model.tokenizer_file)
-        decoder = open_cpu_decoder(
-            model, slots=1, context=self._context, threads=threads, packed_weights=packed_weights
-        )
+        decoder = open_cpu_decoder(model, slots=1, context=self._context, threads=threads)
         off = PrefixCacheConfig(PrefixReuse.OFF)
         self._core = EngineCore(decoder, _deliver, Pacer(GAP_STRETCH), off)
         self._keys = itertools.count()

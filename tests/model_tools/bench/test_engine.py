@@ -106,7 +106,7 @@ def test_prompts_are_random_and_the_same_for_one_seed() -> None:
     ],
 )
 def test_skiff_runs_a_workload_again_and_again(folder: Path, workload: Workload) -> None:
-    runner = SkiffRunner(folder, workloads=[workload], threads=1, packed_weights=None)
+    runner = SkiffRunner(folder, workloads=[workload], threads=1)
     for seed in range(3):
         prompts = workload.prompts(runner.vocabulary_size, seed)
         assert time(runner, workload, prompts).split is not None
@@ -114,7 +114,7 @@ def test_skiff_runs_a_workload_again_and_again(folder: Path, workload: Workload)
 
 def test_skiffs_time_is_split(folder: Path) -> None:
     workload = Workload(20, 5)
-    runner = SkiffRunner(folder, workloads=[workload], threads=1, packed_weights=None)
+    runner = SkiffRunner(folder, workloads=[workload], threads=1)
     timing = runner.read(workload.prompts(runner.vocabulary_size, seed=0), new_tokens=5)
     split = timing.split
     assert split is not None
@@ -124,7 +124,7 @@ def test_skiffs_time_is_split(folder: Path) -> None:
 
 def test_an_engine_runs_in_a_process_of_its_own(folder: Path) -> None:
     workload = Workload(20, 5)
-    make = partial(SkiffRunner, folder, workloads=[workload], threads=1, packed_weights=None)
+    make = partial(SkiffRunner, folder, workloads=[workload], threads=1)
     with OwnProcess(make) as runner:
         assert (runner.name, runner.setting) == ("skiff", "1 threads")
         prompts = workload.prompts(runner.ask("vocabulary_size"), seed=0)
@@ -137,9 +137,7 @@ def test_an_engine_runs_in_a_process_of_its_own(folder: Path) -> None:
 def test_what_is_wrong_with_an_engine_is_told_here(folder: Path) -> None:
     workload = Workload(4000, 0)
     with pytest.raises(StartError, match="more than the model's context"):
-        OwnProcess(
-            partial(SkiffRunner, folder, workloads=[workload], threads=1, packed_weights=None)
-        )
+        OwnProcess(partial(SkiffRunner, folder, workloads=[workload], threads=1))
 
 
 def test_of_several_settings_the_fastest_is_kept_for_each_workload() -> None:
