@@ -17,9 +17,9 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from model_tools import cache
+from model_tools.cache import cache_folder
 from model_tools.folder_format import FORMAT_VERSION
-from server import cache
-from server.cache import cache_folder
 from server.command_line import read
 from server.config import Device, DeviceKind
 from server.errors import StartError

@@ -115,11 +115,6 @@ def test_a_flag_wins_over_its_variable() -> None:
     )
 
 
-def homeless() -> Path:
-    """As `Path.home` for a user that the system does not know."""
-    raise RuntimeError("Could not determine home directory.")
-
-
 def test_a_flag_may_be_repeated() -> None:
     repeated = ["--allowed-host", "a.example", "--allowed-host", "[::1]", "--allowed-host=b, *"]
     access = command_line.read(["model", *repeated], {"SKIFF_ALLOWED_HOST": "c"}).access

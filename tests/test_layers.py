@@ -10,7 +10,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 BASE = {
-    "cache",
     "config",
     "cores",
     "errors",

@@ -107,7 +107,7 @@ class CApi:
         made = Handle()
         self.call(function, *arguments, ctypes.byref(made))
         made.needs = needs
-        weakref.finalize(made, self.release, kind, made.value).atexit = False
+        weakref.finalize(made, self._releases[kind], made.value).atexit = False
         return made
 
     def ask(self, name: str, *arguments: Any) -> int:
@@ -115,7 +115,3 @@ class CApi:
         answer = ctypes.c_size_t()
         self.call(name, *arguments, ctypes.byref(answer))
         return answer.value
-
-    def release(self, kind: str, address: int | None) -> None:
-        """What nothing else releases."""
-        self._releases[kind](address)

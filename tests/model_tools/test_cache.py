@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.cache import alone, cache_folder
+from model_tools.cache import alone, cache_folder
 
 
 def nobody_waits() -> None:
