@@ -204,7 +204,7 @@ def _session(file: Path, options: Handle, weights: PackedWeights | None) -> Hand
             *(_environment(), path, options, weights.container),
             needs=(_environment(), weights, weights.container),
         )
-    weights.file.forget()  # what is packed is not read again
+    weights.file.forget()  # most of it was packed, and is not read again
     return session
 
 

@@ -42,7 +42,7 @@ SESSION_SETTINGS = {
     # a decode loop finds them awake. Without an end to it, the threads of one graph turned beside
     # the calls of another, which then took half as long again.
     "session.intra_op.spin_duration_us": "500",
-    # Else one thread packs all weights: a third of the time that loading takes.
+    # Else one thread packs all weights that sessions do not share: a third of what loading takes.
     "session.prepack.enable_parallel": "1",
 }
 CALL_SETTINGS = {

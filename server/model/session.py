@@ -42,10 +42,9 @@ class OnnxDecoder:
         self.device = CPU
         self.slots = slots
         self.context = context
-        weights = None
-        if folder.weights_list:
-            weights = PackedWeights(WeightsFile(folder.weights_list))
-        self._graph = HostGraph(folder.model_file, threads, weights)
+        self._weights = WeightsFile(folder.weights_list) if folder.weights_list else None
+        packed = PackedWeights(self._weights) if self._weights else None
+        self._graph = HostGraph(folder.model_file, threads, packed)
         self._interface = GraphInterface.of(self._graph, str(folder.model_file))
         self._memory = KvMemory(self._interface.kv, slots=slots, capacity=context)
         self._pasts = [0] * slots
@@ -56,7 +55,7 @@ class OnnxDecoder:
         """By the first slot and the number of slots."""
         self._mixed_calls: MixedCalls | None = None
         if folder.mixed_file and slots > 1:
-            self._mixed_calls = MixedCalls(folder.mixed_file, self._memory, threads, weights)
+            self._mixed_calls = MixedCalls(folder.mixed_file, self._memory, threads, packed)
         self._options = CallOptions()
         self.pages = None
         """Slots have memory of their own."""
@@ -184,6 +183,8 @@ class OnnxDecoder:
     def rest(self) -> None:
         """All slots are free, and it may last: no memory is kept for the next sequences."""
         self._memory.rest()
+        if self._weights:
+            self._weights.forget()  # of the table of embeddings, for one
 
     def interrupt(self) -> None:
         """Ends the call under way, and each later one, with `Interrupted`; safe from any thread."""
