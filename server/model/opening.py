@@ -27,8 +27,7 @@ def open_decoder(
     kv_bytes: int | None = None,
 ) -> OnnxDecoder | DeviceDecoder:
     """`threads` is the number of cores that one call uses; `kv_bytes` bounds keys and values that
-    lie in pages. Raises `StartError`, and `MemoryError`
-    where the device has no room."""
+    lie in pages. Raises `StartError`, and `MemoryError` where the device has no room."""
     if device.kind is DeviceKind.CPU:
         if kv_bytes is not None:
             raise StartError("--kv-mib is for CUDA: the CPU's memory is taken as it is needed")
