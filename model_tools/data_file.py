@@ -13,7 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 PAGE = 4096
-"""Every tensor starts on a page: ONNX Runtime maps it into memory, and its kernels load aligned."""
+"""Every tensor starts on a page: it is mapped into memory, and kernels load aligned."""
 
 
 class DataFile:

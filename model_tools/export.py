@@ -85,8 +85,7 @@ def write_model(
     folder: Path, source: WeightSource, recipe: Recipe, report: Report = unseen
 ) -> None:
     """Writes the graph and its weights into an existing folder; for the CPU also the mixed graph,
-    which has the same weights, and a
-    list of them."""
+    which has the same weights, and a list of them."""
     layer_done = steps(report, "writing layers", source.spec.layers)
     with DataFile(folder / f"{MODEL_FILE}.data") as data:
         scales = source.scales if isinstance(source, BalancedSource) else None

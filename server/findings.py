@@ -9,7 +9,7 @@ from enum import Enum
 
 from server.config import Device, DeviceKind
 from server.machine import Machine
-from server.model.cuda import CudaFacts
+from server.model.cuda import CudaFacts, dotted
 from server.model.cuda_driver import Gpu, NoDriver
 from server.model.cuda_libraries import Library
 from server.model.runtime import MISSING, Runtime
@@ -59,7 +59,7 @@ def of_runtime(runtime: Runtime | None) -> Iterator[Finding]:
         yield Finding(Mark.BAD, "runtime", "none", MISSING)
         return
     wheels = " and ".join(runtime.wheels) or f"ONNX Runtime {runtime.version}"
-    built = f", built with CUDA {_dotted(runtime.cuda)}" if runtime.cuda else ""
+    built = f", built with CUDA {dotted(runtime.cuda)}" if runtime.cuda else ""
     if len(runtime.wheels) > 1:
         means = "one has overwritten files of the other: uninstall both, then install one of them"
         yield Finding(Mark.NOTE, "runtime", wheels, means)
@@ -76,7 +76,7 @@ def of_cuda(facts: CudaFacts, asked: bool) -> Iterator[Finding]:
         means = "no GPU of NVIDIA's can be used; in a container, it may have to be handed in"
         yield Finding(fault, "driver", facts.driver.reason, means)
     else:
-        found = f"for CUDA up to {_dotted(facts.driver.cuda)}"
+        found = f"for CUDA up to {dotted(facts.driver.cuda)}"
         yield Finding(Mark.GOOD, "driver", found, f"devices: {len(facts.driver.gpus)}")
         for index, gpu in enumerate(facts.driver.gpus):
             yield _gpu(index, gpu)
@@ -126,10 +126,10 @@ def _huge_pages(machine: Machine) -> Finding:
 
 
 def _gpu(index: int, gpu: Gpu) -> Finding:
-    found = f"{gpu.name}, {_gib(gpu.memory)}, compute capability {_dotted(gpu.capability)}"
+    found = f"{gpu.name}, {_gib(gpu.memory)}, compute capability {dotted(gpu.capability)}"
     if gpu.capability >= _FLASH:
         return Finding(Mark.GOOD, f"gpu {index}", found, "has all fast kernels for attention")
-    means = f"the fast kernels for attention want {_dotted(_FLASH)}"
+    means = f"the fast kernels for attention want {dotted(_FLASH)}"
     return Finding(Mark.NOTE, f"gpu {index}", found, means)
 
 
@@ -142,7 +142,3 @@ def _library(library: Library, fault: Mark) -> Finding:
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return ".".join(map(str, version))

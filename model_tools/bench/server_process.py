@@ -48,8 +48,8 @@ class ServerProcess:
 
     @property
     def anonymous_bytes(self) -> int | None:
-        """Of it, what is no page of a file; None where the system does not tell. A model's file is
-        read as far as requests need it, such as the embedding of each token at its first use."""
+        """Of it, what is no page of a file; None where the system does not tell. The rest is
+        read again where it is needed, and grows with nothing that a server holds."""
         return self._told("status", "RssAnon")
 
     def _told(self, file: str, name: str) -> int | None:

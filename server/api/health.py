@@ -2,12 +2,11 @@
 
 from server.api.operation import Answer
 from server.http.exchange import Exchange
-from server.http.messages import Response
+from server.http.messages import plain
 
 OK = Answer("text/plain", {"const": "OK"}, "It lives.")
 
 
 async def health(exchange: Exchange) -> None:
     """Answer exactly `OK`, which Paddler's clients look for."""
-    headers = ((b"Content-Type", b"text/plain; charset=utf-8"),)
-    await exchange.respond(Response(200, b"OK", headers))
+    await exchange.respond(plain(200, b"OK"))

@@ -6,7 +6,7 @@ from server.api.generation import Generator
 from server.api.operation import Answer
 from server.engine.condition import Condition
 from server.http.exchange import Exchange
-from server.http.messages import Response, text
+from server.http.messages import plain, text
 
 READY = Answer("text/plain", {"const": "READY"}, "A request sent now would be generated.")
 _RETRY_AFTER = ((b"Retry-After", b"5"),)
@@ -23,6 +23,5 @@ class Ready:
         condition = self.engine.condition
         if condition is not Condition.READY:
             await exchange.respond(text(503, condition.value, _RETRY_AFTER))
-            return
-        headers = ((b"Content-Type", b"text/plain; charset=utf-8"),)
-        await exchange.respond(Response(200, b"READY", headers))
+        else:
+            await exchange.respond(plain(200, b"READY"))

@@ -1,4 +1,5 @@
-"""What the engine needs of a model: `server.model.session` has it, and so has the tests' fake."""
+"""What the engine needs of a model: `server.model` has it for the CPU and for GPUs, and so has the
+tests' fake."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol

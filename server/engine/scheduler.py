@@ -6,7 +6,6 @@ are then a call for each run of neighbours. Prompts lie above them. One prompt a
 read, in order of arrival, and in one call with the decoding ones where the decoder can do that.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -33,14 +32,14 @@ Find = Callable[[int, Sequence[PromptCall]], Found | None]
 
 @dataclass(slots=True, eq=False)
 class _Place:
-    """A sequence, as the scheduler sees it."""
+    """A sequence that has a slot."""
 
     key: int
     prompt_tokens: int
-    tokens: int = 0
+    tokens: int
     """Tokens whose keys and values the slot holds once what is planned has run."""
-    slot: int = -1
-    prefix: Prefix | None = None
+    slot: int
+    prefix: Prefix | None
     """Where its first tokens come from, until a call is planned that takes them from there."""
 
 
@@ -55,7 +54,8 @@ class Scheduler:
         self._tile = tile
         self._find = find
         self._mixes = mixes
-        self._waiting: deque[_Place] = deque()
+        self._waiting: dict[int, int] = {}
+        """By key the tokens of each prompt that has no slot yet, in order of arrival."""
         self._reading: _Place | None = None
         self._decoding: list[_Place] = []
         self._released: list[int] = []
@@ -69,7 +69,7 @@ class Scheduler:
 
     def submit(self, key: int, prompt_tokens: int) -> None:
         """Puts a sequence in the queue; `prompt_tokens` is 1 or more."""
-        self._waiting.append(_Place(key, prompt_tokens))
+        self._waiting[key] = prompt_tokens
         self._last = None
 
     def remove(self, key: int) -> int | None:
@@ -78,10 +78,9 @@ class Scheduler:
         That slot is returned, and left as it is until the next plan. Unknown keys are an error.
         """
         self._last = None
-        place = self._place(key)
-        if place in self._waiting:
-            self._waiting.remove(place)
+        if self._waiting.pop(key, None):
             return None
+        place = self._place(key)
         if place is self._reading:
             self._reading = None
         else:
@@ -143,8 +142,7 @@ class Scheduler:
 
     def _place(self, key: int) -> _Place:
         reading = [self._reading] if self._reading else []
-        everyone = chain(self._decoding, reading, self._waiting)
-        return next(place for place in everyone if place.key == key)
+        return next(place for place in chain(self._decoding, reading) if place.key == key)
 
     def _close_gaps(self) -> list[SlotMove]:
         """Brings the decoding sequences into the lowest slots, with as few moves as it takes."""
@@ -195,14 +193,14 @@ class Scheduler:
         what it has in common with another sequence."""
         if not self._waiting or len(self._decoding) == self._slots:
             return None
-        found = self._find(self._waiting[0].key, calls)
+        key, prompt_tokens = next(iter(self._waiting.items()))
+        found = self._find(key, calls)
         if found is None:
             return None
-        place = self._reading = self._waiting.popleft()
-        place.slot = len(self._decoding)
-        place.tokens = found.length
-        place.prefix = self._prefix(found)
-        return place
+        del self._waiting[key]
+        slot, prefix = len(self._decoding), self._prefix(found)
+        self._reading = _Place(key, prompt_tokens, found.length, slot, prefix)
+        return self._reading
 
     def _prefix(self, found: Found) -> Prefix | None:
         """Where a sequence's first tokens lie when the calls of this step run."""

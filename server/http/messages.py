@@ -56,5 +56,9 @@ def text(status: int, sentence: str, headers: Headers = ()) -> Response:
     layer, also those that know no JSON, and reads well in a terminal. The in-band Error envelope
     belongs to streams.
     """
-    content_type = (b"Content-Type", b"text/plain; charset=utf-8")
-    return Response(status, f"{sentence}\n".encode(), (content_type, *headers))
+    return plain(status, f"{sentence}\n".encode(), headers)
+
+
+def plain(status: int, body: bytes, headers: Headers = ()) -> Response:
+    """Exactly `body`, as `text/plain`."""
+    return Response(status, body, ((b"Content-Type", b"text/plain; charset=utf-8"), *headers))

@@ -1,7 +1,6 @@
 """Inputs and outputs of a graph at addresses of a device. Knows ONNX Runtime's bindings by their
 methods only, so that the tests' fake can stand in for them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,8 +13,6 @@ from server.model.graph_interface import Session
 
 class DeviceSession(Session, Protocol):
     """A graph on a device: the part of an ONNX Runtime session that runs it."""
-
-    def get_providers(self) -> Sequence[str]: ...
 
     def io_binding(self) -> Any: ...
 

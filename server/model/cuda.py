@@ -82,8 +82,8 @@ def _of_the_driver(driver: Driver | NoDriver, runtime: Runtime, device: Device) 
     if runtime.cuda and driver.cuda[0] < runtime.cuda[0]:
         needed = DRIVERS.get(runtime.cuda[0])
         yield (
-            f"NVIDIA's driver is for CUDA up to {_dotted(driver.cuda)}, and the wheel for"
-            f" {_dotted(runtime.cuda)}: update the driver{f', to {needed} or newer' * bool(needed)}"
+            f"NVIDIA's driver is for CUDA up to {dotted(driver.cuda)}, and the wheel for"
+            f" {dotted(runtime.cuda)}: update the driver{f', to {needed} or newer' * bool(needed)}"
         )
     if not driver.gpus:
         yield "NVIDIA's driver shows no device"
@@ -92,5 +92,5 @@ def _of_the_driver(driver: Driver | NoDriver, runtime: Runtime, device: Device) 
         yield f"NVIDIA's driver shows cuda:0{last}"
 
 
-def _dotted(version: tuple[int, int]) -> str:
+def dotted(version: tuple[int, int]) -> str:
     return ".".join(map(str, version))

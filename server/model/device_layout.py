@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from server.model.bindings import Binding, DeviceSession
 from server.model.device_memory import Block, DeviceMemory
-from server.model.device_rows import DeviceRows
+from server.model.device_rows import FLOAT_BYTES, DeviceRows
 from server.model.graph_interface import GraphInterface
 
 Tokens = NDArray[np.int64]
 RunOptions = Callable[[int | None], Any]
 """The runtime's options for calls that one CUDA graph, by its number, is made of, or for others."""
-FLOAT_BYTES = 4
 TURNS = 3
 """Calls of one kind that can be queued and not have run: one that is asked for, one that was made
 before it and that nobody asked for, and one that is made ahead."""

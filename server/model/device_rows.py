@@ -18,7 +18,7 @@ from server.model.graph_interface import GraphInterface
 Logits = NDArray[np.float32]
 Restore = Callable[[], None]
 """Brings back the logits of a call, if another one wrote over them."""
-_FLOAT_BYTES = 4
+FLOAT_BYTES = 4
 
 
 class Told:
@@ -110,7 +110,7 @@ class DeviceRows:
     def _row(self, row: int, restore: Restore) -> Logits:
         restore()
         logits = np.empty(self._width, np.float32)
-        self._memory.read(self._logits.address + row * self._width * _FLOAT_BYTES, logits)
+        self._memory.read(self._logits.address + row * self._width * FLOAT_BYTES, logits)
         return logits
 
 
@@ -129,7 +129,7 @@ class PromptRows:
         count = keep or tokens if self._graph.keeps_last else tokens
         if count > self._room:
             self._rows.clear()
-            nbytes = _FLOAT_BYTES * self._graph.vocabulary_size * count
+            nbytes = FLOAT_BYTES * self._graph.vocabulary_size * count
             self._logits = self._memory.reserve(nbytes)
             self._room = count
         if count not in self._rows:

@@ -117,7 +117,6 @@ class KvMemory:
     ) -> None:
         """Released slots keep `idle_bytes` at most."""
         self.buffers = [KvBuffer(shape, slots, capacity) for shape in shapes]
-        self.capacity = capacity
         self._most_kept = idle_bytes // self.token_bytes
         self._kept = [0] * slots
         """Tokens whose pages ended sequences left in each slot; its next one does not lower it."""

@@ -1,4 +1,5 @@
-"""The one door to `onnxruntime`: the module, as a server wants it, and sessions on a device.
+"""The one door to `onnxruntime`: the module, as a server wants it, sessions on a device, and what
+who calls the library beside it has to know.
 
 Knows how a graph is loaded and where its nodes went; does not know what its inputs mean.
 """
@@ -51,7 +52,8 @@ CALL_SETTINGS = {
     # library for who catches it: 1 % of a small model's step.
     "gpu_graph_id": "-1",
 }
-_LIBRARY_NAMES = ("libonnxruntime.so.*", "libonnxruntime.*.dylib", "onnxruntime.dll")
+_LIBRARY_NAMES = ("libonnxruntime.so.{}", "libonnxruntime.{}.dylib")
+"""With the version: a wheel that was installed over another leaves the other's library there."""
 Provider = tuple[str, dict[str, str]]
 """An execution provider of the runtime's, and its options."""
 QUIET = 4
@@ -97,10 +99,12 @@ def library() -> Path:
     if onnxruntime is None:
         raise StartError(MISSING)
     folder = Path(onnxruntime.__file__).parent / "capi"
-    for name in _LIBRARY_NAMES:
-        for found in folder.glob(name):
-            return found
-    raise StartError(f"{folder}: this build of ONNX Runtime has no {_LIBRARY_NAMES[0]}")
+    version = ".".join(onnxruntime.__version__.split(".")[:3])
+    names = [name.format(version) for name in _LIBRARY_NAMES]
+    for name in names:
+        if (folder / name).exists():
+            return folder / name
+    raise StartError(f"{folder}: this build of ONNX Runtime has no {' or '.join(names)}")
 
 
 def _wheels() -> Iterator[str]:

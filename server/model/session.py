@@ -33,8 +33,8 @@ class OnnxDecoder:
     """A decoder-only model with memory for `slots` sequences of `context` tokens.
 
     Keys and values are bound as both past and present, so that GroupQueryAttention writes new
-    positions in place and a step copies nothing. Decode rows run as `[n, 1]` over the first n slots
-    and prompts as `[1, n]` over one: the two shapes whose results do not depend on neighbours.
+    positions in place and a step copies nothing. Decode rows run as `[n, 1]` over n neighbouring
+    slots and prompts as `[1, n]` over one: two shapes whose results do not depend on neighbours.
     """
 
     def __init__(self, folder: ModelFolder, *, slots: int, context: int, threads: int) -> None:
@@ -67,11 +67,6 @@ class OnnxDecoder:
     def vocabulary_size(self) -> int:
         """The width of a row of logits."""
         return self._interface.vocabulary_size
-
-    @property
-    def provider(self) -> str:
-        """What runs the graph, in the runtime's words."""
-        return "CPUExecutionProvider"
 
     @property
     def tile(self) -> int:

@@ -263,9 +263,6 @@ class FakeSession:
         """Shapes of `input_ids`."""
         self._tells = tells
 
-    def get_providers(self) -> list[str]:
-        return ["FakeExecutionProvider"]
-
     def get_inputs(self) -> list[Node]:
         kv: list[int | str | None] = ["batch", HEADS, "capacity", HEAD_DIM]
         return [

@@ -46,7 +46,7 @@ class Victim:
 
     @property
     def memory(self) -> int:
-        """Bytes, each page once: sessions of the runtime share pages of the weights' file."""
+        """Bytes: of a page that other processes have, too, its share."""
         lines = self._proc.joinpath("smaps_rollup").read_text().splitlines()
         [kilobytes] = [line.split()[1] for line in lines if line.startswith("Pss:")]
         return int(kilobytes) * 1024

@@ -109,7 +109,7 @@ class SkiffRunner:
     @property
     def header(self) -> dict[str, str]:
         """What a report says of it."""
-        return {"provider": self._decoder.provider, "threads": str(self._threads)}
+        return {"provider": "CPUExecutionProvider", "threads": str(self._threads)}
 
     def read(self, prompts: Prompts, new_tokens: int) -> Timing:
         begin, split = time.perf_counter(), self._split()
