@@ -25,7 +25,6 @@ from model_tools.tokenizer_json import build_tokenizer
 from model_tools.verify import Verification
 from model_tools.verify import verify as verify_folder
 from model_tools.verify_weights import WeightsVerification
-from model_tools.weights_list import write_weights_list
 from server.errors import StartError
 
 MODEL_FILE = "model.onnx"
@@ -85,7 +84,7 @@ def write_model(
     folder: Path, source: WeightSource, recipe: Recipe, report: Report = unseen
 ) -> None:
     """Writes the graph and its weights into an existing folder; for the CPU also the mixed graph,
-    which has the same weights, and a list of them."""
+    which has the same weights."""
     layer_done = steps(report, "writing layers", source.spec.layers)
     with DataFile(folder / f"{MODEL_FILE}.data") as data:
         scales = source.scales if isinstance(source, BalancedSource) else None
@@ -93,7 +92,6 @@ def write_model(
         model = build_graph(source, recipe, writer, layer_done, scales)
     ir.save(model, folder / MODEL_FILE)
     if recipe.target is Target.CPU:
-        write_weights_list(folder, model)
         ir.save(mixed_graph(model, source.spec), folder / MIXED_FILE)
 
 

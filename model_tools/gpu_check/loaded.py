@@ -50,7 +50,6 @@ def exported(
         path=folder,
         model_file=folder / MODEL_FILE,
         mixed_file=None,
-        weights_list=None,
         tokenizer_file=folder / "tokenizer.json",
         context_length=source.spec.context_length,
         eos_token_ids=frozenset(),

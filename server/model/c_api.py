@@ -6,48 +6,55 @@ Knows where functions are, and how they fail; does not know what they are called
 
 import ctypes
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_VERSION = 23
-"""Of the API. A runtime has all versions up to its own."""
-_P, _S, _I, _N = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
+_VERSION = 31
+"""Of the API: that of the oldest runtime that setup.cfg allows. One has all versions up to its
+own."""
+_POINTER, _TEXT, _INT, _SIZE = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
 _FUNCTIONS: dict[str, tuple[int, list[Any]]] = {
-    "CreateEnv": (3, [_I, _S, _P]),
-    "CreateSession": (7, [_P, _S, _P, _P]),
-    "CreateSessionOptions": (10, [_P]),
-    "DisableMemPattern": (17, [_P]),
-    "SetSessionLogSeverityLevel": (22, [_P, _I]),
-    "SetIntraOpNumThreads": (24, [_P, _I]),
-    "SetInterOpNumThreads": (25, [_P, _I]),
-    "SessionGetInputCount": (30, [_P, _P]),
-    "SessionGetOutputCount": (31, [_P, _P]),
-    "SessionGetOverridableInitializerCount": (32, [_P, _P]),
-    "SessionGetInputTypeInfo": (33, [_P, _N, _P]),
-    "SessionGetOutputTypeInfo": (34, [_P, _N, _P]),
-    "SessionGetOverridableInitializerTypeInfo": (35, [_P, _N, _P]),
-    "SessionGetInputName": (36, [_P, _N, _P, _P]),
-    "SessionGetOutputName": (37, [_P, _N, _P, _P]),
-    "SessionGetOverridableInitializerName": (38, [_P, _N, _P, _P]),
-    "CreateRunOptions": (39, [_P]),
-    "RunOptionsSetTerminate": (46, [_P]),
-    "CreateTensorWithDataAsOrtValue": (49, [_P, _P, _N, _P, _N, _I, _P]),
-    "CastTypeInfoToTensorInfo": (55, [_P, _P]),
-    "GetTensorElementType": (60, [_P, _P]),
-    "GetDimensionsCount": (61, [_P, _P]),
-    "GetDimensions": (62, [_P, _P, _N]),
-    "CreateCpuMemoryInfo": (69, [_I, _I, _P]),
-    "AllocatorFree": (76, [_P, _P]),
-    "GetAllocatorWithDefaultOptions": (78, [_P]),
-    "AddSessionConfigEntry": (130, [_P, _S, _S]),
-    "RunWithBinding": (133, [_P, _P, _P]),
-    "CreateIoBinding": (134, [_P, _P]),
-    "BindInput": (136, [_P, _S, _P]),
-    "BindOutput": (137, [_P, _S, _P]),
-    "AddInitializer": (150, [_P, _S, _P]),
-    "AddRunConfigEntry": (165, [_P, _S, _S]),
-    "CreatePrepackedWeightsContainer": (166, [_P]),
-    "CreateSessionWithPrepackedWeightsContainer": (168, [_P, _S, _P, _P, _P]),
+    "CreateEnv": (3, [_INT, _TEXT, _POINTER]),
+    "CreateSessionOptions": (10, [_POINTER]),
+    "DisableMemPattern": (17, [_POINTER]),
+    "SetSessionLogSeverityLevel": (22, [_POINTER, _INT]),
+    "SetIntraOpNumThreads": (24, [_POINTER, _INT]),
+    "SetInterOpNumThreads": (25, [_POINTER, _INT]),
+    "SessionGetInputCount": (30, [_POINTER, _POINTER]),
+    "SessionGetOutputCount": (31, [_POINTER, _POINTER]),
+    "SessionGetOverridableInitializerCount": (32, [_POINTER, _POINTER]),
+    "SessionGetInputTypeInfo": (33, [_POINTER, _SIZE, _POINTER]),
+    "SessionGetOutputTypeInfo": (34, [_POINTER, _SIZE, _POINTER]),
+    "SessionGetOverridableInitializerTypeInfo": (35, [_POINTER, _SIZE, _POINTER]),
+    "SessionGetInputName": (36, [_POINTER, _SIZE, _POINTER, _POINTER]),
+    "SessionGetOutputName": (37, [_POINTER, _SIZE, _POINTER, _POINTER]),
+    "SessionGetOverridableInitializerName": (38, [_POINTER, _SIZE, _POINTER, _POINTER]),
+    "CreateRunOptions": (39, [_POINTER]),
+    "RunOptionsSetTerminate": (46, [_POINTER]),
+    "CreateTensorWithDataAsOrtValue": (
+        49,
+        [_POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _INT, _POINTER],
+    ),
+    "CastTypeInfoToTensorInfo": (55, [_POINTER, _POINTER]),
+    "GetTensorElementType": (60, [_POINTER, _POINTER]),
+    "GetDimensionsCount": (61, [_POINTER, _POINTER]),
+    "GetDimensions": (62, [_POINTER, _POINTER, _SIZE]),
+    "CreateCpuMemoryInfo": (69, [_INT, _INT, _POINTER]),
+    "AllocatorFree": (76, [_POINTER, _POINTER]),
+    "GetAllocatorWithDefaultOptions": (78, [_POINTER]),
+    "AddSessionConfigEntry": (130, [_POINTER, _TEXT, _TEXT]),
+    "RunWithBinding": (133, [_POINTER, _POINTER, _POINTER]),
+    "CreateIoBinding": (134, [_POINTER, _POINTER]),
+    "BindInput": (136, [_POINTER, _TEXT, _POINTER]),
+    "BindOutput": (137, [_POINTER, _TEXT, _POINTER]),
+    "AddInitializer": (150, [_POINTER, _TEXT, _POINTER]),
+    "AddRunConfigEntry": (165, [_POINTER, _TEXT, _TEXT]),
+    "CreatePrepackedWeightsContainer": (166, [_POINTER]),
+    "CreateSessionWithPrepackedWeightsContainer": (
+        168,
+        [_POINTER, _TEXT, _POINTER, _POINTER, _POINTER],
+    ),
 }
 """Place in the struct `OrtApi` and arguments of each function that is used and returns a status
 (onnxruntime_c_api.h; what a version has put there stays there)."""
@@ -68,9 +75,7 @@ _RELEASES = {
 
 class Handle(ctypes.c_void_p):
     """Something that the runtime made. It is released with the last reference to this, and before
-    anything that it needs."""
-
-    needs: tuple[object, ...] = ()
+    what it needs."""
 
 
 class CApi:
@@ -79,19 +84,22 @@ class CApi:
     def __init__(self, library: Path) -> None:
         """Raises `OSError` where it cannot be loaded or is too old."""
         loaded = ctypes.CDLL(str(library))
-        loaded.OrtGetApiBase.restype = ctypes.POINTER(_P)
-        get_api = ctypes.CFUNCTYPE(ctypes.POINTER(_P), ctypes.c_uint32)(loaded.OrtGetApiBase()[0])
+        loaded.OrtGetApiBase.restype = ctypes.POINTER(_POINTER)
+        get_api = ctypes.CFUNCTYPE(ctypes.POINTER(_POINTER), ctypes.c_uint32)(
+            loaded.OrtGetApiBase()[0]
+        )
         table = get_api(_VERSION)
         if not table:
             raise OSError(f"{library}: has no version {_VERSION} of its API")
         self._functions = {
-            name: ctypes.CFUNCTYPE(_P, *arguments)(table[place])
+            name: ctypes.CFUNCTYPE(_POINTER, *arguments)(table[place])
             for name, (place, arguments) in _FUNCTIONS.items()
         }
         self._releases = {
-            name: ctypes.CFUNCTYPE(None, _P)(table[place]) for name, place in _RELEASES.items()
+            name: ctypes.CFUNCTYPE(None, _POINTER)(table[place])
+            for name, place in _RELEASES.items()
         }
-        self._message = ctypes.CFUNCTYPE(_S, _P)(table[_GET_ERROR_MESSAGE])
+        self._message = ctypes.CFUNCTYPE(_TEXT, _POINTER)(table[_GET_ERROR_MESSAGE])
 
     def call(self, name: str, *arguments: Any) -> None:
         """Raises `RuntimeError` with the runtime's own words. Other threads run meanwhile."""
@@ -106,8 +114,7 @@ class CApi:
         """What a function gives with its last argument, which is of a `kind` of `_RELEASES`."""
         made = Handle()
         self.call(function, *arguments, ctypes.byref(made))
-        made.needs = needs
-        weakref.finalize(made, self._releases[kind], made.value).atexit = False
+        weakref.finalize(made, _release, self._releases[kind], made.value, needs).atexit = False
         return made
 
     def ask(self, name: str, *arguments: Any) -> int:
@@ -115,3 +122,8 @@ class CApi:
         answer = ctypes.c_size_t()
         self.call(name, *arguments, ctypes.byref(answer))
         return answer.value
+
+
+def _release(release: Callable[[int | None], None], address: int | None, _: object) -> None:
+    """The last argument is what it needs: a finaliser keeps its arguments until it has run."""
+    release(address)

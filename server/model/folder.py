@@ -10,7 +10,6 @@ from typing import Any
 
 from server.config import DeviceKind, SamplingParameters
 from server.errors import StartError
-from server.model.weights_file import LIST
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +20,6 @@ class ModelFolder:
     model_file: Path
     mixed_file: Path | None
     """The same model for decode rows and a piece of a prompt in one call; None: there is none."""
-    weights_list: Path | None
-    """Says where the weights of both graphs lie; None: only the graphs do."""
     tokenizer_file: Path
     context_length: int
     """Tokens that the model was made for."""
@@ -42,12 +39,11 @@ class ModelFolder:
         generation = _Document.read_if_there(path / "generation_config.json")
         genai = _Document.read_if_there(path / "genai_config.json")
         model_file = path / genai.path("model.decoder.filename", "model.onnx")
-        mixed_file, weights_list = model_file.with_name("mixed.onnx"), model_file.with_name(LIST)
+        mixed_file = model_file.with_name("mixed.onnx")
         folder = cls(
             path=path,
             model_file=model_file,
             mixed_file=mixed_file if mixed_file.is_file() else None,
-            weights_list=weights_list if weights_list.is_file() else None,
             tokenizer_file=path / "tokenizer.json",
             context_length=config.integer("max_position_embeddings", low=1),
             eos_token_ids=generation.token_ids("eos_token_id") or config.token_ids("eos_token_id"),

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -2, -3, -4, -8
 _LARGEST_MMAP_THRESHOLD = 32 << 20
 """Bytes; as high as glibc raises it by itself where large pieces come and go."""
-_MMAP_MAX_DEFAULT = 65536
+_MMAP_MAX_DEFAULT, _TOP_PAD_DEFAULT = 65536, 128 << 10
 _LARGEST_TOP_PAD = 2**31 - mmap.PAGESIZE
 """mallopt takes an int."""
 
@@ -57,7 +57,7 @@ def huge_pages(size: int) -> Iterator[None]:
         yield
     finally:
         _libc.mallopt(_MMAP_MAX, _MMAP_MAX_DEFAULT)
-        _libc.mallopt(_TOP_PAD, 0)
+        _libc.mallopt(_TOP_PAD, _TOP_PAD_DEFAULT)
 
 
 def give_back() -> None:
@@ -70,7 +70,7 @@ def _extend(size: int) -> None:
     """Makes the heap longer by `size` bytes that are marked and not yet touched."""
     _libc.mallopt(_TOP_PAD, min(size, _LARGEST_TOP_PAD))
     begin = _libc.sbrk(0)
-    # Larger than any piece that the heap has free, so that it must grow; and by the padding, too.
+    # So large a piece is hardly free in the heap, so that it must grow; and by the padding, too.
     _libc.free(_libc.malloc(_LARGEST_MMAP_THRESHOLD - mmap.PAGESIZE))
     start = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
     _libc.madvise(start, _libc.sbrk(0) - start, mmap.MADV_HUGEPAGE)

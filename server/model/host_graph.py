@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from server.errors import StartError
 from server.model.c_api import CApi, Handle
 from server.model.heap import give_back, huge_pages
+from server.model.mapped_weights import DTYPES, MappedWeights
 from server.model.runtime import CALL_SETTINGS, QUIET, SESSION_SETTINGS, library, loading
-from server.model.weights_file import WeightsFile
 
 _TYPES = {
     1: "tensor(float)",
@@ -29,30 +28,25 @@ _TYPES = {
     10: "tensor(float16)",
     16: "tensor(bfloat16)",
 }
-"""`ONNXTensorElementDataType`, in the words of the runtime's Python module."""
-_NUMBERS = {
-    np.dtype(np.float32): 1,
-    np.dtype(np.uint8): 2,
-    np.dtype(np.int8): 3,
-    np.dtype(np.int64): 7,
-    np.dtype(np.float16): 10,
-    np.dtype(np.uint16): 16,  # as `KvShape` has bfloat16
-}
+"""The runtime's numbers, which are ONNX's, in the words of its Python module."""
+_NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 _ARENA, _DEFAULT_MEMORY = 1, 0
 """OrtArenaAllocator, OrtMemTypeDefault."""
+_MOST_BINDINGS = 64
+"""That are kept for calls of one kind: one takes 70 to 140 KB with the default model's 30 layers,
+and many slots make thousands of different calls."""
 _PACKED = 1.25
 """Bytes that weights take as the runtime's kernels want them, to one on disk, at most."""
 
 
-class PackedWeights:
-    """The weights of a folder's graphs, which the runtime packs once for all graphs that are opened
-    with them."""
+class SharedWeights:
+    """What the graphs that are opened with it have of their weights in memory once: mapped, and as
+    the runtime has packed them."""
 
-    def __init__(self, file: WeightsFile) -> None:
+    def __init__(self) -> None:
         """Raises `StartError`."""
-        self.file = file
-        self.values = {name: _tensor(array) for name, array in file.arrays.items()}
-        self.container = _api().make("PrepackedWeightsContainer", "CreatePrepackedWeightsContainer")
+        self.mapped = MappedWeights()
+        self.packed = _api().make("PrepackedWeightsContainer", "CreatePrepackedWeightsContainer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +83,12 @@ class HostBinding:
         """Kept as long as calls are made."""
 
     def input(self, name: str, array: NDArray[Any]) -> None:
-        self._arrays[name] = array
         _api().call("BindInput", self.handle, name.encode(), _tensor(array))
+        self._arrays[name] = array
 
     def output(self, name: str, array: NDArray[Any]) -> None:
-        self._arrays[name] = array
         _api().call("BindOutput", self.handle, name.encode(), _tensor(array))
+        self._arrays[name] = array
 
     def in_place(self, past: str, present: str, array: NDArray[Any]) -> None:
         """The same memory as the input `past` and the output `present`."""
@@ -102,13 +96,19 @@ class HostBinding:
         self.output(present, array)
 
 
+def make_room(bindings: dict[Any, Any]) -> None:
+    """For one more. The oldest goes where there are many, to be made anew when it is needed."""
+    if len(bindings) >= _MOST_BINDINGS:
+        del bindings[next(iter(bindings))]
+
+
 class HostGraph:
     """A graph that is ready to be called; describes itself as `graph_interface.Session`."""
 
-    def __init__(self, file: Path, threads: int, weights: PackedWeights | None = None) -> None:
+    def __init__(self, file: Path, threads: int, weights: SharedWeights) -> None:
         """`threads` share a call. Raises `StartError`."""
         with loading(file):
-            self._session = _session(file, _session_options(threads, weights), weights)
+            self._session = _session(file, threads, weights)
 
     def get_inputs(self) -> list[HostNode]:
         return self._nodes("Input")
@@ -137,7 +137,7 @@ class HostGraph:
         allocator = _api().ask("GetAllocatorWithDefaultOptions")
         place = _api().ask(f"SessionGet{kind}Name", self._session, index, allocator)
         try:
-            return ctypes.string_at(place).decode()
+            return ctypes.string_at(place).decode(errors="replace")
         finally:
             _api().call("AllocatorFree", allocator, place)
 
@@ -151,6 +151,9 @@ class HostGraph:
         _api().call("GetDimensions", tensor, sizes, len(sizes))
         shape: list[int | str | None] = [None if size < 0 else size for size in sizes]
         return _TYPES.get(number, f"tensor of type {number}"), shape
+
+
+# A process has one library and one environment of it: the runtime gives no second one.
 
 
 @functools.cache
@@ -172,13 +175,13 @@ def _host_memory() -> Handle:
 
 
 def _tensor(array: NDArray[Any]) -> Handle:
-    """At the array's address; who gives it keeps it."""
+    """At the array's address; who has it keeps the array."""
     shape = (ctypes.c_int64 * array.ndim)(*array.shape)
     place = (array.ctypes.data, array.nbytes, shape, array.ndim, _NUMBERS[array.dtype])
     return _api().make("Value", "CreateTensorWithDataAsOrtValue", _host_memory(), *place)
 
 
-def _session_options(threads: int, weights: PackedWeights | None) -> Handle:
+def _session_options(threads: int) -> Handle:
     api = _api()
     options = api.make("SessionOptions", "CreateSessionOptions")
     api.call("SetIntraOpNumThreads", options, threads)
@@ -187,31 +190,32 @@ def _session_options(threads: int, weights: PackedWeights | None) -> Handle:
     api.call("SetSessionLogSeverityLevel", options, QUIET)
     for name, value in SESSION_SETTINGS.items():
         api.call("AddSessionConfigEntry", options, name.encode(), value.encode())
-    for name, tensor in weights.values.items() if weights else ():
-        api.call("AddInitializer", options, name.encode(), tensor)
     return options
 
 
-def _session(file: Path, options: Handle, weights: PackedWeights | None) -> Handle:
-    api, path = _api(), os.fsencode(file)
-    with _together(file):
-        if weights is None:
-            needs = (_environment(),)
-            return api.make("Session", "CreateSession", *needs, path, options, needs=needs)
+def _session(file: Path, threads: int, weights: SharedWeights) -> Handle:
+    api, options = _api(), _session_options(threads)
+    arrays = weights.mapped.of(file)
+    tensors = {name: _tensor(array) for name, array in arrays.items()}
+    for name, tensor in tensors.items():
+        api.call("AddInitializer", options, name.encode(), tensor)
+    with _together(sum(array.nbytes for array in arrays.values())):
         session = api.make(
             "Session",
             "CreateSessionWithPrepackedWeightsContainer",
-            *(_environment(), path, options, weights.container),
-            needs=(_environment(), weights, weights.container),
+            *(_environment(), os.fsencode(file), options, weights.packed),
+            needs=(_environment(), weights.packed, tensors, arrays),
         )
-    weights.file.forget()  # most of it was packed, and is not read again
+    weights.mapped.forget()  # most of it was packed, and is not read again
     return session
 
 
 @contextmanager
-def _together(file: Path) -> Iterator[None]:
-    """What is packed lies together and in huge pages; what is freed again leaves memory."""
-    on_disk = sum(each.stat().st_size for each in file.parent.glob(f"{file.name}*"))
-    with huge_pages(int(_PACKED * on_disk)):
-        yield
-    give_back()
+def _together(size: int) -> Iterator[None]:
+    """What is packed of so many bytes of weights lies together and in huge pages; what is freed
+    again leaves memory."""
+    try:
+        with huge_pages(int(_PACKED * size)):
+            yield
+    finally:
+        give_back()

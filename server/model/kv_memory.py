@@ -3,6 +3,7 @@
 Knows pages and arrays; does not know what runs on them.
 """
 
+import contextlib
 import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,13 @@ def reserve(nbytes: int) -> mmap.mmap:
     return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
+def _advise(pages: mmap.mmap, advice: str) -> None:
+    """About the size of pages; a system that has one size only does without it."""
+    if hasattr(mmap, advice):
+        with contextlib.suppress(OSError):
+            pages.madvise(getattr(mmap, advice))
+
+
 class KvBuffer:
     """Keys or values of one layer, array [slots, heads, capacity, head_dim].
 
@@ -46,8 +54,7 @@ class KvBuffer:
         extent = (slots, shape.heads, capacity, shape.head_dim)
         self.nbytes = int(np.prod(extent)) * shape.dtype.itemsize
         self._pages = reserve(self.nbytes)
-        if hasattr(mmap, "MADV_NOHUGEPAGE"):
-            self._pages.madvise(mmap.MADV_NOHUGEPAGE)
+        _advise(self._pages, "MADV_NOHUGEPAGE")
         self.array: NDArray[np.floating] = np.frombuffer(self._pages, dtype=shape.dtype).reshape(
             extent
         )
@@ -82,8 +89,7 @@ class SavedKv:
         self._buffers = buffers
         self._length = length
         self._pages = reserve(self.nbytes)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            self._pages.madvise(mmap.MADV_HUGEPAGE)
+        _advise(self._pages, "MADV_HUGEPAGE")
         for buffer, held in self._parts():
             held[:] = buffer.array[slot, :, :length]
 

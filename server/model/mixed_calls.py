@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.errors import StartError
-from server.model.host_graph import HostBinding, HostGraph, PackedWeights
+from server.model.host_graph import HostBinding, HostGraph, SharedWeights, make_room
 from server.model.kv_memory import KvMemory
 
 Tokens = NDArray[np.int64]
@@ -26,7 +26,7 @@ class MixedCalls:
     """
 
     def __init__(
-        self, model_file: Path, memory: KvMemory, threads: int, weights: PackedWeights | None
+        self, model_file: Path, memory: KvMemory, threads: int, weights: SharedWeights
     ) -> None:
         """Raises `StartError`."""
         self.graph = HostGraph(model_file, threads, weights)
@@ -50,6 +50,7 @@ class MixedCalls:
         [n + k, V], where k is 0 or the number of the prompt's last tokens that get some."""
         rows, total = len(tokens), past + len(prompt)
         if (rows, slot) not in self._bindings:
+            make_room(self._bindings)
             self._bindings[rows, slot] = self._binding(rows, slot)
         binding = self._bindings[rows, slot]
         width = np.arange(max(pasts) + 1)

@@ -11,7 +11,6 @@ from server.model.device_memory import DeviceMemory, HostMemory
 from server.model.folder import ModelFolder
 from server.model.runtime import open_session, run_options
 from server.model.session import OnnxDecoder
-from server.model.weights_file import LIST
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +43,13 @@ def open_decoder(
 
 
 def open_cpu_decoder(folder: ModelFolder, *, slots: int, context: int, threads: int) -> OnnxDecoder:
-    """With both graphs of a folder only if their weights lie in memory once. Raises as
-    `open_decoder` does."""
-    apart = "prompts are not read together with decode rows: %s"
-    if folder.mixed_file is not None and folder.weights_list is not None:
+    """With one graph where a folder's second one cannot be run. Raises as `open_decoder` does."""
+    if folder.mixed_file is not None:
         try:
             return OnnxDecoder(folder, slots=slots, context=context, threads=threads)
         except StartError as error:
-            log.warning(apart, error)
-    elif folder.mixed_file is not None:
-        log.warning(apart, f"{folder.path} has no {LIST}: export the model anew")
-    plain = replace(folder, mixed_file=None, weights_list=None)
+            log.warning("prompts are not read together with decode rows: %s", error)
+    plain = replace(folder, mixed_file=None)
     return OnnxDecoder(plain, slots=slots, context=context, threads=threads)
 
 

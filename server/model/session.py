@@ -16,11 +16,10 @@ from server.config import CPU
 from server.errors import Interrupted, StartError
 from server.model.folder import ModelFolder
 from server.model.graph_interface import GraphInterface
-from server.model.host_graph import CallOptions, HostBinding, HostGraph, PackedWeights
+from server.model.host_graph import CallOptions, HostBinding, HostGraph, SharedWeights, make_room
 from server.model.kv_memory import KvMemory, SavedKv
 from server.model.mixed_calls import MixedCalls
 from server.model.runtime import first_line
-from server.model.weights_file import WeightsFile
 
 Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
@@ -42,9 +41,8 @@ class OnnxDecoder:
         self.device = CPU
         self.slots = slots
         self.context = context
-        self._weights = WeightsFile(folder.weights_list) if folder.weights_list else None
-        packed = PackedWeights(self._weights) if self._weights else None
-        self._graph = HostGraph(folder.model_file, threads, packed)
+        self._weights = SharedWeights()
+        self._graph = HostGraph(folder.model_file, threads, self._weights)
         self._interface = GraphInterface.of(self._graph, str(folder.model_file))
         self._memory = KvMemory(self._interface.kv, slots=slots, capacity=context)
         self._pasts = [0] * slots
@@ -55,7 +53,7 @@ class OnnxDecoder:
         """By the first slot and the number of slots."""
         self._mixed_calls: MixedCalls | None = None
         if folder.mixed_file and slots > 1:
-            self._mixed_calls = MixedCalls(folder.mixed_file, self._memory, threads, packed)
+            self._mixed_calls = MixedCalls(folder.mixed_file, self._memory, threads, self._weights)
         self._options = CallOptions()
         self.pages = None
         """Slots have memory of their own."""
@@ -125,6 +123,7 @@ class OnnxDecoder:
         count = len(tokens)
         self._pasts[first_slot : first_slot + count] = pasts
         if (first_slot, count) not in self._decode_rows:
+            make_room(self._decode_rows)
             self._decode_rows[first_slot, count] = self._new_decode_rows(first_slot, count)
         rows = self._decode_rows[first_slot, count]
         rows.fill(tokens, pasts, self.context)
@@ -178,8 +177,7 @@ class OnnxDecoder:
     def rest(self) -> None:
         """All slots are free, and it may last: no memory is kept for the next sequences."""
         self._memory.rest()
-        if self._weights:
-            self._weights.forget()  # of the table of embeddings, for one
+        self._weights.mapped.forget()  # of the table of embeddings, for one
 
     def interrupt(self) -> None:
         """Ends the call under way, and each later one, with `Interrupted`; safe from any thread."""

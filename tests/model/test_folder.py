@@ -27,7 +27,6 @@ def test_a_folder_needs_little(tmp_path: Path) -> None:
         path=tmp_path,
         model_file=tmp_path / "model.onnx",
         mixed_file=None,
-        weights_list=None,
         tokenizer_file=tmp_path / "tokenizer.json",
         context_length=100,
         eos_token_ids=frozenset({2}),

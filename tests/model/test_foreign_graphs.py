@@ -93,7 +93,6 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path, content: bytes) -> N
 @pytest.mark.parametrize("size", [None, 0, 1000])
 def test_weights_that_are_not_there_are_missed(tmp_path: Path, size: int | None) -> None:
     folder = tiny_folder(tmp_path / "tiny", "fp32")
-    (folder / "weights.json").unlink()
     weights = folder / "model.onnx.data"
     rest = weights.read_bytes()[:size]
     weights.unlink()

@@ -1,11 +1,9 @@
 """Graphs on the CPU share what is packed of their weights, and that changes no bit."""
 
 import logging
-import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +11,13 @@ import onnx_ir as ir
 import pytest
 
 from server.engine.decoder import Logits
-from server.errors import StartError
 from server.model.c_api import CApi
 from server.model.folder import ModelFolder
-from server.model.host_graph import CallOptions, HostGraph, PackedWeights
+from server.model.host_graph import CallOptions, HostGraph, SharedWeights
+from server.model.mapped_weights import MappedWeights
 from server.model.opening import open_cpu_decoder
 from server.model.session import OnnxDecoder
 from server.model.trial_graph import SIDE, TRIAL_GRAPH
-from server.model.weights_file import LIST, WeightsFile
 from tests.model.tiny_folder import CONTEXT, tiny_folder
 
 PROMPT = np.random.default_rng(0).integers(0, 270, 20)
@@ -29,7 +26,7 @@ PROMPT = np.random.default_rng(0).integers(0, 270, 20)
 def trial(place: Path) -> HostGraph:
     """Multiplies `x` with itself."""
     (place / "trial.onnx").write_bytes(TRIAL_GRAPH)
-    return HostGraph(place / "trial.onnx", threads=1)
+    return HostGraph(place / "trial.onnx", 1, SharedWeights())
 
 
 def test_a_graph_says_what_it_takes_and_computes_in_the_arrays_that_are_bound(
@@ -95,23 +92,22 @@ def opened(folder: ModelFolder) -> OnnxDecoder:
 
 
 @pytest.mark.parametrize("weights", ["fp32", "int8", "int4"])
-def test_shared_weights_change_no_bit(tmp_path: Path, weights: str) -> None:
+def test_shared_weights_change_no_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str
+) -> None:
     folder = ModelFolder.read(tiny_folder(tmp_path / weights, weights))
-    plain = opened(replace(folder, mixed_file=None, weights_list=None))
-    np.testing.assert_array_equal(logits(opened(folder)), logits(plain))
+    shared = logits(opened(folder))
+    monkeypatch.setattr(MappedWeights, "of", lambda *_: {})
+    np.testing.assert_array_equal(shared, logits(opened(folder)))
 
 
-def no_list(folder: ModelFolder) -> None:
-    (folder.path / LIST).unlink()
+def no_graph_at_all(folder: ModelFolder) -> None:
+    (folder.path / "mixed.onnx").write_bytes(b"")
 
 
-def no_json(folder: ModelFolder) -> None:
-    (folder.path / LIST).write_text("nothing")
-
-
-def other_shapes(folder: ModelFolder) -> None:
-    file = folder.path / LIST
-    file.write_text(re.sub(r'("shape": \[)\s*(\d+)', r"\g<1>1, \2", file.read_text()))
+def text_in_another_encoding(folder: ModelFolder) -> None:
+    file = folder.path / "mixed.onnx"
+    file.write_bytes(file.read_bytes().replace(b"prompt_mask", b"prompt_ma\xffk"))
 
 
 def no_graph(folder: ModelFolder) -> None:
@@ -125,14 +121,13 @@ def another_graph(folder: ModelFolder) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (no_list, f"has no {LIST}: export the model anew"),
-        (no_json, f"{LIST}: is no list of weights"),
-        (other_shapes, "model.onnx: ONNX Runtime cannot load it"),
+        (no_graph_at_all, "mixed.onnx: ONNX Runtime cannot load it"),
+        (text_in_another_encoding, "mixed.onnx: "),
         (no_graph, "mixed.onnx: ONNX Runtime cannot load it"),
         (another_graph, "mixed.onnx: has no input `prompt_logits_to_keep`"),
     ],
 )
-def test_without_a_shared_list_one_graph_is_run_and_one_line_says_why(
+def test_without_a_second_graph_one_is_run_and_one_line_says_why(
     folder: ModelFolder,
     caplog: pytest.LogCaptureFixture,
     fault: Callable[[ModelFolder], None],
@@ -147,18 +142,6 @@ def test_without_a_shared_list_one_graph_is_run_and_one_line_says_why(
     [record] = caplog.records
     assert reason in record.getMessage()
     assert "\n" not in record.getMessage()
-
-
-def test_the_weights_are_those_of_the_list(folder: ModelFolder) -> None:
-    """Not those that the graph names: so the two graphs cannot differ."""
-    assert folder.weights_list
-    before = logits(opened(folder))
-    model = ir.load(folder.model_file)
-    values = model.graph.initializers
-    first, second = (values[f"layers.{layer}.attention.qkv.integers"] for layer in range(2))
-    first.const_value, second.const_value = second.const_value, first.const_value
-    ir.save(model, folder.model_file)
-    np.testing.assert_array_equal(logits(opened(folder)), before)
 
 
 SIZE = 4096
@@ -184,14 +167,11 @@ def test_what_is_packed_lies_in_memory_once_and_goes_with_the_last_graph(tmp_pat
         weights.const_value = ir.ExternalTensor(*where, shape=ir.Shape(data.shape), name="w")
         model.graph.initializers.add(weights)
         ir.save(model, tmp_path / f"{name}.onnx")
-    listed = '{"name": "w", "dtype": "float32", "shape": [4096, 4096], "offset": 0}'
-    (tmp_path / LIST).write_text(f'{{"data": "model.onnx.data", "weights": [{listed}]}}')
     program = """
 import sys
 from pathlib import Path
 from server.model.heap import give_back
-from server.model.host_graph import HostGraph, PackedWeights
-from server.model.weights_file import WeightsFile
+from server.model.host_graph import HostGraph, SharedWeights
 
 def mebibytes(kind):
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
@@ -199,7 +179,7 @@ def mebibytes(kind):
 
 folder = Path(sys.argv[1])
 before = mebibytes("Rss:"), mebibytes("Anonymous:")
-weights = PackedWeights(WeightsFile(folder / "weights.json"))
+weights = SharedWeights()
 first = HostGraph(folder / "model.onnx", 1, weights)
 one = mebibytes("Rss:") - before[0], mebibytes("Anonymous:") - before[1]
 second = HostGraph(folder / "mixed.onnx", 1, weights)
@@ -218,9 +198,3 @@ assert none < 16
     command = [sys.executable, "-c", program, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
-
-
-def test_a_list_that_cannot_be_used_is_one_line(folder: ModelFolder) -> None:
-    no_json(folder)
-    with pytest.raises(StartError, match=LIST):
-        PackedWeights(WeightsFile(folder.path / LIST))

@@ -1,0 +1,125 @@
+"""What an ONNX graph has in other files, as it declares it itself.
+
+Reads as much of ONNX's protobuf as that takes, since no dependency of the server reads any.
+"""
+
+import mmap
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# Numbers of fields, as in onnx.proto.
+_MODEL_GRAPH = 7
+_GRAPH_INITIALIZER = 5
+_TENSOR_DIMS, _TENSOR_DATA_TYPE, _TENSOR_NAME, _TENSOR_EXTERNAL_DATA = 1, 2, 8, 13
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+# How a value is written: protobuf's wire types.
+_VARINT, _COUNTED = 0, 2
+_FIXED = {1: 8, 5: 4}
+"""To bytes."""
+
+Value = int | memoryview
+"""Of a field: a number, or the bytes of a text, of several numbers or of a message."""
+Fields = defaultdict[int, list[Value]]
+"""The values of a message, by number and in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalTensor:
+    """An initializer of a graph whose bytes lie in another file."""
+
+    name: str
+    data_type: int
+    """ONNX's number of the type (onnx.proto, `TensorProto.DataType`)."""
+    shape: tuple[int, ...]
+    location: str
+    """Relative to the graph's folder."""
+    offset: int
+    """In bytes."""
+
+
+def external_tensors(graph: Path) -> list[ExternalTensor]:
+    """Those of the graph itself, not of graphs inside of its nodes.
+
+    Raises `OSError`, and `ValueError` or `LookupError` for what is no ONNX model.
+    """
+    with graph.open("rb") as file:
+        model = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return [
+        _external_tensor(tensor)
+        for main in _fields(model)[_MODEL_GRAPH]
+        for tensor in map(_fields, _fields(main)[_GRAPH_INITIALIZER])
+        if tensor[_TENSOR_EXTERNAL_DATA]
+    ]
+
+
+def _external_tensor(tensor: Fields) -> ExternalTensor:
+    where = {}
+    for entry in map(_fields, tensor[_TENSOR_EXTERNAL_DATA]):
+        where[_text(entry[_ENTRY_KEY][-1])] = _text(entry[_ENTRY_VALUE][-1])
+    [data_type] = _numbers(tensor[_TENSOR_DATA_TYPE])
+    return ExternalTensor(
+        _text(tensor[_TENSOR_NAME][-1]),
+        data_type,
+        tuple(_numbers(tensor[_TENSOR_DIMS])),
+        where["location"],
+        int(where.get("offset", 0)),
+    )
+
+
+def _fields(message: Value) -> Fields:
+    fields: Fields = defaultdict(list)
+    data, place = _bytes(message), 0
+    while place < len(data):
+        tag, place = _varint(data, place)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == _VARINT:
+            value, place = _varint(data, place)
+            fields[number].append(value)
+            continue
+        if wire_type == _COUNTED:
+            size, place = _varint(data, place)
+        else:
+            size = _FIXED[wire_type]
+        begin, place = place, place + size
+        if place > len(data):
+            raise ValueError("a field is longer than its message")
+        fields[number].append(data[begin:place])
+    return fields
+
+
+def _numbers(values: list[Value]) -> Iterator[int]:
+    """Repeated ones, of which a value may hold several."""
+    for value in values:
+        if isinstance(value, int):
+            yield value
+            continue
+        place = 0
+        while place < len(value):
+            number, place = _varint(value, place)
+            yield number
+
+
+def _varint(data: memoryview, place: int) -> tuple[int, int]:
+    """Seven bits in each byte, the lowest first; and where the next thing begins."""
+    number = data[place]
+    if number < 0x80:
+        return number, place + 1
+    number &= 0x7F
+    for shift in range(7, 70, 7):
+        place += 1
+        number |= (data[place] & 0x7F) << shift
+        if data[place] < 0x80:
+            return number, place + 1
+    raise ValueError("a number has no end")
+
+
+def _bytes(value: Value) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("a number, not a message")  # noqa: TRY004 no caller's mistake
+    return value
+
+
+def _text(value: Value) -> str:
+    return str(_bytes(value), "utf-8")
