@@ -12,8 +12,11 @@ from pathlib import Path
 # Numbers of fields, as in onnx.proto.
 _MODEL_GRAPH = 7
 _GRAPH_INITIALIZER = 5
-_TENSOR_DIMS, _TENSOR_DATA_TYPE, _TENSOR_NAME, _TENSOR_EXTERNAL_DATA = 1, 2, 8, 13
+_TENSOR_DIMS, _TENSOR_DATA_TYPE, _TENSOR_NAME = 1, 2, 8
+_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_EXTERNAL = 1
+"""The `DataLocation` of what lies in another file."""
 # How a value is written: protobuf's wire types.
 _VARINT, _COUNTED = 0, 2
 _FIXED = {1: 8, 5: 4}
@@ -50,7 +53,7 @@ def external_tensors(graph: Path) -> list[ExternalTensor]:
         _external_tensor(tensor)
         for main in _fields(model)[_MODEL_GRAPH]
         for tensor in map(_fields, _fields(main)[_GRAPH_INITIALIZER])
-        if tensor[_TENSOR_EXTERNAL_DATA]
+        if tensor[_TENSOR_DATA_LOCATION] == [_EXTERNAL]
     ]
 
 

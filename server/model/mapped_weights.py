@@ -46,13 +46,14 @@ class MappedWeights:
                 pages.madvise(mmap.MADV_DONTNEED)
 
     def _array(self, graph: Path, tensor: ExternalTensor) -> NDArray[Any] | None:
-        """Raises as reading the file does, and `ValueError` where it is too short."""
+        """Raises as reading the file does, and `ValueError` where it does not hold that."""
         dtype = DTYPES.get(tensor.data_type)
         if dtype is None or tensor.offset % dtype.alignment:
             return None
         pages = self._pages(graph.parent / tensor.location, graph)
-        if tensor.offset + math.prod(tensor.shape) * dtype.itemsize > len(pages):
-            raise ValueError(f"{tensor.name} ends beyond {tensor.location}")
+        size = math.prod(tensor.shape) * dtype.itemsize
+        if not 0 <= tensor.offset <= len(pages) - size:  # NumPy would take a negative one
+            raise ValueError(f"{tensor.name} lies beyond {tensor.location}")
         return np.ndarray(tensor.shape, dtype, pages, tensor.offset)
 
     def _pages(self, file: Path, graph: Path) -> mmap.mmap:

@@ -85,6 +85,7 @@ def test_others_are_there_without_what_is_unusual(
     "wrong",
     [
         external(offset=20),
+        external(offset=-8),
         external(offset=2**62),
         external(shape=(2**62, 2**62)),
         external(shape=(1,) * 70),
@@ -93,7 +94,17 @@ def test_others_are_there_without_what_is_unusual(
         external(location="d\0"),
         external(location="circle"),
     ],
-    ids=["too long", "far off", "huge", "deep", "no file", "a folder", "no name", "a circle"],
+    ids=[
+        "too long",
+        "before its beginning",
+        "far off",
+        "huge",
+        "deep",
+        "no file",
+        "a folder",
+        "no name",
+        "a circle",
+    ],
 )
 def test_a_file_that_does_not_hold_it_is_left_to_the_runtime(
     tmp_path: Path, wrong: ir.ExternalTensor
@@ -152,6 +163,16 @@ def test_half_a_graph_is_no_graph(tmp_path: Path, cut: int) -> None:
 def test_what_is_no_graph_has_no_weights(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
     assert MappedWeights().of(tmp_path / "model.onnx") == {}
+
+
+def test_what_lies_in_the_graph_is_not_looked_for_outside(tmp_path: Path) -> None:
+    """Although the graph says where, too."""
+    file = graph(tmp_path, external())
+    outside, inside = b"\x70\x01", b"\x70\x00"
+    whole = file.read_bytes()
+    assert whole.count(outside) == 1
+    file.write_bytes(whole.replace(outside, inside))
+    assert external_tensors(file) == []
 
 
 def test_numbers_are_read_together_and_apart(tmp_path: Path) -> None:
