@@ -16,6 +16,7 @@ own."""
 _POINTER, _TEXT, _INT, _SIZE = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
 _FUNCTIONS: dict[str, tuple[int, list[Any]]] = {
     "CreateEnv": (3, [_INT, _TEXT, _POINTER]),
+    "CreateSession": (7, [_POINTER, _TEXT, _POINTER, _POINTER]),
     "CreateSessionOptions": (10, [_POINTER]),
     "DisableMemPattern": (17, [_POINTER]),
     "SetSessionLogSeverityLevel": (22, [_POINTER, _INT]),

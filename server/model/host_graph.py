@@ -41,7 +41,8 @@ _PACKED = 1.25
 
 class SharedWeights:
     """What the graphs that are opened with it have of their weights in memory once: mapped, and as
-    the runtime has packed them."""
+    the runtime has packed them. Some kernels cannot share what they pack, such as those for 16-bit
+    numbers: their graphs cannot be opened with it."""
 
     def __init__(self) -> None:
         """Raises `StartError`."""
@@ -105,7 +106,7 @@ def make_room(bindings: dict[Any, Any]) -> None:
 class HostGraph:
     """A graph that is ready to be called; describes itself as `graph_interface.Session`."""
 
-    def __init__(self, file: Path, threads: int, weights: SharedWeights) -> None:
+    def __init__(self, file: Path, threads: int, weights: SharedWeights | None = None) -> None:
         """`threads` share a call. Raises `StartError`."""
         with loading(file):
             self._session = _session(file, threads, weights)
@@ -193,20 +194,24 @@ def _session_options(threads: int) -> Handle:
     return options
 
 
-def _session(file: Path, threads: int, weights: SharedWeights) -> Handle:
+def _session(file: Path, threads: int, weights: SharedWeights | None) -> Handle:
     api, options = _api(), _session_options(threads)
-    arrays = weights.mapped.of(file)
-    tensors = {name: _tensor(array) for name, array in arrays.items()}
-    for name, tensor in tensors.items():
-        api.call("AddInitializer", options, name.encode(), tensor)
+    mapped = weights.mapped if weights else MappedWeights()
+    arrays = mapped.of(file)
+    given = (_environment(), os.fsencode(file), options)
     with _together(sum(array.nbytes for array in arrays.values())):
+        if weights is None:
+            return api.make("Session", "CreateSession", *given, needs=(_environment(),))
+        tensors = {name: _tensor(array) for name, array in arrays.items()}
+        for name, tensor in tensors.items():
+            api.call("AddInitializer", options, name.encode(), tensor)
         session = api.make(
             "Session",
             "CreateSessionWithPrepackedWeightsContainer",
-            *(_environment(), os.fsencode(file), options, weights.packed),
+            *(*given, weights.packed),
             needs=(_environment(), weights.packed, tensors, arrays),
         )
-    weights.mapped.forget()  # most of it was packed, and is not read again
+    mapped.forget()  # most of it was packed, and is not read again
     return session
 
 

@@ -26,7 +26,7 @@ class MixedCalls:
     """
 
     def __init__(
-        self, model_file: Path, memory: KvMemory, threads: int, weights: SharedWeights
+        self, model_file: Path, memory: KvMemory, threads: int, weights: SharedWeights | None
     ) -> None:
         """Raises `StartError`."""
         self.graph = HostGraph(model_file, threads, weights)

@@ -41,7 +41,7 @@ class OnnxDecoder:
         self.device = CPU
         self.slots = slots
         self.context = context
-        self._weights = SharedWeights()
+        self._weights = SharedWeights() if folder.mixed_file else None
         self._graph = HostGraph(folder.model_file, threads, self._weights)
         self._interface = GraphInterface.of(self._graph, str(folder.model_file))
         self._memory = KvMemory(self._interface.kv, slots=slots, capacity=context)
@@ -177,7 +177,8 @@ class OnnxDecoder:
     def rest(self) -> None:
         """All slots are free, and it may last: no memory is kept for the next sequences."""
         self._memory.rest()
-        self._weights.mapped.forget()  # of the table of embeddings, for one
+        if self._weights:
+            self._weights.mapped.forget()  # of the table of embeddings, for one
 
     def interrupt(self) -> None:
         """Ends the call under way, and each later one, with `Interrupted`; safe from any thread."""

@@ -13,7 +13,7 @@ import pytest
 from server.engine.decoder import Logits
 from server.model.c_api import CApi
 from server.model.folder import ModelFolder
-from server.model.host_graph import CallOptions, HostGraph, SharedWeights
+from server.model.host_graph import CallOptions, HostGraph
 from server.model.mapped_weights import MappedWeights
 from server.model.opening import open_cpu_decoder
 from server.model.session import OnnxDecoder
@@ -26,7 +26,7 @@ PROMPT = np.random.default_rng(0).integers(0, 270, 20)
 def trial(place: Path) -> HostGraph:
     """Multiplies `x` with itself."""
     (place / "trial.onnx").write_bytes(TRIAL_GRAPH)
-    return HostGraph(place / "trial.onnx", 1, SharedWeights())
+    return HostGraph(place / "trial.onnx", threads=1)
 
 
 def test_a_graph_says_what_it_takes_and_computes_in_the_arrays_that_are_bound(
