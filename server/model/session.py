@@ -90,6 +90,7 @@ class OnnxDecoder:
         Returns the logits of the last `logits_to_keep` tokens, [k, V]; 0 keeps all.
         """
         if slot not in self._prompt_bindings:
+            make_room(self._prompt_bindings)
             self._prompt_bindings[slot] = self._binding(slot, rows=1)
         binding = self._prompt_bindings[slot]
         total = past + len(tokens)
