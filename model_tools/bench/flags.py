@@ -2,11 +2,16 @@
 
 import argparse
 import math
+import shlex
 from pathlib import Path
 
 from model_tools.bench.serve.prompts import Lengths
 from model_tools.default_model import model_folder
+from server.config import SamplingParameters
 from server.cores import usable_cores
+from server.options.flag import Told
+from server.options.sampling import SAMPLING
+from server.program import Parser
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +82,14 @@ def add_counts(
         default=default,
         help=f"{text} (default: {shown})",
     )
+
+
+def sampling(text: str) -> SamplingParameters:
+    """Flags of skiff, such as `--temperature 0.8 --top-k 40`, over greedy. Raises `StartError`."""
+    parser = Parser(prog="skiff", allow_abbrev=False, add_help=False)
+    SAMPLING.add_to(parser)
+    told = Told(parser.parse_args(shlex.split(text)), environment={})
+    return SAMPLING.read(told).over(SamplingParameters())
 
 
 def counts(text: str) -> list[int]:

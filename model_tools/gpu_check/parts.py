@@ -30,10 +30,10 @@ from model_tools.gpu_check.nearness import (
     read,
 )
 from model_tools.gpu_check.outcome import outcomes
-from model_tools.gpu_check.random_source import RandomSource
 from model_tools.gpu_check.setting import Kind, Setting
 from model_tools.gpu_check.speeds import speeds
 from model_tools.gpu_check.streams import random_prompt
+from model_tools.random_source import RandomSource
 from model_tools.recipe import KvLayout
 from server.config import CPU
 

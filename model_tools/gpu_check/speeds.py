@@ -19,9 +19,9 @@ from model_tools.gpu_check.loaded import LoadedModel
 from model_tools.gpu_check.measures import copy_bandwidth, decode_speed, prompt_speed
 from model_tools.gpu_check.nearness import LARGEST_KL, against, read
 from model_tools.gpu_check.outcome import outcome, outcomes
-from model_tools.gpu_check.random_source import RandomSource
 from model_tools.gpu_check.setting import Setting
 from model_tools.gpu_check.streams import random_prompt
+from model_tools.random_source import RandomSource
 
 _TEXTS = 4
 _PEERS_SHARE = 0.5

@@ -3,9 +3,15 @@
 Filters see probabilities at temperature 1; equal logits rank by id, the lower one first.
 
 A row is some 50,000 logits and a step has a row for each stream, so that a full sort or a pass in
-Python would take longer than the model: whole rows are only ever read by single vector operations,
-and what is sorted are the few candidates that can still be drawn.
+Python would take longer than the model: whole rows are only ever read by single vector operations.
+The few that can still be drawn are numbers of Python's: after a call into the model the caches hold
+neither, and each operation of NumPy by itself takes longer than a loop over them.
 """
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,80 +21,119 @@ from server.config import SamplingParameters
 Row = NDArray[np.float32]
 Ids = NDArray[np.intp]
 
-_COLUMNS = 1024
-"""Groups into which `largest` parts a row."""
+_COLUMNS = 8
+"""For each value that `largest` looks for, groups into which it parts a row."""
+_LEAST_COLUMNS = 512
 _BLOCK = 256
 """Neighbouring tokens whose probabilities `draw_from_all` adds up first."""
-COLDEST = np.finfo(np.float32).tiny
+COLDEST = float(np.finfo(np.float32).tiny)
 """A temperature below this would be 0 in float32, and 0 / 0 is no weight."""
-_NUCLEUS_GUESSES = (64, 512)
-"""Candidates with which a top-p set is tried, before the whole row is sorted."""
+_GUESSES = (64, 512)
+"""Largest logits among which the end of a filter is looked for, before the whole row is sorted."""
 
 
-def keep(row: Row, parameters: SamplingParameters) -> Ids | None:
-    """Ids that pass top-k, top-p and min-p, in no particular order; None if there is no filter."""
-    kept: Ids | None = None
-    if 0 < parameters.top_k < len(row):
-        kept = largest(row, parameters.top_k)
+def draw(row: Row, parameters: SamplingParameters, chance: float) -> int | None:
+    """A token by the inverse distribution function at `chance`, in [0, 1), for a temperature above
+    0: in order of ids, or where there are filters the largest first. None where the logits are no
+    numbers."""
+    top_k = min(parameters.top_k or len(row), len(row))
+    if top_k == len(row) and parameters.top_p >= 1 and parameters.min_p == 0:
+        finite = math.isfinite(row.max())
+        return draw_from_all(row, parameters.temperature, chance) if finite else None
+    for count in _GUESSES if top_k == len(row) else (top_k,) * (top_k <= _GUESSES[-1]):
+        ids, logits = largest(row, count)
+        if not logits:
+            return None
+        peak, exhaustive = logits[0], len(ids) == top_k
+        weights = [math.exp(logit - peak) for logit in logits]
+        if exhaustive or parameters.top_p >= 1:
+            total = sum(weights)
+        else:
+            total = float(np.exp(row - np.float32(peak)).sum())
+        end = passing(weights, parameters, total, 0.0 if exhaustive else weights[-1])
+        if end is not None:
+            return ids[draw_of_few(logits[:end], parameters.temperature, chance)]
+    return _draw_of_many(row, parameters, top_k, chance)
+
+
+def passing(
+    weights: Sequence[float], parameters: SamplingParameters, total: float, beyond: float
+) -> int | None:
+    """How many of the largest tokens, in falling order, pass top-p and min-p; None where more than
+    these may. Weights are exp(logit - largest): `total` those of all tokens that top-k leaves, and
+    none that is not among these has more than `beyond`."""
+    end, decided = len(weights), beyond == 0
     if parameters.top_p < 1:
-        kept = _nucleus(row, kept, parameters.top_p)
+        wanted = parameters.top_p * total
+        for count, reached in enumerate(accumulate(weights), 1):
+            if reached >= wanted:
+                end, decided = count, True
+                break
     if parameters.min_p > 0:
-        bound = row.max() + np.log(parameters.min_p)
-        kept = np.flatnonzero(row >= bound) if kept is None else kept[row[kept] >= bound]
-    return kept
+        while weights[end - 1] < parameters.min_p:
+            end -= 1
+        decided = decided or beyond < parameters.min_p
+    return end if decided else None
 
 
-def _nucleus(row: Row, ranked: Ids | None, top_p: float) -> Ids:
-    """The fewest tokens, most probable first, whose share reaches `top_p`: of the `ranked` ones
-    (largest first), or of the whole row."""
-    peak = row.max()
-    if ranked is not None:
-        reached = np.cumsum(np.exp(row[ranked] - peak), dtype=np.float64)
-        return ranked[: reaching(reached, top_p * reached[-1])]
-    wanted = top_p * float(np.exp(row - peak).sum())
-    for guess in _NUCLEUS_GUESSES:
-        ranked = largest(row, guess)
-        reached = np.cumsum(np.exp(row[ranked] - peak), dtype=np.float64)
-        if reached[-1] >= wanted:
-            return ranked[: reaching(reached, wanted)]
-    values = -np.sort(-row)
-    reached = np.cumsum(np.exp(values - peak), dtype=np.float64)
-    count = min(reaching(reached, wanted), len(row))
-    above = np.flatnonzero(row > values[count - 1])
-    equal = np.flatnonzero(row == values[count - 1])
-    return np.concatenate([above, equal[: count - len(above)]])
+def largest(row: Row, count: int) -> tuple[list[int], list[float]]:
+    """Ids and values of the `count` largest logits, largest first, of equal ones the lower id
+    first; none where the logits are no numbers.
+
+    Parted into columns, at least `count` values reach the `count`-th largest of the columns'
+    maxima: one comparison with that leaves few to sort.
+    """
+    columns = max(_COLUMNS * count, _LEAST_COLUMNS)
+    if len(row) < columns:
+        hits, peak = np.arange(len(row)), row.max()
+    else:
+        rest = len(row) % columns
+        maxima = np.maximum.reduce(row[: len(row) - rest].reshape(-1, columns))
+        if rest:
+            np.maximum(maxima[:rest], row[-rest:], out=maxima[:rest])
+        maxima.sort()
+        peak = maxima[-1]  # a NaN counts as the largest
+        (hits,) = (row >= maxima[-count]).nonzero()
+    if not math.isfinite(peak):
+        return [], []
+    values = row[hits]
+    ranked = (-values).argsort(kind="stable")[:count]
+    return hits[ranked].tolist(), values[ranked].tolist()
 
 
-def reaching(reached: NDArray[np.float64], wanted: float) -> int:
+def draw_of_few(logits: Sequence[float], temperature: float, chance: float) -> int:
+    """The place of one of these logits, of which the first is the largest."""
+    cold, peak = max(temperature, COLDEST), logits[0]
+    bounds = list(accumulate([math.exp((logit - peak) / cold) for logit in logits]))
+    return bisect_right(bounds, min(chance * bounds[-1], math.nextafter(bounds[-1], 0)))
+
+
+def _draw_of_many(
+    row: Row, parameters: SamplingParameters, top_k: int, chance: float
+) -> int | None:
+    if not math.isfinite(row.max()):
+        return None
+    ranked = -np.sort(-row)[:top_k]
+    reached = np.cumsum(np.exp(ranked - ranked[0]), dtype=np.float64)
+    count = top_k
+    if parameters.top_p < 1:
+        count = min(_reaching(reached, parameters.top_p * reached[-1]), count)
+    if parameters.min_p > 0:
+        bound = ranked[0] + np.float32(math.log(parameters.min_p))
+        count = min(count, int(np.count_nonzero(ranked >= bound)))
+    bounds = np.cumsum(weights_of(ranked[:count], parameters.temperature), dtype=np.float64)
+    drawn = place(bounds, chance * bounds[-1])
+    before = np.count_nonzero(ranked > ranked[drawn])  # of equal ones the lower id comes first
+    return int(np.flatnonzero(row == ranked[drawn])[drawn - before])
+
+
+def _reaching(reached: NDArray[np.float64], wanted: float) -> int:
     """How many leading entries it takes to reach `wanted`."""
     return int(np.searchsorted(reached, wanted)) + 1
 
 
-def largest(row: Row, count: int) -> Ids:
-    """Indices of the `count` largest values, largest first, of equal ones the lower index first.
-
-    Parted into columns, at least `count` values reach the `count`-th largest of the columns'
-    maxima: one comparison with that leaves few candidates to sort.
-    """
-    if count < _COLUMNS <= len(row):
-        whole = len(row) // _COLUMNS * _COLUMNS
-        maxima = row[:whole].reshape(-1, _COLUMNS).max(axis=0)
-        maxima.partition(_COLUMNS - count)
-        candidates = np.flatnonzero(row >= maxima[_COLUMNS - count])
-    else:
-        candidates = np.arange(len(row))
-    order = np.argsort(-row[candidates], kind="stable")
-    return candidates[order[:count]]
-
-
-def draw(logits: Row, temperature: float, chance: float) -> int:
-    """An index by the inverse distribution function at `chance`, in [0, 1)."""
-    bounds = np.cumsum(weights_of(logits, temperature), dtype=np.float64)
-    return place(bounds, chance * bounds[-1])
-
-
 def draw_from_all(row: Row, temperature: float, chance: float) -> int:
-    """`draw` from a whole row: finds the block first, and then the place in it."""
+    """`draw` without filters: finds the block first, and then the place in it."""
     weights = weights_of(row, temperature)
     sums = np.add.reduceat(weights, np.arange(0, len(row), _BLOCK))
     bounds = np.cumsum(sums, dtype=np.float64)

@@ -5,13 +5,14 @@ draw.
 """
 
 import math
+import random
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.config import SamplingParameters
 from server.engine.decoder import Rows
-from server.engine.distribution import Row, draw, draw_from_all, keep
+from server.engine.distribution import Row, draw
 from server.engine.lookup import Draft
 from server.engine.shortlist import certain_token, penalised
 from server.model.candidates import Candidates
@@ -23,55 +24,64 @@ class Sampler:
 
     def __init__(self, parameters: SamplingParameters, prompt: NDArray[np.int64]) -> None:
         self._parameters = parameters
-        self._random = np.random.default_rng(parameters.seed)
-        self._seen = np.unique(prompt)
+        self._random = random.Random(parameters.seed)  # noqa: S311 no secret
+        self._seen = _Seen(prompt) if parameters.repetition_penalty != 1 else None
 
     def choose(self, row: Row) -> int | None:
         """The next token from logits [V], which the penalty changes in place.
 
         None where the logits are no numbers: the model has failed.
         """
-        if self._parameters.repetition_penalty != 1:
-            self._penalise(row)
-        best = int(row.argmax())  # a NaN counts as the largest
-        if not math.isfinite(row[best]):
-            return None
-        greedy = self._parameters.temperature == 0
-        token = best if greedy else self._draw(row, self._random.random())
-        if self._parameters.repetition_penalty != 1:
-            self._note(token)
-        return token
+        return self._noted(self._chosen(row, self._chance()))
 
     def choose_among(self, candidates: Candidates) -> int | None:
         """What `choose` would choose from the whole row, which is only fetched where the candidates
         leave that open."""
         if not math.isfinite(candidates.log_sum_exp):
             return None
-        parameters = self._parameters
-        chance = self._random.random() if parameters.temperature else 0.0
-        token = certain_token(candidates, parameters, self._seen, chance)
-        if token is None:
-            row = candidates.whole()
-            if parameters.repetition_penalty != 1:
-                self._penalise(row)
-            token = self._draw(row, chance) if parameters.temperature else int(row.argmax())
-        if parameters.repetition_penalty != 1:
-            self._note(token)
+        chance, seen = self._chance(), self._seen.ids if self._seen else _NOTHING
+        token = certain_token(candidates, self._parameters, seen, chance)
+        return self._noted(self._chosen(candidates.whole(), chance) if token is None else token)
+
+    def _chance(self) -> float:
+        """Has no meaning where nothing is drawn."""
+        return self._random.random() if self._parameters.temperature else 0.0
+
+    def _chosen(self, row: Row, chance: float) -> int | None:
+        if self._seen:
+            ids = self._seen.ids
+            row[ids] = penalised(row[ids], self._parameters.repetition_penalty)
+        if self._parameters.temperature:
+            return draw(row, self._parameters, chance)
+        best = int(row.argmax())  # a NaN counts as the largest
+        return best if math.isfinite(row[best]) else None
+
+    def _noted(self, token: int | None) -> int | None:
+        if self._seen and token is not None:
+            self._seen.add(token)
         return token
 
-    def _note(self, token: int) -> None:
-        if token not in self._seen:
-            self._seen = np.append(self._seen, token)
 
-    def _penalise(self, row: Row) -> None:
-        row[self._seen] = penalised(row[self._seen], self._parameters.repetition_penalty)
+_NOTHING = np.empty(0, np.int64)
 
-    def _draw(self, row: Row, chance: float) -> int:
-        kept = keep(row, self._parameters)
-        if kept is None:
-            return draw_from_all(row, self._parameters.temperature, chance)
-        kept = np.sort(kept)
-        return int(kept[draw(row[kept], self._parameters.temperature, chance)])
+
+class _Seen:
+    """The tokens under the penalty."""
+
+    def __init__(self, prompt: NDArray[np.int64]) -> None:
+        self.ids = self._room = np.unique(prompt)
+        """Each once, in any order."""
+        self._known = set(self.ids.tolist())
+
+    def add(self, token: int) -> None:
+        if token in self._known:
+            return
+        self._known.add(token)
+        count = len(self.ids)
+        if count == len(self._room):
+            self._room = np.concatenate([self.ids, np.empty(count + 64, np.int64)])
+        self._room[count] = token
+        self.ids = self._room[: count + 1]
 
 
 def sample(rows: Rows, samplers: list[Sampler]) -> list[int | None]:

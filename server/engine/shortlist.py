@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.config import SamplingParameters
-from server.engine.distribution import COLDEST, Ids, Row, draw, largest, reaching, weights_of
+from server.engine.distribution import (
+    COLDEST,
+    Ids,
+    Row,
+    draw_of_few,
+    largest,
+    passing,
+    weights_of,
+)
 from server.model.candidates import Candidates
 
 _SLACK = 1e-4
@@ -27,8 +35,9 @@ _LARGEST_EXPONENT = 80.0
 def penalised(logits: Row, penalty: float) -> Row:
     """Keskar et al. 2019, with the sign rule that `transformers` and llama.cpp share."""
     factor = np.float32(penalty)
-    lower: Row = np.where(logits > 0, logits / factor, logits * factor)
-    return lower
+    lower = np.minimum if penalty > 1 else np.maximum
+    result: Row = lower(logits / factor, logits * factor)
+    return result
 
 
 def certain_token(
@@ -49,11 +58,7 @@ def certain_token(
         return int(known.ids[known.logits.argmax()])
     if parameters.top_k == 0 and parameters.top_p >= 1 and parameters.min_p == 0:
         return known.drawn_from_all(parameters.temperature, chance)
-    kept = known.kept(parameters)
-    if kept is None:
-        return None
-    kept = np.sort(kept)
-    return int(known.ids[kept[draw(known.logits[kept], parameters.temperature, chance)]])
+    return known.drawn_of_few(parameters, chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,33 +95,21 @@ class _Known:
         rest = (least * scale, most * scale)
         return cls(candidates.ids[by_id], logits[by_id], float(floor), rest)
 
-    def kept(self, parameters: SamplingParameters) -> Ids | None:
-        """Places of what passes the filters, of which there is one; None where that is open."""
-        kept: Ids | None = None
-        if parameters.top_k > 0:
-            if parameters.top_k > len(self.ids):
-                return None
-            kept = largest(self.logits, parameters.top_k)
-        if parameters.top_p < 1:
-            kept = self._nucleus(kept, parameters.top_p)
-            if kept is None:
-                return None
-        if parameters.min_p > 0:
-            bound = self.logits.max() + np.log(parameters.min_p)
-            if kept is None and bound <= self.floor:
-                return None
-            kept = np.arange(len(self.ids)) if kept is None else kept
-            kept = kept[self.logits[kept] >= bound]
-        return kept
-
-    def _nucleus(self, ranked: Ids | None, top_p: float) -> Ids | None:
-        """As that of `distribution`, where all sums that are possible agree."""
-        rest = (0.0, 0.0)
-        if ranked is None:
-            ranked, rest = largest(self.logits, len(self.ids)), self.rest
-        reached = np.cumsum(np.exp(self.logits[ranked] - self.logits.max()), dtype=np.float64)
-        fewest, most = (reaching(reached, top_p * (reached[-1] + each)) for each in rest)
-        return ranked[:most] if fewest == most <= len(ranked) else None
+    def drawn_of_few(self, parameters: SamplingParameters, chance: float) -> int | None:
+        """`draw_of_few`, where all sums that are possible leave the same ones."""
+        if parameters.top_k > len(self.ids):
+            return None
+        places, logits = largest(self.logits, parameters.top_k or len(self.ids))
+        weights = [math.exp(logit - logits[0]) for logit in logits]
+        known, rest, beyond = sum(weights), self.rest, math.exp(self.floor - logits[0])
+        if parameters.top_k:
+            rest, beyond = (0.0, 0.0), 0.0
+        ends = {passing(weights, parameters, known + each, beyond) for each in rest}
+        end = ends.pop()
+        if ends or end is None:
+            return None
+        drawn = draw_of_few(logits[:end], parameters.temperature, chance)
+        return int(self.ids[places[drawn]])
 
     def drawn_from_all(self, temperature: float, chance: float) -> int | None:
         """`draw_from_all`, where the others, before or behind, change nothing."""
@@ -124,7 +117,7 @@ class _Known:
             return None  # how far the others rise together depends on each of them
         peak = float(self.logits.max())
         # Each of the others falls at least as far as one at the floor would.
-        cold = max(temperature, float(COLDEST))
+        cold = max(temperature, COLDEST)
         fall = 1.0 if temperature == 1 else math.exp((self.floor - peak) * (1 / cold - 1))
         others = self.rest[1] * fall
         bounds = np.cumsum(weights_of(self.logits, temperature), dtype=np.float64)

@@ -35,8 +35,15 @@ def penalised(
     return result
 
 
-def kept_tokens(row: Sequence[float], parameters: SamplingParameters) -> set[int]:
-    """Ids that can be drawn: top-k, then top-p, then min-p, all at temperature 1."""
+def filters(width: int, parameters: SamplingParameters) -> bool:
+    """Whether some tokens of so many cannot be drawn."""
+    narrow = 0 < parameters.top_k < width
+    return narrow or parameters.top_p < 1 or parameters.min_p > 0
+
+
+def kept_tokens(row: Sequence[float], parameters: SamplingParameters) -> list[int]:
+    """Ids that can be drawn, the largest logit first: top-k, then top-p, then min-p, all at
+    temperature 1."""
     ranked = sorted(range(len(row)), key=lambda token: (-row[token], token))
     if parameters.top_k:
         ranked = ranked[: parameters.top_k]
@@ -47,19 +54,19 @@ def kept_tokens(row: Sequence[float], parameters: SamplingParameters) -> set[int
             total += weights[count]
             count += 1
         ranked, weights = ranked[:count], weights[:count]
-    return {
+    return [
         token
         for token, weight in zip(ranked, weights, strict=True)
         if not parameters.min_p or weight >= parameters.min_p
-    }
+    ]
 
 
 def interval(
-    row: Sequence[float], kept: Collection[int], temperature: float, token: int
+    row: Sequence[float], side_by_side: Sequence[int], temperature: float, token: int
 ) -> Interval:
-    """Where `token` lies in [0, 1), the kept ones side by side in order of their ids."""
+    """Where `token` lies in [0, 1), which these share in this order."""
     peak = max(row)
-    weights = {each: math.exp((row[each] - peak) / temperature) for each in sorted(kept)}
-    total = math.fsum(weights.values())
-    below = math.fsum(weight for each, weight in weights.items() if each < token)
-    return Interval(below / total, (below + weights[token]) / total)
+    weights = [math.exp((row[each] - peak) / temperature) for each in side_by_side]
+    total, place = math.fsum(weights), side_by_side.index(token)
+    below = math.fsum(weights[:place])
+    return Interval(below / total, (below + weights[place]) / total)

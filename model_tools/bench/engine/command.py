@@ -14,6 +14,7 @@ from tqdm import tqdm
 from model_tools.bench.engine.genai_runner import GenaiRunner, sweep
 from model_tools.bench.engine.measurement import Measurement, measure
 from model_tools.bench.engine.own_process import OwnProcess
+from model_tools.bench.engine.random_model import random_model
 from model_tools.bench.engine.skiff_runner import SkiffRunner
 from model_tools.bench.engine.workload import Runner, Workload
 from model_tools.bench.flags import (
@@ -23,12 +24,14 @@ from model_tools.bench.flags import (
     add_threads,
     count,
     folder_of,
+    sampling,
     whole,
 )
 from model_tools.bench.machine import machine, model
 from model_tools.bench.report.report import Cell, Report, Table
 from model_tools.bench.report.series import Better, Of, Series
 from model_tools.bench.report.spread import Middle, Spread
+from server.config import SamplingParameters
 from server.errors import StartError
 
 
@@ -54,6 +57,20 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="tokens that the context holds before the clock starts (default: 0)",
     )
     add_counts(parser, "-s", "--streams", default=[1], text="sequences that generate side by side")
+    parser.add_argument(
+        "--sampling",
+        metavar="'FLAGS'",
+        type=sampling,
+        default=SamplingParameters(),
+        help="flags of skiff by which tokens are chosen, such as --sampling='--temperature 0.8 "
+        "--top-k 40' (default: greedily)",
+    )
+    parser.add_argument(
+        "--vocabulary",
+        metavar="N",
+        type=count,
+        help="instead of the model one of its shape, with random weights and a vocabulary of N",
+    )
     add_repetitions(parser)
     add_threads(parser)
     parser.add_argument(
@@ -72,21 +89,26 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     """Raises `StartError`."""
     workloads = _workloads(options)
-    folder = folder_of(options)
-    header = {**machine(), **model(folder)}
-    engine = partial(
-        SkiffRunner,
-        folder,
-        workloads=workloads,
-        threads=options.threads,
-    )
-    with ExitStack() as processes:
-        skiff = processes.enter_context(OwnProcess(engine))
+    if options.against and options.sampling != SamplingParameters():
+        raise StartError(f"--sampling: {options.against} is measured greedily")
+    with ExitStack() as stack:
+        folder = folder_of(options)
+        if options.vocabulary:
+            folder = stack.enter_context(random_model(folder, options.vocabulary))
+        header = {**machine(), **model(folder)}
+        engine = partial(
+            SkiffRunner,
+            folder,
+            workloads=workloads,
+            threads=options.threads,
+            sampling=options.sampling,
+        )
+        skiff = stack.enter_context(OwnProcess(engine))
         header |= skiff.ask("header")
         runners: list[Runner] = [skiff]
         if options.against == "genai":
             peer = partial(sweep if options.sweep else GenaiRunner, folder, threads=options.threads)
-            runners.append(processes.enter_context(OwnProcess(peer)))
+            runners.append(stack.enter_context(OwnProcess(peer)))
         measured = _measure(runners, workloads, skiff.ask("vocabulary_size"), options.repetitions)
     tables = (_rates(measured), _split([first for first, *_ in measured]))
     return Report("engine", header, tables, tuple(_series(measured)))
@@ -153,7 +175,8 @@ def _series(measured: list[list[Measurement]]) -> Iterator[Series]:
 
 def _split(measurements: list[Measurement]) -> Table:
     """Where Skiff's time goes."""
-    columns = ("test", "all", "ONNX Runtime", "sampling", "text", "rest", "ONNX Runtime / all")
+    shares = ("ONNX Runtime / all", "sampling / all")
+    columns = ("test", "all", "ONNX Runtime", "sampling", "text", "rest", *shares)
     rows = [(each.workload.name, *_shares(each)) for each in measurements]
     return Table("skiff's microseconds per token", columns, tuple(rows))
 
@@ -166,7 +189,7 @@ def _shares(measurement: Measurement) -> list[Cell]:
         sum(getattr(split, name) for split in splits) for name in ("model", "sampling", "text")
     )
     parts = (seconds, model, sampling, text, seconds - model - sampling - text)
-    return [*(1e6 * part / tokens for part in parts), model / seconds]
+    return [*(1e6 * part / tokens for part in parts), model / seconds, sampling / seconds]
 
 
 def _depths(text: str) -> list[int]:

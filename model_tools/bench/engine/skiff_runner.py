@@ -25,8 +25,6 @@ from server.model.folder import ModelFolder
 from server.model.opening import open_cpu_decoder
 from server.model.tokenizer import Tokenizer
 
-GREEDY = SamplingParameters()
-
 
 class Stopwatch:
     """Adds up the time spent in its `with` blocks."""
@@ -43,8 +41,8 @@ class Stopwatch:
 
 
 class TimedSampler(Sampler):
-    def __init__(self, prompt: Tokens, watch: Stopwatch) -> None:
-        super().__init__(GREEDY, prompt)
+    def __init__(self, parameters: SamplingParameters, prompt: Tokens, watch: Stopwatch) -> None:
+        super().__init__(parameters, prompt)
         self._watch = watch
 
     def choose(self, row: Row) -> int | None:
@@ -77,9 +75,10 @@ class SkiffRunner:
         *,
         workloads: list[Workload],
         threads: int,
+        sampling: SamplingParameters | None = None,
         reuse: PrefixReuse = PrefixReuse.OFF,
     ) -> None:
-        """With room for each of the workloads. Raises `StartError`."""
+        """With room for each of the workloads; greedy without `sampling`. Raises `StartError`."""
         model = ModelFolder.read(folder)
         longest = max(workload.context for workload in workloads)
         if longest > model.context_length:
@@ -88,6 +87,7 @@ class SkiffRunner:
             )
         self.setting = f"{threads} threads"
         self._threads = threads
+        self._parameters = sampling or SamplingParameters()
         self._tokenizer = Tokenizer.read(model.tokenizer_file)
         self._context = min(max(map(_room, workloads)), model.context_length)
         slots = max(workload.streams for workload in workloads)
@@ -142,7 +142,7 @@ class SkiffRunner:
             prompt=prompt,
             max_tokens=max_tokens,
             eos_token_ids=frozenset(),
-            sampler=TimedSampler(prompt, self._sampling),
+            sampler=TimedSampler(self._parameters, prompt, self._sampling),
             text=TimedText(incremental_text(self._tokenizer), self._text),
         )
         self._core.submit(sequence)

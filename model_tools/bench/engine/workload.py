@@ -94,7 +94,7 @@ class Runner(Protocol):
 
     def read(self, prompts: Prompts, new_tokens: int) -> Timing:
         """From the prompts' arrival to the last of so many tokens, 1 or more, after each of them.
-        Greedy, the end of text ignored, as `generate` is."""
+        The end of text is ignored, as by `generate`."""
 
     def generate(self, prompts: Prompts, new_tokens: int) -> Timing:
         """So many tokens for each prompt, from when each has one already."""

@@ -12,9 +12,12 @@ from model_tools.bench import cli
 from model_tools.bench.engine.genai_runner import Fastest
 from model_tools.bench.engine.measurement import Measurement, measure
 from model_tools.bench.engine.own_process import OwnProcess
+from model_tools.bench.engine.random_model import random_model
 from model_tools.bench.engine.skiff_runner import SkiffRunner
 from model_tools.bench.engine.workload import Prompts, Timing, Workload, time
 from server.errors import StartError
+from server.model.folder import ModelFolder
+from server.model.opening import open_cpu_decoder
 from tests.model.tiny_folder import tiny_folder
 
 
@@ -187,10 +190,40 @@ def test_the_other_engine_can_be_swept(folder: Path, capsys: pytest.CaptureFixtu
     assert row["genai's setting"] in ("1 threads, spinning", "1 threads, not spinning")
 
 
+def test_tokens_can_be_drawn_and_a_vocabulary_be_of_any_size(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = "--sampling=--temperature 0.8 --top-k 40 --repetition-penalty 1.1 --seed 1"
+    flags = ["-p", "0", "-n", "5", "-s", "2", "-r", "1", "-t", "1", drawn]
+    cli.main(["engine", str(folder), *flags, "--vocabulary", "2000", "-o", "json"])
+    document = json.loads(capsys.readouterr().out)
+    [row] = document["tables"]["skiff's microseconds per token"]
+    assert 0 < row["sampling / all"] < 1 - row["ONNX Runtime / all"]
+    assert document["header"]["model"].startswith("random-2000, ")
+
+
+def test_a_random_model_has_the_shape_of_its_folder(folder: Path) -> None:
+    with random_model(folder, 700) as made:
+        config, like = (ModelFolder.read(each) for each in (made, folder))
+        assert config.context_length == like.context_length
+        decoder = open_cpu_decoder(config, slots=1, context=20, threads=1)
+        assert decoder.decode([699], [0]).shape == (1, 700)
+    assert not made.exists()
+
+
+def test_a_folder_of_another_kind_has_no_shape(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(StartError, match="not a folder of skiff-export"):
+        random_model(tmp_path, 700).__enter__()
+
+
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
         (["-p", "0", "-n", "0"], "nothing to measure"),
+        (["--sampling=--top-p 2"], "--top-p must be a number above 0 and at most 1"),
+        (["--sampling=--top-q 2"], "unrecognized arguments: --top-q"),
+        (["--sampling=--top-k 2", "--against", "genai"], "genai is measured greedily"),
         (["-p", "4000"], "more than the model's context of 128"),
         (["-p", "x"], "must be an integer above 0"),
         (["-pg", "5"], "must be two numbers"),

@@ -16,10 +16,10 @@ from model_tools.gpu_check.drawing import (
     in_words,
 )
 from model_tools.gpu_check.loaded import LoadedModel, exported
-from model_tools.gpu_check.random_source import RandomSource
 from model_tools.gpu_check.setting import Kind
 from model_tools.gpu_check.shapes import TINY
 from model_tools.progress import unseen
+from model_tools.random_source import RandomSource
 from model_tools.recipe import WeightType
 from server.config import CPU, SamplingParameters
 from server.model.candidates import Candidates

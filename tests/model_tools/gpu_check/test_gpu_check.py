@@ -16,10 +16,10 @@ from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.goals import goals
 from model_tools.gpu_check.loaded import DoesNotFit, LoadedModel, exported
 from model_tools.gpu_check.nearness import LARGEST_KL
-from model_tools.gpu_check.random_source import RandomSource
 from model_tools.gpu_check.setting import Kind
 from model_tools.gpu_check.shapes import LLAMA_8B, ON_A_GPU, REHEARSAL, TINY
 from model_tools.progress import unseen
+from model_tools.random_source import RandomSource
 from model_tools.recipe import KvLayout, Recipe, Target, WeightType
 from model_tools.reference import reference_logits
 from server.config import CPU, Device

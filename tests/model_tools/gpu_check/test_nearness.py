@@ -10,12 +10,12 @@ from model_tools.decoder_spec import RotarySpec
 from model_tools.export import write_model
 from model_tools.gpu_check.loaded import LoadedModel, exported
 from model_tools.gpu_check.nearness import CpuReference, decoded, logits_against, read
-from model_tools.gpu_check.random_source import RandomSource
 from model_tools.gpu_check.setting import Kind
 from model_tools.gpu_check.shapes import TINY
 from model_tools.gpu_check.streams import random_prompt
 from model_tools.kv_scales import BalancedSource, Peaks
 from model_tools.progress import unseen
+from model_tools.random_source import RandomSource
 from model_tools.recipe import KvType, WeightType
 from server.config import CPU
 from server.model.device_decoder import DeviceDecoder

@@ -1,0 +1,64 @@
+"""A model of a folder's shape with random weights and a vocabulary of any size: what a step and its
+sampling cost does not depend on what the model says.
+
+Knows a folder's documents and how graphs are made.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from model_tools.decoder_spec import DecoderSpec, RotarySpec
+from model_tools.export import write_model
+from model_tools.random_source import RandomSource
+from model_tools.recipe import Recipe, WeightType
+from server.errors import StartError
+
+RECIPE = Recipe(WeightType.INT8, 64)
+"""What `scripts/serve` makes its model by."""
+
+
+@contextmanager
+def random_model(folder: Path, vocabulary_size: int) -> Iterator[Path]:
+    """A folder beside which nothing else is needed; it goes with the block. Tokens beyond those of
+    the folder's tokenizer have no text. Raises `StartError`."""
+    with tempfile.TemporaryDirectory(prefix="skiff-bench-") as place:
+        made = Path(place, f"random-{vocabulary_size}")
+        made.mkdir()
+        try:
+            spec = _with_vocabulary(folder, made, vocabulary_size)
+            shutil.copy(folder / "tokenizer.json", made)
+        except (OSError, LookupError, TypeError, ValueError) as error:
+            raise StartError(f"{folder}: not a folder of skiff-export: {error!r}") from None
+        write_model(made, RandomSource(spec), RECIPE)
+        yield made
+
+
+def _with_vocabulary(folder: Path, made: Path, vocabulary_size: int) -> DecoderSpec:
+    """Writes the documents that hold its size anew."""
+    config = json.loads((folder / "config.json").read_text())
+    genai = json.loads((folder / "genai_config.json").read_text())
+    config["vocab_size"] = genai["model"]["vocab_size"] = vocabulary_size
+    (made / "config.json").write_text(json.dumps(config))
+    (made / "genai_config.json").write_text(json.dumps(genai))
+    return _spec(config)
+
+
+def _spec(config: dict[str, Any]) -> DecoderSpec:
+    return DecoderSpec(
+        layers=config["num_hidden_layers"],
+        hidden_size=config["hidden_size"],
+        intermediate_size=config["intermediate_size"],
+        attention_heads=config["num_attention_heads"],
+        kv_heads=config["num_key_value_heads"],
+        head_dim=config["head_dim"],
+        vocabulary_size=config["vocab_size"],
+        context_length=config["max_position_embeddings"],
+        rms_epsilon=config["rms_norm_eps"],
+        rotary=RotarySpec(config["rope_theta"], config["head_dim"]),
+        tied_embedding=config["tie_word_embeddings"],
+    )
