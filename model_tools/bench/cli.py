@@ -16,6 +16,7 @@ try:
     from model_tools.bench import compare, soak, start, strictness
     from model_tools.bench.engine import batch_command as batch
     from model_tools.bench.engine import command as engine
+    from model_tools.bench.network import command as network
     from model_tools.bench.report import plot
     from model_tools.bench.report.formats import FORMATS
     from model_tools.bench.report.report import Report
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         ("engine", engine, "prompt and decode speed of a model folder, without a network"),
         ("batch", batch, "many sequences at once, with the columns of llama-batched-bench"),
         ("serve", serve, "latency and throughput of a server, or of two in turns, over HTTP"),
+        ("network", network, "what HTTP adds to the engine: the same clients with and without it"),
         ("start", start, "how long a server takes from nothing to its first token"),
         ("soak", soak, "how much memory a server has while it answers many requests"),
         ("http", strictness, "what strict reading adds to h11 and json alone"),

@@ -13,7 +13,7 @@ from model_tools.bench.flags import add_folder, add_lengths, count, folder_of
 from model_tools.bench.machine import machine, model
 from model_tools.bench.report.report import Report, Table
 from model_tools.bench.report.series import Better, Of, Series
-from model_tools.bench.serve.dialect import DIALECTS, Settings
+from model_tools.bench.serve.dialect import DIALECTS, TO_THE_LIMIT
 from model_tools.bench.serve.load import ClosedLoop
 from model_tools.bench.serve.prompts import Lengths, Mix
 from model_tools.bench.serve.session import Plan
@@ -26,7 +26,6 @@ ROUNDS = 20
 """After each of them nothing runs, and the memory is noted."""
 LEAVING = 0.05
 """Clients that do not stay for the end, since that is a path of its own."""
-SETTINGS = Settings(model="default", temperature=0.0, ignore_eos=True, cache_prompt=False)
 SECONDS = 60
 """For one answer."""
 MB = 1e6
@@ -65,7 +64,7 @@ def run(options: argparse.Namespace) -> Report:
             targets=(Target.of(server.url, DIALECTS["paddler"], "skiff"),),
             loads=(ClosedLoop(options.clients),),
             mix=Mix(options.words, options.new_tokens, shared_words=0, leaving=LEAVING),
-            settings=SETTINGS,
+            settings=TO_THE_LIMIT,
             requests=-(-options.requests // ROUNDS),
             rounds=ROUNDS,
             warm_up=0,

@@ -17,7 +17,7 @@ from model_tools.bench.report.report import Report, Table
 from model_tools.bench.report.series import Better, Of, Series
 from model_tools.bench.report.spread import Middle, Spread
 from model_tools.bench.serve.client import exchange
-from model_tools.bench.serve.dialect import DIALECTS, Settings
+from model_tools.bench.serve.dialect import DIALECTS, TO_THE_LIMIT
 from model_tools.bench.serve.prompts import WORDS, Request
 from model_tools.bench.serve.reply import Outcome, read_reply
 from model_tools.bench.serve.target import Target
@@ -25,7 +25,6 @@ from model_tools.bench.server_process import add_flags, serving
 from server.errors import StartError
 
 REQUEST = Request(" ".join(WORDS[:8]), max_tokens=4, leaves_after=None)
-SETTINGS = Settings(model="default", temperature=0.0, ignore_eos=True, cache_prompt=False)
 SECONDS = 60
 """For the first answer."""
 POINTS = ("ready", "first token")
@@ -57,7 +56,7 @@ def _start(folder: Path, flags: Sequence[str]) -> tuple[float, float]:
     """Milliseconds until each of the points. Raises `StartError`."""
     with serving(folder, flags) as server:
         target = Target.of(server.url, DIALECTS["paddler"], None)
-        call = target.post(REQUEST, SETTINGS)
+        call = target.post(REQUEST, TO_THE_LIMIT)
         answer = trio.run(partial(exchange, target, call, timeout=SECONDS))
     reply = read_reply(answer, target.dialect, REQUEST.max_tokens)
     if reply.outcome is not Outcome.COMPLETE or not reply.times:

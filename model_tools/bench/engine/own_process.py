@@ -10,9 +10,9 @@ import signal
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from model_tools.bench.engine.workload import Prompts, Runner, Timing
+from model_tools.bench.engine.workload import Prompts, Timing
 from server.errors import StartError
 
 _REST = 0.1
@@ -20,10 +20,16 @@ _REST = 0.1
 while, and would take its cores: its first steps took twice as long."""
 
 
-class OwnProcess:
-    """The runner that `make`, which can be pickled, makes over there. Lasts as its `with` block."""
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
 
-    def __init__(self, make: Callable[[], Runner]) -> None:
+
+class OwnProcess:
+    """What `make`, which can be pickled, makes over there: a runner, or what else is measured.
+    Lasts as its `with` block."""
+
+    def __init__(self, make: Callable[[], Named]) -> None:
         """Raises `StartError` if `make` does."""
         # Not a fork: the parent may have loaded a runtime, whose threads would be missing.
         context = multiprocessing.get_context("spawn")
@@ -53,19 +59,21 @@ class OwnProcess:
         return str(self.ask("setting"))
 
     def read(self, prompts: Prompts, new_tokens: int) -> Timing:
-        return self._run("read", prompts, new_tokens)
+        timing: Timing = self.run("read", prompts, new_tokens)
+        return timing
 
     def generate(self, prompts: Prompts, new_tokens: int) -> Timing:
-        return self._run("generate", prompts, new_tokens)
+        timing: Timing = self.run("generate", prompts, new_tokens)
+        return timing
 
     def ask(self, attribute: str) -> Any:
         """An attribute of the runner."""
         return self._call(attribute)
 
-    def _run(self, method: str, prompts: Prompts, new_tokens: int) -> Timing:
+    def run(self, method: str, *arguments: object) -> Any:
+        """What a method of the runner returns."""
         time.sleep(_REST)
-        timing: Timing = self._call(method, prompts, new_tokens)
-        return timing
+        return self._call(method, *arguments)
 
     def _call(self, name: str, *arguments: object) -> Any:
         """Raises `StartError` if the runner does."""
@@ -79,7 +87,7 @@ class OwnProcess:
         return answer
 
 
-def _serve(make: Callable[[], Runner], connection: Connection) -> None:
+def _serve(make: Callable[[], Named], connection: Connection) -> None:
     """Answers until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's goes to the parent as well
     try:

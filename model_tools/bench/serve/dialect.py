@@ -21,6 +21,10 @@ class Settings:
     cache_prompt: bool
 
 
+TO_THE_LIMIT = Settings(model="default", temperature=0.0, ignore_eos=True, cache_prompt=False)
+"""Greedy answers, as long as they may be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """What one line of an answer says."""

@@ -13,10 +13,15 @@ SECONDS = 5.0
 _SUM = re.compile(r"(\w+)_sum(|\{.*\})")
 _SAMPLE = re.compile(r"([A-Za-z_:][\w:]*(?:\{.*\})?)\s+(\S+)(?:\s+\d+)?")
 
-_IN_RUNTIME = (
-    "decode steps: share inside the runtime",
-    'skiff_engine_runtime_seconds_total{step="decode"}',
-    'skiff_engine_step_seconds_total{step="decode"}',
+DECODE_SHARE = "decode steps: share inside the runtime"
+DECODE_SECONDS = "decode steps: mean seconds"
+_STEPS, _STEP_SECONDS, _RUNTIME_SECONDS = (
+    f'skiff_engine_{name}_total{{step="decode"}}'
+    for name in ("steps", "step_seconds", "runtime_seconds")
+)
+_OF_STEPS = (
+    (DECODE_SHARE, _RUNTIME_SECONDS, _STEP_SECONDS),
+    (DECODE_SECONDS, _STEP_SECONDS, _STEPS),
 )
 """What the second and the third make together."""
 
@@ -62,13 +67,13 @@ def changed(before: Metrics, after: Metrics) -> list[tuple[str, float, float]]:
 
 
 def quotients(before: Metrics, after: Metrics) -> Iterator[tuple[str, float]]:
-    """What only two figures together say of the time between: the mean of each histogram, and how
-    much of Skiff's decode steps is its runtime's."""
+    """What only two figures together say of the time between: the mean of each histogram, and of
+    Skiff's decode steps how long one takes and how much of it is the runtime's."""
     pairs = [
         (f"{match[1]}_mean{match[2]}", name, f"{match[1]}_count{match[2]}")
         for name in after
         if (match := _SUM.fullmatch(name))
     ]
-    for title, above, below in (*pairs, _IN_RUNTIME):
+    for title, above, below in (*pairs, *_OF_STEPS):
         if more := after.get(below, 0.0) - before.get(below, 0.0):
             yield title, (after[above] - before.get(above, 0.0)) / more

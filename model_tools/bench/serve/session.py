@@ -33,6 +33,10 @@ class Plan:
     """Seconds for a whole answer."""
     seed: int
 
+    def seed_of(self, load: Load, number: int) -> str:
+        """Of the requests of one round, and of their arrivals."""
+        return f"{self.seed} {load.name} {number}"
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
@@ -51,7 +55,7 @@ async def measure(plan: Plan, done: Callable[[], object]) -> Findings:
     results = []
     for load in plan.loads:
         for number in range(plan.rounds):
-            seed = f"{plan.seed} {load.name} {number}"
+            seed = plan.seed_of(load, number)
             requests = plan.mix.requests(plan.requests, seed)
             # Who is first alternates too: a machine that slows down would be one server's fault.
             for target in plan.targets[:: -1 if number % 2 else 1]:

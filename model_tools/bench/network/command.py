@@ -1,0 +1,129 @@
+"""`skiff-bench network`: what HTTP, JSON and the event loop cost the engine.
+
+The same clients with the same prompts, in turns at the engine's core in a process of its own and
+over HTTP at a server. Knows its flags and its table.
+"""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+
+from tqdm import tqdm
+
+from model_tools.bench.engine.own_process import OwnProcess
+from model_tools.bench.flags import (
+    add_counts,
+    add_folder,
+    add_lengths,
+    add_repetitions,
+    count,
+    folder_of,
+)
+from model_tools.bench.machine import machine, model
+from model_tools.bench.network.figures import FIGURES, Figure, Figures
+from model_tools.bench.network.in_process import InProcess
+from model_tools.bench.network.over_http import over_http
+from model_tools.bench.report.report import Cell, Report, Table
+from model_tools.bench.report.series import Of, Series
+from model_tools.bench.report.spread import Middle
+from model_tools.bench.serve.dialect import DIALECTS, TO_THE_LIMIT
+from model_tools.bench.serve.load import ClosedLoop
+from model_tools.bench.serve.prompts import Lengths, Mix
+from model_tools.bench.serve.session import Plan
+from model_tools.bench.serve.target import Target
+from model_tools.bench.server_process import serving
+from server.app import LARGEST_DEFAULT_CONTEXT
+from server.errors import StartError
+from server.model.folder import ModelFolder
+
+SECONDS = 120
+"""For one answer."""
+WAYS = ("in process", "over HTTP")
+Round = tuple[Figures, Figures]
+"""With the same prompts each of the ways."""
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    add_folder(parser)
+    add_counts(
+        parser, "--concurrency", default=[1, 8], text="clients at once, each waiting for its answer"
+    )
+    parser.add_argument(
+        "--requests", metavar="N", type=count, default=24, help="of each round (default: 24)"
+    )
+    add_lengths(parser, words=Lengths(128, 128), new_tokens=Lengths(96, 96))
+    add_repetitions(parser)
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Raises `StartError`."""
+    if not options.concurrency:
+        raise StartError("nothing to measure: --concurrency needs numbers above 0")
+    folder = folder_of(options)
+    context = min(ModelFolder.read(folder).context_length, LARGEST_DEFAULT_CONTEXT)
+    slots = max(options.concurrency)
+    make = partial(InProcess, folder, slots=slots, context=context)
+    with ExitStack() as stack:
+        engine = stack.enter_context(OwnProcess(make))
+        flags = [f"--slots={slots}", f"--context={context}", "--temperature=0"]
+        server = stack.enter_context(serving(folder, flags))
+        measured = _measure(options, engine, Target.of(server.url, DIALECTS["paddler"], "skiff"))
+    rows = tuple(row for load, rounds in measured for row in _rows(load, rounds))
+    series = tuple(one for load, rounds in measured for one in _series(load, rounds))
+    columns = ("load", "figure", *WAYS, f"{WAYS[1]} / {WAYS[0]}")
+    title = f"the same clients, medians of {options.repetitions} rounds"
+    return Report("network", {**machine(), **model(folder)}, (Table(title, columns, rows),), series)
+
+
+def _measure(
+    options: argparse.Namespace, engine: OwnProcess, target: Target
+) -> list[tuple[ClosedLoop, list[Round]]]:
+    """Each load once to warm up, and then so many rounds, both ways in turns."""
+    measured = []
+    total = len(options.concurrency) * (options.repetitions + 1)
+    with tqdm(total=total, unit="round", disable=None) as bar:
+        for clients in options.concurrency:
+            load = ClosedLoop(clients)
+            rounds: list[Round] = []
+            for number in range(options.repetitions + 1):
+                plan = _plan(options, target, load, number)
+                requests = plan.mix.requests(plan.requests, plan.seed_of(load, 0))
+                ways = (partial(engine.run, "run", requests, clients), partial(over_http, plan))
+                # Who is first alternates too, as between two servers.
+                figures = {way: ways[way]() for way in (number % 2, 1 - number % 2)}
+                rounds.append((figures[0], figures[1]))
+                bar.update()
+            measured.append((load, rounds[1:]))
+    return measured
+
+
+def _plan(options: argparse.Namespace, target: Target, load: ClosedLoop, number: int) -> Plan:
+    return Plan(
+        targets=(target,),
+        loads=(load,),
+        mix=Mix(options.words, options.new_tokens, shared_words=0, leaving=0.0),
+        settings=TO_THE_LIMIT,
+        requests=options.requests,
+        rounds=1,
+        warm_up=0,
+        timeout=SECONDS,
+        seed=number,
+    )
+
+
+def _rows(load: ClosedLoop, rounds: list[Round]) -> Iterator[tuple[Cell, ...]]:
+    for figure, columns in _by_figure(rounds):
+        ratios = [after / before for before, after in zip(*columns, strict=True)]
+        yield (load.name, figure.title, *map(Middle.of, columns), Middle.of(ratios))
+
+
+def _series(load: ClosedLoop, rounds: list[Round]) -> Iterator[Series]:
+    for figure, columns in _by_figure(rounds):
+        for way, samples in zip(WAYS, columns, strict=True):
+            yield Series(load.name, way, figure.title, figure.better, Of.ROUND, samples, load.size)
+
+
+def _by_figure(rounds: list[Round]) -> Iterator[tuple[Figure, list[tuple[float, ...]]]]:
+    for figure in FIGURES:
+        yield figure, [tuple(map(figure.of, way)) for way in zip(*rounds, strict=True)]

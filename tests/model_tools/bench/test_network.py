@@ -1,0 +1,65 @@
+"""`skiff-bench network`: the same clients in process and over HTTP."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model_tools.bench import cli
+from model_tools.bench.network.figures import FIGURES, Figures
+from model_tools.bench.network.in_process import InProcess
+from model_tools.bench.serve.prompts import Lengths, Mix, Request
+from server.errors import StartError
+from tests.model.tiny_folder import tiny_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("bench") / "tiny", "int8")
+
+
+def test_both_ways_have_all_figures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--concurrency", "1,3", "--requests", "4", "--words", "3", "--new-tokens", "60"]
+    cli.main(["network", str(folder), *flags, "-r", "2", "-o", "json"])
+    [rows] = json.loads(capsys.readouterr().out)["tables"].values()
+    assert [(row["load"], row["figure"]) for row in rows] == [
+        (load, figure.title) for load in ("1 client", "3 clients") for figure in FIGURES
+    ]
+    for row in rows:
+        assert min(row["in process"], row["over HTTP"], row["over HTTP / in process"]) > 0
+    shares = [row for row in rows if row["figure"].startswith("ONNX Runtime")]
+    assert all(max(row["in process"], row["over HTTP"]) < 1 for row in shares)
+
+
+@pytest.mark.parametrize("clients", [1, 2, 5, 9])
+def test_each_client_asks_as_soon_as_it_has_its_answer(folder: Path, clients: int) -> None:
+    """As many rounds as wanted, the requests as many or fewer than the clients."""
+    engine = InProcess(folder, slots=clients, context=60)
+    mix = Mix(Lengths(1, 4), Lengths(2, 9), shared_words=0, leaving=0)
+    for seed in ("a", "b"):
+        figures = engine.run(mix.requests(5, seed), clients)
+        assert figures.tokens_per_second > 0
+        assert figures.gap_p50 <= figures.gap_p99
+
+
+def test_answers_of_one_token_have_no_gaps(folder: Path) -> None:
+    engine = InProcess(folder, slots=1, context=60)
+    with pytest.raises(StartError, match="more --new-tokens"):
+        engine.run([Request("a b", max_tokens=1, leaves_after=None)], 1)
+
+
+def test_figures_are_milliseconds() -> None:
+    gaps = [0.001 * number for number in range(101)]
+    figures = Figures.of(
+        tokens_per_second=5,
+        first_tokens=[0.1, 0.2, 0.9],
+        gaps=gaps,
+        decode_step=0.003,
+        runtime_share=0.9,
+    )
+    assert [figure.of(figures) for figure in FIGURES] == pytest.approx([5, 200, 50, 99, 3, 0.9])
+
+
+def test_no_clients_are_nothing_to_measure(folder: Path) -> None:
+    with pytest.raises(SystemExit, match="nothing to measure"):
+        cli.main(["network", str(folder), "--concurrency", "0"])
