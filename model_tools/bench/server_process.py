@@ -3,6 +3,7 @@
 Knows the command line of `skiff`; asks it nothing.
 """
 
+import os
 import shlex
 import subprocess
 import sys
@@ -79,7 +80,9 @@ def serving(folder: Path, flags: Sequence[str]) -> Iterator[ServerProcess]:
     # What it logs goes to a file: a pipe that nobody reads would fill, and hold it up.
     with tempfile.TemporaryFile("w+") as log:
         started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(
+            command, env=_without_flags(), stdout=subprocess.PIPE, stderr=log, text=True
+        )
         with process:
             try:
                 url = _url(process)
@@ -90,6 +93,11 @@ def serving(folder: Path, flags: Sequence[str]) -> Iterator[ServerProcess]:
                 raise StartError(f"the server did not start: {last}") from None
             finally:
                 process.terminate()
+
+
+def _without_flags() -> dict[str, str]:
+    """The environment without what stands for flags of skiff: a report has all that was said."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SKIFF_")}
 
 
 def _url(process: "subprocess.Popen[str]") -> str:

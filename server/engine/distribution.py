@@ -26,10 +26,11 @@ _COLUMNS = 8
 _LEAST_COLUMNS = 512
 _BLOCK = 256
 """Neighbouring tokens whose probabilities `draw_from_all` adds up first."""
-COLDEST = float(np.finfo(np.float32).tiny)
-"""A temperature below this would be 0 in float32, and 0 / 0 is no weight."""
-_GUESSES = (64, 512)
-"""Largest logits among which the end of a filter is looked for, before the whole row is sorted."""
+_LEAST, _MOST = (float(each) for each in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
+_FEW = 1024
+"""Tokens that top-k may leave for them to be ranked one by one."""
+_GUESS = 64
+"""Largest logits among which the end of a filter is looked for where top-k leaves more."""
 
 
 def draw(row: Row, parameters: SamplingParameters, chance: float) -> int | None:
@@ -40,20 +41,21 @@ def draw(row: Row, parameters: SamplingParameters, chance: float) -> int | None:
     if top_k == len(row) and parameters.top_p >= 1 and parameters.min_p == 0:
         finite = math.isfinite(row.max())
         return draw_from_all(row, parameters.temperature, chance) if finite else None
-    for count in _GUESSES if top_k == len(row) else (top_k,) * (top_k <= _GUESSES[-1]):
-        ids, logits = largest(row, count)
-        if not logits:
-            return None
-        peak, exhaustive = logits[0], len(ids) == top_k
-        weights = [math.exp(logit - peak) for logit in logits]
-        if exhaustive or parameters.top_p >= 1:
-            total = sum(weights)
-        else:
-            total = float(np.exp(row - np.float32(peak)).sum())
-        end = passing(weights, parameters, total, 0.0 if exhaustive else weights[-1])
-        if end is not None:
-            return ids[draw_of_few(logits[:end], parameters.temperature, chance)]
-    return _draw_of_many(row, parameters, top_k, chance)
+    ids, logits = largest(row, top_k if top_k <= _FEW else _GUESS)
+    if not logits:
+        return None
+    weights = [math.exp(logit - logits[0]) for logit in logits]
+    total, beyond = sum(weights), 0.0
+    if len(ids) < top_k:
+        beyond = weights[-1]
+        if parameters.top_p < 1:
+            if top_k < len(row):
+                return _draw_of_many(row, parameters, top_k, chance)
+            total = float(np.exp(row - np.float32(logits[0])).sum())
+    end = passing(weights, parameters, total, beyond)
+    if end is None:
+        return _draw_of_many(row, parameters, top_k, chance)
+    return ids[draw_of_few(logits[:end], parameters.temperature, chance)]
 
 
 def passing(
@@ -103,33 +105,28 @@ def largest(row: Row, count: int) -> tuple[list[int], list[float]]:
 
 def draw_of_few(logits: Sequence[float], temperature: float, chance: float) -> int:
     """The place of one of these logits, of which the first is the largest."""
-    cold, peak = max(temperature, COLDEST), logits[0]
-    bounds = list(accumulate([math.exp((logit - peak) / cold) for logit in logits]))
+    divisor, peak = float(usable(temperature)), logits[0]
+    bounds = list(accumulate([math.exp((logit - peak) / divisor) for logit in logits]))
     return bisect_right(bounds, min(chance * bounds[-1], math.nextafter(bounds[-1], 0)))
 
 
-def _draw_of_many(
-    row: Row, parameters: SamplingParameters, top_k: int, chance: float
-) -> int | None:
-    if not math.isfinite(row.max()):
-        return None
-    ranked = -np.sort(-row)[:top_k]
-    reached = np.cumsum(np.exp(ranked - ranked[0]), dtype=np.float64)
-    count = top_k
+def _draw_of_many(row: Row, parameters: SamplingParameters, top_k: int, chance: float) -> int:
+    """Sorts those only that may pass: what is below an even share of what top-p leaves out is
+    itself left out."""
+    values = row if top_k == len(row) else np.partition(row, len(row) - top_k)[-top_k:]
+    weights = np.exp(values - row.max())
+    total = float(weights.sum(dtype=np.float64))
+    least = parameters.min_p
+    if parameters.top_p < 1:  # by half, so that no rounding matters
+        least = max(least, (1 - parameters.top_p) / 2 * total / len(values))
+    ranked = -np.sort(-values[weights >= least])
     if parameters.top_p < 1:
-        count = min(_reaching(reached, parameters.top_p * reached[-1]), count)
-    if parameters.min_p > 0:
-        bound = ranked[0] + np.float32(math.log(parameters.min_p))
-        count = min(count, int(np.count_nonzero(ranked >= bound)))
-    bounds = np.cumsum(weights_of(ranked[:count], parameters.temperature), dtype=np.float64)
+        reached = np.cumsum(np.exp(ranked - ranked[0]), dtype=np.float64)
+        ranked = ranked[: int(np.searchsorted(reached, parameters.top_p * total)) + 1]
+    bounds = np.cumsum(weights_of(ranked, parameters.temperature), dtype=np.float64)
     drawn = place(bounds, chance * bounds[-1])
     before = np.count_nonzero(ranked > ranked[drawn])  # of equal ones the lower id comes first
     return int(np.flatnonzero(row == ranked[drawn])[drawn - before])
-
-
-def _reaching(reached: NDArray[np.float64], wanted: float) -> int:
-    """How many leading entries it takes to reach `wanted`."""
-    return int(np.searchsorted(reached, wanted)) + 1
 
 
 def draw_from_all(row: Row, temperature: float, chance: float) -> int:
@@ -147,7 +144,7 @@ def draw_from_all(row: Row, temperature: float, chance: float) -> int:
 def weights_of(logits: Row, temperature: float) -> Row:
     """Probabilities at `temperature` but for a common factor: the largest is 1."""
     with np.errstate(over="ignore"):  # to -inf, whose weight is 0, as it should be
-        scaled: Row = (logits - logits.max()) / max(np.float32(temperature), COLDEST)
+        scaled: Row = (logits - logits.max()) / usable(temperature)
     return np.exp(scaled)
 
 
@@ -156,3 +153,8 @@ def place(bounds: NDArray[np.float64], target: float) -> int:
     drawn in again, it never falls on an index that has no share of its own."""
     inside = min(max(target, 0.0), float(np.nextafter(bounds[-1], 0)))
     return int(np.searchsorted(bounds, inside, side="right"))
+
+
+def usable(number: float) -> np.float32:
+    """The nearest float32 by which a logit can be divided: neither 0 nor infinite."""
+    return np.float32(min(max(number, _LEAST), _MOST))

@@ -39,8 +39,8 @@ class Sampler:
         leave that open."""
         if not math.isfinite(candidates.log_sum_exp):
             return None
-        chance, seen = self._chance(), self._seen.ids if self._seen else _NOTHING
-        token = certain_token(candidates, self._parameters, seen, chance)
+        chance = self._chance()
+        token = certain_token(candidates, self._parameters, self._penalised, chance)
         return self._noted(self._chosen(candidates.whole(), chance) if token is None else token)
 
     def _chance(self) -> float:
@@ -48,8 +48,8 @@ class Sampler:
         return self._random.random() if self._parameters.temperature else 0.0
 
     def _chosen(self, row: Row, chance: float) -> int | None:
-        if self._seen:
-            ids = self._seen.ids
+        ids = self._penalised
+        if len(ids):
             row[ids] = penalised(row[ids], self._parameters.repetition_penalty)
         if self._parameters.temperature:
             return draw(row, self._parameters, chance)
@@ -57,9 +57,13 @@ class Sampler:
         return best if math.isfinite(row[best]) else None
 
     def _noted(self, token: int | None) -> int | None:
-        if self._seen and token is not None:
+        if self._seen is not None and token is not None:
             self._seen.add(token)
         return token
+
+    @property
+    def _penalised(self) -> NDArray[np.int64]:
+        return _NOTHING if self._seen is None else self._seen.ids
 
 
 _NOTHING = np.empty(0, np.int64)

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from server.config import SamplingParameters
 from server.engine.distribution import (
-    COLDEST,
     Ids,
     Row,
     draw_of_few,
     largest,
     passing,
+    usable,
     weights_of,
 )
 from server.model.candidates import Candidates
@@ -34,9 +34,10 @@ _LARGEST_EXPONENT = 80.0
 
 def penalised(logits: Row, penalty: float) -> Row:
     """Keskar et al. 2019, with the sign rule that `transformers` and llama.cpp share."""
-    factor = np.float32(penalty)
+    factor = usable(penalty)
     lower = np.minimum if penalty > 1 else np.maximum
-    result: Row = lower(logits / factor, logits * factor)
+    with np.errstate(over="ignore"):  # to -inf, which no draw takes
+        result: Row = lower(logits / factor, logits * factor)
     return result
 
 
@@ -89,8 +90,10 @@ class _Known:
             return None
         whole = math.exp(candidates.log_sum_exp - highest)
         raw = np.exp(candidates.logits[above] - candidates.logits[0]).sum(dtype=np.float64)
-        most = max(whole - float(raw), 0.0) + _SLACK * whole
-        least = 0.0 if under_penalty else max(most - 2 * _SLACK * whole, 0.0)
+        # A sum far from 0 is only as exact as its float32.
+        slack = (_SLACK + float(np.spacing(np.float32(abs(candidates.log_sum_exp))))) * whole
+        most = max(whole - float(raw), 0.0) + slack
+        least = 0.0 if under_penalty else max(most - 2 * slack, 0.0)
         scale = math.exp(highest - peak)
         rest = (least * scale, most * scale)
         return cls(candidates.ids[by_id], logits[by_id], float(floor), rest)
@@ -117,7 +120,7 @@ class _Known:
             return None  # how far the others rise together depends on each of them
         peak = float(self.logits.max())
         # Each of the others falls at least as far as one at the floor would.
-        cold = max(temperature, COLDEST)
+        cold = float(usable(temperature))
         fall = 1.0 if temperature == 1 else math.exp((self.floor - peak) * (1 / cold - 1))
         others = self.rest[1] * fall
         bounds = np.cumsum(weights_of(self.logits, temperature), dtype=np.float64)

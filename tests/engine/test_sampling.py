@@ -34,7 +34,7 @@ rows = drawn_rows() | written.map(lambda values: np.array(values, np.float32))
 parameters = st.builds(
     SamplingParameters,
     temperature=st.sampled_from([1e-3, 0.3, 1.0, 1.7, 100.0]),
-    top_k=st.sampled_from([0, 1, 2, 40, 2000]),
+    top_k=st.sampled_from([0, 1, 2, 40, 600, 2000]),
     top_p=st.sampled_from([0.0, 1e-6, 0.1, 0.5, 0.9, 0.999, 1.0]),
     min_p=st.sampled_from([0.0, 1e-4, 0.1, 0.5, 1.0]),
     seed=st.integers(0, 2**64),
@@ -179,9 +179,26 @@ def test_the_penalty_is_on_each_token_of_the_prompt_and_each_that_was_chosen(
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_logits_that_are_no_numbers_give_no_token(bad: float, temperature: float) -> None:
-    row = np.array([1, bad, 3, -np.inf], np.float32)
-    assert Sampler(SamplingParameters(temperature=temperature), NO_PROMPT).choose(row) is None
+@pytest.mark.parametrize("top_k", [0, 2, 40, 600, 2000])
+@pytest.mark.parametrize(("width", "places"), [(4, [1]), (6100, [0, 3000, 6099])])
+def test_logits_that_are_no_numbers_give_no_token(
+    bad: float, temperature: float, top_k: int, width: int, places: list[int]
+) -> None:
+    for place in places:
+        row = np.linspace(0, 3, width, dtype=np.float32)
+        row[-2], row[place] = -np.inf, bad
+        asked = SamplingParameters(temperature=temperature, top_k=top_k)
+        assert Sampler(asked, NO_PROMPT).choose(row) is None
+
+
+@pytest.mark.parametrize("extreme", [1e-300, 1e300])
+@pytest.mark.parametrize("top_k", [0, 3, 1500])
+def test_numbers_that_no_float32_holds_are_the_nearest_one(extreme: float, top_k: int) -> None:
+    """A temperature as well as a penalty."""
+    row = np.full(2000, -np.inf, np.float32)
+    row[[5, 7]] = 1, 2
+    asked = SamplingParameters(temperature=extreme, top_k=top_k, repetition_penalty=extreme)
+    assert Sampler(asked, np.array([0, 7])).choose(row) in (5, 7)
 
 
 def test_a_row_without_any_possible_token_gives_none() -> None:

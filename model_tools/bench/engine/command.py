@@ -7,6 +7,7 @@ import argparse
 import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 
 from tqdm import tqdm
@@ -95,7 +96,9 @@ def run(options: argparse.Namespace) -> Report:
         folder = folder_of(options)
         if options.vocabulary:
             folder = stack.enter_context(random_model(folder, options.vocabulary))
-        header = {**machine(), **model(folder)}
+        header = {**machine(), **model(folder), "sampling": _in_words(options.sampling)}
+        if options.vocabulary:
+            header["shape"] = f"that of {folder_of(options).resolve().name}"
         engine = partial(
             SkiffRunner,
             folder,
@@ -190,6 +193,12 @@ def _shares(measurement: Measurement) -> list[Cell]:
     )
     parts = (seconds, model, sampling, text, seconds - model - sampling - text)
     return [*(1e6 * part / tokens for part in parts), model / seconds, sampling / seconds]
+
+
+def _in_words(sampling: SamplingParameters) -> str:
+    if not sampling.temperature and sampling.repetition_penalty == 1:
+        return "greedy"
+    return ", ".join(f"{name} {value}" for name, value in asdict(sampling).items())
 
 
 def _depths(text: str) -> list[int]:

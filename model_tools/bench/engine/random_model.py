@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from model_tools.decoder_spec import DecoderSpec, RotarySpec
+from model_tools.default_model import BLOCK_SIZE
 from model_tools.export import write_model
 from model_tools.random_source import RandomSource
 from model_tools.recipe import Recipe, WeightType
+from server.config import DeviceKind
 from server.errors import StartError
 
-RECIPE = Recipe(WeightType.INT8, 64)
+RECIPE = Recipe(WeightType.INT8, BLOCK_SIZE[DeviceKind.CPU])
 """What `scripts/serve` makes its model by."""
 
 
@@ -32,9 +34,11 @@ def random_model(folder: Path, vocabulary_size: int) -> Iterator[Path]:
         try:
             spec = _with_vocabulary(folder, made, vocabulary_size)
             shutil.copy(folder / "tokenizer.json", made)
-        except (OSError, LookupError, TypeError, ValueError) as error:
+            write_model(made, RandomSource(spec), RECIPE)
+        except OSError as error:
+            raise StartError(f"{error.filename or made}: {error.strerror or error}") from None
+        except (LookupError, TypeError, ValueError) as error:
             raise StartError(f"{folder}: not a folder of skiff-export: {error!r}") from None
-        write_model(made, RandomSource(spec), RECIPE)
         yield made
 
 

@@ -34,12 +34,13 @@ from model_tools.bench.serve.session import Plan
 from model_tools.bench.serve.target import Target
 from model_tools.bench.server_process import serving
 from server.app import LARGEST_DEFAULT_CONTEXT
+from server.cores import usable_cores
 from server.errors import StartError
 from server.model.folder import ModelFolder
 
 SECONDS = 120
 """For one answer."""
-WAYS = ("in process", "over HTTP")
+WAYS = (InProcess.name, "over HTTP")
 Round = tuple[Figures, Figures]
 """With the same prompts each of the ways."""
 
@@ -58,22 +59,30 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Report:
     """Raises `StartError`."""
-    if not options.concurrency:
-        raise StartError("nothing to measure: --concurrency needs numbers above 0")
+    if not options.concurrency or len(set(options.concurrency)) < len(options.concurrency):
+        raise StartError("--concurrency needs numbers above 0, each once")
     folder = folder_of(options)
     context = min(ModelFolder.read(folder).context_length, LARGEST_DEFAULT_CONTEXT)
-    slots = max(options.concurrency)
-    make = partial(InProcess, folder, slots=slots, context=context)
+    settings = {"slots": max(options.concurrency), "context": context, "threads": usable_cores()}
+    make = partial(InProcess, folder, **settings)
     with ExitStack() as stack:
         engine = stack.enter_context(OwnProcess(make))
-        flags = [f"--slots={slots}", f"--context={context}", "--temperature=0"]
+        flags = [f"--{name}={value}" for name, value in settings.items()]
+        flags += ["--device=cpu", "--temperature=0"]
         server = stack.enter_context(serving(folder, flags))
         measured = _measure(options, engine, Target.of(server.url, DIALECTS["paddler"], "skiff"))
     rows = tuple(row for load, rounds in measured for row in _rows(load, rounds))
     series = tuple(one for load, rounds in measured for one in _series(load, rounds))
     columns = ("load", "figure", *WAYS, f"{WAYS[1]} / {WAYS[0]}")
     title = f"the same clients, medians of {options.repetitions} rounds"
-    return Report("network", {**machine(), **model(folder)}, (Table(title, columns, rows),), series)
+    header = {
+        **machine(),
+        **model(folder),
+        **{name: str(value) for name, value in settings.items()},
+        "requests": f"{options.requests} in each round, of {options.words} words, unique",
+        "answers": f"{options.new_tokens} tokens, greedy, end of text ignored",
+    }
+    return Report("network", header, (Table(title, columns, rows),), series)
 
 
 def _measure(

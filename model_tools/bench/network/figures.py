@@ -15,9 +15,9 @@ class Figures:
 
     tokens_per_second: float
     first_token: float
-    """Median of the requests."""
+    """To the first text; the median of the requests."""
     gap_p50: float
-    """Between tokens of one request, as is the next one."""
+    """Between two arrivals of text of one request, as is the next one."""
     gap_p99: float
     decode_step: float
     """Mean wall time of the engine's steps that read no prompt."""

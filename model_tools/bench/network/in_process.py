@@ -7,19 +7,20 @@ Knows the engine's inside, as `engine.skiff_runner` does.
 import itertools
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from model_tools.bench.network.figures import Figures
 from model_tools.bench.serve.prompts import Request
-from server.config import GAP_STRETCH, EngineConfig, PrefixCacheConfig, SamplingParameters
-from server.cores import usable_cores
+from server.config import GAP_STRETCH, EngineConfig, PrefixCacheConfig
 from server.engine import sequence as engine
 from server.engine.core import EngineCore
-from server.engine.events import Failed, Finished, News
-from server.engine.facts import Fact, PromptRead, StepKind, StepTaken
+from server.engine.events import Failed, Finished, News, Text
+from server.engine.facts import Fact, StepKind, StepTaken
 from server.engine.pacer import Pacer
 from server.engine.preparation import Preparation
 from server.engine.request import GenerationRequest
+from server.errors import ClientError, StartError
 from server.model.folder import ModelFolder
 from server.model.opening import open_cpu_decoder
 from server.model.tokenizer import Tokenizer
@@ -30,15 +31,18 @@ class InProcess:
 
     name = "in process"
 
-    def __init__(self, folder: Path, *, slots: int, context: int) -> None:
-        """Raises `StartError`."""
+    def __init__(self, folder: Path, *, slots: int, context: int, threads: int) -> None:
+        """Greedy. Raises `StartError`."""
         model = ModelFolder.read(folder)
         tokenizer = Tokenizer.read(model.tokenizer_file)
         config = EngineConfig(slots, context, ignore_eos=True)
-        decoder = open_cpu_decoder(model, slots=slots, context=context, threads=usable_cores())
-        self._facts: list[Fact] = []
+        decoder = open_cpu_decoder(model, slots=slots, context=context, threads=threads)
+        self._sampling = replace(model.sampling, temperature=0.0)
+        self._steps: list[StepTaken] = []
+        self._texts: dict[int, list[float]] = {}
+        """When each sequence was submitted, and then when text of it came."""
         self._core = EngineCore(
-            decoder, self._deliver, Pacer(GAP_STRETCH), PrefixCacheConfig(), self._facts.append
+            decoder, self._deliver, Pacer(GAP_STRETCH), PrefixCacheConfig(), self._observe
         )
         self._preparation = Preparation(tokenizer, config, model.eos_token_ids)
         self._keys = itertools.count()
@@ -51,7 +55,8 @@ class InProcess:
         # A server turns prompts into tokens beside its steps, in threads of their own.
         self._waiting = iter([self._sequence(request) for request in requests])
         self._idle = clients
-        self._facts.clear()
+        self._steps.clear()
+        self._texts.clear()
         begin = time.perf_counter()
         self._ask()
         while self._core.busy:
@@ -61,35 +66,47 @@ class InProcess:
         return self._figures(sum(request.max_tokens for request in requests) / seconds)
 
     def _sequence(self, request: Request) -> engine.Sequence:
-        asked = GenerationRequest("", request.prompt, "prompt", request.max_tokens, _GREEDY)
-        return self._preparation.sequence(next(self._keys), asked, arrived=0)
+        """Raises `StartError`."""
+        asked = GenerationRequest("", request.prompt, "--words", request.max_tokens, self._sampling)
+        try:
+            sequence = self._preparation.sequence(next(self._keys), asked, arrived=0)
+        except ClientError as error:
+            raise StartError(error.sentence) from None
+        if sequence.max_tokens < request.max_tokens:
+            raise StartError("--words and --new-tokens are more than the context together")
+        return sequence
 
     def _ask(self) -> None:
         """Whoever is idle, as long as there is something to ask."""
         for sequence in itertools.islice(self._waiting, self._idle):
             self._idle -= 1
-            sequence.arrived = time.perf_counter()
+            self._texts[sequence.key] = [time.perf_counter()]
             self._core.submit(sequence)
 
     def _deliver(self, events: list[tuple[int, News]]) -> None:
-        for _, event in events:
+        now = time.perf_counter()
+        for key, event in events:
             if isinstance(event, Failed):
                 raise RuntimeError(event.description)  # noqa: TRY004 no type is wrong
+            if isinstance(event, Text) and self._texts[key][-1] != now:
+                self._texts[key].append(now)
             self._idle += isinstance(event, Finished)
 
+    def _observe(self, fact: Fact) -> None:
+        if isinstance(fact, StepTaken) and fact.kind is StepKind.DECODE:
+            self._steps.append(fact)
+
     def _figures(self, tokens_per_second: float) -> Figures:
-        steps = [fact for fact in self._facts if isinstance(fact, StepTaken)]
-        first = [fact for fact in self._facts if isinstance(fact, PromptRead)]
-        decode = [step for step in steps if step.kind is StepKind.DECODE]
-        seconds = sum(step.seconds for step in decode)
-        inside = sum(step.runtime_seconds for step in decode)
+        steps, seconds = self._steps, sum(step.seconds for step in self._steps)
+        inside = sum(step.runtime_seconds for step in steps)
+        gaps = [
+            [after - before for before, after in itertools.pairwise(times)]
+            for times in self._texts.values()
+        ]
         return Figures.of(
             tokens_per_second=tokens_per_second,
-            first_tokens=[fact.queue_seconds + fact.prefill_seconds for fact in first],
-            gaps=[gap for step in steps for gap, count in step.gaps.items() for _ in range(count)],
-            decode_step=seconds / len(decode) if decode else None,
-            runtime_share=inside / seconds if decode else None,
+            first_tokens=[first for first, *_ in filter(None, gaps)],
+            gaps=[gap for _, *later in filter(None, gaps) for gap in later],
+            decode_step=seconds / len(steps) if steps else None,
+            runtime_share=inside / seconds if steps else None,
         )
-
-
-_GREEDY = SamplingParameters()

@@ -23,7 +23,7 @@ _OF_STEPS = (
     (DECODE_SHARE, _RUNTIME_SECONDS, _STEP_SECONDS),
     (DECODE_SECONDS, _STEP_SECONDS, _STEPS),
 )
-"""What the second and the third make together."""
+"""In each, what the second and the third make together."""
 
 Metrics = dict[str, float]
 """Values by name and labels, as they are written."""

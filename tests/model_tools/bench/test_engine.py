@@ -213,6 +213,9 @@ def test_a_random_model_has_the_shape_of_its_folder(folder: Path) -> None:
 
 def test_a_folder_of_another_kind_has_no_shape(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(StartError, match=r"genai_config\.json: No such file"):
+        random_model(tmp_path, 700).__enter__()
+    (tmp_path / "genai_config.json").write_text("{}")
     with pytest.raises(StartError, match="not a folder of skiff-export"):
         random_model(tmp_path, 700).__enter__()
 

@@ -34,7 +34,7 @@ def test_both_ways_have_all_figures(folder: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("clients", [1, 2, 5, 9])
 def test_each_client_asks_as_soon_as_it_has_its_answer(folder: Path, clients: int) -> None:
     """As many rounds as wanted, the requests as many or fewer than the clients."""
-    engine = InProcess(folder, slots=clients, context=60)
+    engine = InProcess(folder, slots=clients, context=60, threads=1)
     mix = Mix(Lengths(1, 4), Lengths(2, 9), shared_words=0, leaving=0)
     for seed in ("a", "b"):
         figures = engine.run(mix.requests(5, seed), clients)
@@ -43,7 +43,7 @@ def test_each_client_asks_as_soon_as_it_has_its_answer(folder: Path, clients: in
 
 
 def test_answers_of_one_token_have_no_gaps(folder: Path) -> None:
-    engine = InProcess(folder, slots=1, context=60)
+    engine = InProcess(folder, slots=1, context=60, threads=1)
     with pytest.raises(StartError, match="more --new-tokens"):
         engine.run([Request("a b", max_tokens=1, leaves_after=None)], 1)
 
@@ -60,6 +60,15 @@ def test_figures_are_milliseconds() -> None:
     assert [figure.of(figures) for figure in FIGURES] == pytest.approx([5, 200, 50, 99, 3, 0.9])
 
 
-def test_no_clients_are_nothing_to_measure(folder: Path) -> None:
-    with pytest.raises(SystemExit, match="nothing to measure"):
-        cli.main(["network", str(folder), "--concurrency", "0"])
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--concurrency", "0"], "--concurrency needs numbers above 0"),
+        (["--concurrency", "2,1,2"], "each once"),
+        (["--words", "300"], "--words: .* tokens are too many"),
+        (["--words", "10", "--new-tokens", "90"], "more than the context together"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(folder: Path, flags: list[str], reason: str) -> None:
+    with pytest.raises(SystemExit, match=reason):
+        cli.main(["network", str(folder), *flags])
