@@ -30,14 +30,15 @@ _SLACK = 1e-4
 """Share of all probability by which sums may be off. Float32 sums, here and on a device, are off by
 less than 2e-5."""
 _LARGEST_EXPONENT = 80.0
+_HARDEST = 1e30
+"""A penalty beyond it is as hard: it leaves nothing of a logit, and products would be infinite."""
 
 
 def penalised(logits: Row, penalty: float) -> Row:
     """Keskar et al. 2019, with the sign rule that `transformers` and llama.cpp share."""
-    factor = usable(penalty)
+    factor = np.float32(min(max(penalty, 1 / _HARDEST), _HARDEST))
     lower = np.minimum if penalty > 1 else np.maximum
-    with np.errstate(over="ignore"):  # to -inf, which no draw takes
-        result: Row = lower(logits / factor, logits * factor)
+    result: Row = lower(logits / factor, logits * factor)
     return result
 
 
