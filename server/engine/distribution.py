@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from server.config import SamplingParameters
 
 Row = NDArray[np.float32]
-Ids = NDArray[np.intp]
 
 _COLUMNS = 8
 """For each value that `largest` looks for, groups into which it parts a row."""

@@ -15,15 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.config import SamplingParameters
-from server.engine.distribution import (
-    Ids,
-    Row,
-    draw_of_few,
-    largest,
-    passing,
-    usable,
-    weights_of,
-)
+from server.engine.distribution import Row, draw_of_few, largest, passing, usable, weights_of
 from server.model.candidates import Candidates
 
 _SLACK = 1e-4
@@ -43,7 +35,7 @@ def penalised(logits: Row, penalty: float) -> Row:
 
 
 def certain_token(
-    candidates: Candidates, parameters: SamplingParameters, seen: Ids, chance: float
+    candidates: Candidates, parameters: SamplingParameters, seen: NDArray[np.int64], chance: float
 ) -> int | None:
     """The token for `chance`, which has no meaning where the temperature is 0; None where the
     candidates leave it open. `seen` are the ids under the penalty."""
@@ -75,7 +67,7 @@ class _Known:
 
     @classmethod
     def of(
-        cls, candidates: Candidates, parameters: SamplingParameters, seen: Ids
+        cls, candidates: Candidates, parameters: SamplingParameters, seen: NDArray[np.int64]
     ) -> "_Known | None":
         logits, floor = candidates.logits, candidates.logits[-1]
         under_penalty = parameters.repetition_penalty != 1

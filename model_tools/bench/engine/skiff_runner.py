@@ -1,8 +1,8 @@
 """Skiff's engine under a workload: the whole step, from the scheduler's plan to text.
 
-The one file of the benchmark that knows the engine's inside. Leaves out its thread, which adds one
-wake-up of the network to each step. Times beside the runtime's are taken in subclasses of what the
-core is given, so that the engine carries no clock for them.
+Knows the engine's inside. Leaves out its thread, which adds one wake-up of the network to each
+step. Times beside the runtime's are taken in subclasses of what the core is given, so that the
+engine carries no clock for them.
 """
 
 import itertools
@@ -98,7 +98,7 @@ class SkiffRunner:
             threads=threads,
         )
         pacer, reused = Pacer(GAP_STRETCH), PrefixCacheConfig(reuse)
-        self._core = EngineCore(self._decoder, self._deliver, pacer, reused)
+        self._core = EngineCore(self._decoder, refuse_failures, pacer, reused)
         self._sampling, self._text = Stopwatch(), Stopwatch()
         self._keys = itertools.count()
 
@@ -115,7 +115,7 @@ class SkiffRunner:
         begin, split = time.perf_counter(), self._split()
         sequences = [self._submit(prompt, new_tokens) for prompt in prompts]
         while not all(sequence.ended for sequence in sequences):
-            self._core.step(_nothing_came)
+            self._core.step(nothing_came)
         timing = Timing(time.perf_counter() - begin, self._split() - split)
         self._drain()
         return timing
@@ -124,10 +124,10 @@ class SkiffRunner:
         most = self._context - prompts.shape[1]
         sequences = [self._submit(prompt, most) for prompt in prompts]
         while not all(sequence.generated for sequence in sequences):
-            self._core.step(_nothing_came)
+            self._core.step(nothing_came)
         begin, split = time.perf_counter(), self._split()
         for _ in range(new_tokens):
-            self._core.step(_nothing_came)
+            self._core.step(nothing_came)
         timing = Timing(time.perf_counter() - begin, self._split() - split)
         if any(len(sequence.generated) <= new_tokens for sequence in sequences):
             raise StartError("a stream ended before the last one began: fewer streams, please")
@@ -151,17 +151,18 @@ class SkiffRunner:
     def _drain(self) -> None:
         """Slots are given back in a step after the last token."""
         while self._core.busy:
-            self._core.step(_nothing_came)
+            self._core.step(nothing_came)
 
     def _split(self) -> Split:
         """All that has been spent so far."""
         return Split(self._decoder.runtime_seconds, self._sampling.seconds, self._text.seconds)
 
-    @staticmethod
-    def _deliver(events: list[tuple[int, News]]) -> None:
-        for _, event in events:
-            if isinstance(event, Failed):
-                raise RuntimeError(event.description)  # noqa: TRY004 no type is wrong
+
+def refuse_failures(events: list[tuple[int, News]]) -> None:
+    """Takes what an engine's core delivers. Raises `StartError` where a sequence has failed."""
+    for _, event in events:
+        if isinstance(event, Failed):
+            raise StartError(event.description)
 
 
 def _room(workload: Workload) -> int:
@@ -170,5 +171,5 @@ def _room(workload: Workload) -> int:
     return workload.context + others * (workload.given // LEAST_TOKENS + 1)
 
 
-def _nothing_came() -> None:
+def nothing_came() -> None:
     """Nobody submits or cancels while a workload runs."""

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from model_tools.bench.engine.skiff_runner import refuse_failures
 from model_tools.bench.network.figures import Figures
 from model_tools.bench.serve.prompts import Request
 from server.config import GAP_STRETCH, EngineConfig, PrefixCacheConfig
 from server.engine import sequence as engine
 from server.engine.core import EngineCore
-from server.engine.events import Failed, Finished, News, Text
+from server.engine.events import Finished, News, Text
 from server.engine.facts import Fact, StepKind, StepTaken
 from server.engine.pacer import Pacer
 from server.engine.preparation import Preparation
@@ -85,9 +86,8 @@ class InProcess:
 
     def _deliver(self, events: list[tuple[int, News]]) -> None:
         now = time.perf_counter()
+        refuse_failures(events)
         for key, event in events:
-            if isinstance(event, Failed):
-                raise RuntimeError(event.description)  # noqa: TRY004 no type is wrong
             if isinstance(event, Text) and self._texts[key][-1] != now:
                 self._texts[key].append(now)
             self._idle += isinstance(event, Finished)

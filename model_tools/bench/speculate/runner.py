@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from model_tools.bench.engine.skiff_runner import nothing_came, refuse_failures
 from server.config import GAP_STRETCH, PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
 from server.engine.drafter import LookupDrafter
-from server.engine.events import Failed, News
 from server.engine.pacer import Pacer
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
@@ -51,7 +51,7 @@ class AnswerRunner:
         self._tokenizer = Tokenizer.read(model.tokenizer_file)
         decoder = open_cpu_decoder(model, slots=1, context=self._context, threads=threads)
         off = PrefixCacheConfig(PrefixReuse.OFF)
-        self._core = EngineCore(decoder, _deliver, Pacer(GAP_STRETCH), off)
+        self._core = EngineCore(decoder, refuse_failures, Pacer(GAP_STRETCH), off)
         self._keys = itertools.count()
 
     def answer(
@@ -74,21 +74,11 @@ class AnswerRunner:
         )
         self._core.submit(sequence)
         while not sequence.generated:
-            self._core.step(_nothing_came)
+            self._core.step(nothing_came)
         begin = time.perf_counter()
         while not sequence.ended:
-            self._core.step(_nothing_came)
+            self._core.step(nothing_came)
         seconds = time.perf_counter() - begin
-        self._core.step(_nothing_came)  # gives the slot back
+        self._core.step(nothing_came)  # gives the slot back
         drafted, accepted = (drafter.drafted, drafter.accepted) if drafter else (0, 0)
         return Answer(len(sequence.generated) - 1, seconds, drafted, accepted)
-
-
-def _deliver(events: list[tuple[int, News]]) -> None:
-    for _, event in events:
-        if isinstance(event, Failed):
-            raise RuntimeError(event.description)  # noqa: TRY004 no type is wrong
-
-
-def _nothing_came() -> None:
-    """Nobody submits or cancels meanwhile."""
