@@ -10,7 +10,7 @@ from server.config import PrefixCacheConfig
 from server.engine.decoder import Decoder, Rows
 from server.engine.events import Failed, News, Progress
 from server.engine.facts import Observe, unobserved
-from server.engine.forward import arrange, forward
+from server.engine.forward import forward
 from server.engine.pacer import Pacer
 from server.engine.plan import Call, DecodeCall, MixedCall, StepPlan, VerifyCall, prompt_in
 from server.engine.prefixes import Prefixes
@@ -56,7 +56,7 @@ class EngineCore:
     @property
     def busy(self) -> bool:
         """Whether there is a step to take."""
-        return self._scheduler.busy
+        return self._scheduler.busy or bool(self._left)
 
     def submit(self, sequence: Sequence) -> None:
         """Puts a sequence in the queue; its key must be new."""
@@ -77,9 +77,10 @@ class EngineCore:
         """Takes one step. `listen` is called after each call into the model, but between two that
         decode: it may submit and cancel. Raises `Interrupted` if the decoder was interrupted."""
         self._recorder.step_begins()
-        self._keep_prefixes()
+        self._release_slots()
         plan = self._plan()
-        arrange(self._decoder, plan)
+        for move in plan.moves:
+            self._decoder.move(move.source, move.destination, move.length)
         for call, following in zip(plan.calls, (*plan.calls[1:], None), strict=False):
             if sequences := self._alive(call):
                 self._run(call, sequences, last=following is None)
@@ -96,10 +97,11 @@ class EngineCore:
         unchanged = None if drafts else self._scheduler.again()
         return unchanged or self._scheduler.plan(self._pacer.pace, drafts)
 
-    def _keep_prefixes(self) -> None:
-        """Before the next plan gives their slots to others."""
+    def _release_slots(self) -> None:
+        """Of sequences that ended. What they leave for others to begin with is kept first."""
         for sequence, slot in self._left:
             self._prefixes.keep(sequence, slot)
+            self._decoder.release(slot)
         self._left.clear()
 
     def _run(self, call: Call, sequences: list[Sequence], *, last: bool) -> None:

@@ -39,6 +39,10 @@ class Pages(Protocol):
     def free_pages(self) -> int:
         """Pages that no slot holds, and no copy of one."""
 
+    @property
+    def unheld_pages(self) -> int:
+        """Pages that no slot holds: free, once no copy holds them either."""
+
 
 class Decoder(Protocol):
     """A decoder-only model with memory for `slots` sequences of `context` tokens.

@@ -10,18 +10,9 @@ from server.engine.plan import (
     Prefix,
     PromptCall,
     SlotPrefix,
-    StepPlan,
     VerifyCall,
 )
 from server.engine.sequence import Sequence
-
-
-def arrange(decoder: Decoder, plan: StepPlan) -> None:
-    """Brings the slots into the order that the plan's calls expect."""
-    for slot in plan.released:
-        decoder.release(slot)
-    for move in plan.moves:
-        decoder.move(move.source, move.destination, move.length)
 
 
 def forward(decoder: Decoder, call: Call, sequences: list[Sequence], *, last: bool) -> Rows:

@@ -102,8 +102,7 @@ def prompt_in(call: Call) -> PromptCall | None:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """In this order: slots given back, slots moved, calls into the model."""
+    """In this order: slots moved, calls into the model."""
 
-    released: tuple[int, ...] = ()
     moves: tuple[SlotMove, ...] = ()
     calls: tuple[Call, ...] = ()

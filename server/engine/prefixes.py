@@ -56,17 +56,18 @@ class Prefixes:
         """The best source for a prompt that could be read in this step, after those of `reading`.
 
         None where it has to wait: a prompt that is being read has much more in common, which is
-        there a step later; or there are no pages for it, though kept sequences make room.
+        there a step later; or there are no pages for it, though kept sequences are dropped where
+        that makes room.
         """
         found = self._best(key, reading)
         if self._room is None or found is None:
             return found
         beginning = {call.key for call in reading}
-        if not self._room.for_one(key, found.length, beginning, self._kept.tokens):
-            return None
         while found and not self._room.for_one(key, found.length, beginning):
+            running = found.length if isinstance(found.source, int) else 0
+            helps = self._room.for_one(key, running, beginning, without_copies=True)
             found = None  # nor does this hold on to what is dropped
-            if self._kept.drop_oldest():
+            if helps and self._kept.drop_oldest():
                 found = self._best(key, reading)
         return found
 

@@ -17,19 +17,18 @@ class Room:
         self._pages = pages
         self._sequences = sequences
 
-    def for_one(self, key: int, shared: int, beginning: Container[int], kept: int = 0) -> bool:
+    def for_one(
+        self, key: int, shared: int, beginning: Container[int], *, without_copies: bool = False
+    ) -> bool:
         """Whether a sequence, of whose tokens others hold the first `shared`, fits beside those
-        that have begun and those that are `beginning`; if need be, in the place of `kept` tokens
-        of ended ones."""
-        free = self._pages.free_pages + self._whole(kept)
+        that have begun and those that are `beginning`; or would, if there were no copies of ended
+        ones."""
+        free = self._pages.unheld_pages if without_copies else self._pages.free_pages
         for other in self._sequences.values():
             if other.read or other.key in beginning:
                 free -= self._spanned(other.most_tokens) - self._spanned(other.held)
-        needed = self._spanned(self._sequences[key].most_tokens) - self._whole(shared)
-        return needed <= free
-
-    def _whole(self, tokens: int) -> int:
-        return tokens // self._pages.page_tokens
+        whole = shared // self._pages.page_tokens
+        return self._spanned(self._sequences[key].most_tokens) - whole <= free
 
     def _spanned(self, tokens: int) -> int:
         return -(-tokens // self._pages.page_tokens)

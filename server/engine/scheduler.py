@@ -27,7 +27,7 @@ from server.engine.plan import (
 from server.engine.prefixes import Found
 
 Find = Callable[[int, Sequence[PromptCall]], Found | None]
-"""`Prefixes.find`."""
+"""`Prefixes.find`, which may forget kept sequences to make room."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,14 +58,15 @@ class Scheduler:
         """By key the tokens of each prompt that has no slot yet, in order of arrival."""
         self._reading: _Place | None = None
         self._decoding: list[_Place] = []
-        self._released: list[int] = []
+        self._gaps = False
+        """Whether a slot is free below one that is taken."""
         self._last: StepPlan | None = None
         """The last plan, where the next one can only be the same."""
 
     @property
     def busy(self) -> bool:
         """Whether a plan would hold anything."""
-        return bool(self._waiting or self._reading or self._decoding or self._released)
+        return bool(self._waiting or self._reading or self._decoding)
 
     def submit(self, key: int, prompt_tokens: int) -> None:
         """Puts a sequence in the queue; `prompt_tokens` is 1 or more."""
@@ -73,9 +74,8 @@ class Scheduler:
         self._last = None
 
     def remove(self, key: int) -> int | None:
-        """Forgets a sequence, wherever it is, and frees its slot, if it has one.
-
-        That slot is returned, and left as it is until the next plan. Unknown keys are an error.
+        """Forgets a sequence, wherever it is, and returns its slot, if it has one: the next plan
+        counts it as free. Unknown keys are an error.
         """
         self._last = None
         if self._waiting.pop(key, None):
@@ -85,7 +85,7 @@ class Scheduler:
             self._reading = None
         else:
             self._decoding.remove(place)
-        self._released.append(place.slot)
+        self._gaps = True
         return place.slot
 
     def accepted(self, key: int, tokens: int) -> None:
@@ -95,9 +95,8 @@ class Scheduler:
     def plan(self, pace: Pace, drafts: Mapping[int, Draft]) -> StepPlan:
         """The next step. What it holds counts as done: a call that fails ends in `remove`, and of
         the `drafts`, for keys of decoding sequences, only what is `accepted` later."""
-        released = tuple(self._released)
-        self._released.clear()
-        moves = self._close_gaps() if released else []
+        moves = self._close_gaps() if self._gaps else []
+        self._gaps = False
         seconds = pace.allowance(
             len(self._decoding), self._coming(), sum(place.tokens for place in self._decoding)
         )
@@ -110,8 +109,8 @@ class Scheduler:
         if mixes and reads:
             [decode], [read] = decodes, reads
             calls = (MixedCall(decode, read),)
-        plan = StepPlan(released, tuple(moves), calls)
-        special = released or moves or reads or drafts or self._coming()
+        plan = StepPlan(tuple(moves), calls)
+        special = moves or reads or drafts or self._coming()
         self._last = None if special else plan
         return plan
 

@@ -78,6 +78,11 @@ class PagedKv:
         """Pages that no slot and nothing saved holds on to."""
         return self._pool.free
 
+    @property
+    def unheld_pages(self) -> int:
+        """Pages that no slot holds on to."""
+        return self.spare - len(set().union(*self.tables))
+
     def open(self, slot: int, past: int, total: int) -> None:
         """Lets the slot's tokens from `past` on be written, up to `total` in all. Raises
         `MemoryError`."""

@@ -15,6 +15,7 @@ from server.engine.windowed_text import WindowedText
 @dataclass
 class FakePages:
     free_pages: int
+    unheld_pages: int = 0
     page_tokens: int = 4
 
 
@@ -70,5 +71,6 @@ def test_nor_is_what_a_sequence_will_need_that_begins_in_the_same_step() -> None
 
 def test_kept_sequences_may_make_room() -> None:
     one = sequence(0, 4, 4)
-    assert not room(0, one).for_one(0, shared=0, beginning=())
-    assert room(0, one).for_one(0, shared=0, beginning=(), kept=8)
+    pages = Room(FakePages(free_pages=1, unheld_pages=2), {0: one})
+    assert not pages.for_one(0, shared=0, beginning=())
+    assert pages.for_one(0, shared=0, beginning=(), without_copies=True)

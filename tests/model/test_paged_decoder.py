@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.config import SamplingParameters
+from server.config import PrefixReuse, SamplingParameters
 from server.errors import StartError
 from server.model.candidates import Candidates
 from server.model.device_layout import batches
@@ -100,6 +100,42 @@ def test_sequences_that_begin_alike_run_side_by_side_in_pages_for_half_of_them(
         core.step(lambda: None)
     for sequence, prompt in zip(sequences, prompts, strict=True):
         assert tuple(sequence.generated) == greedy_tokens(tuple(prompt.tolist()), 6)
+
+
+def test_pages_of_a_sequence_that_ended_are_there_for_the_next_at_once() -> None:
+    """It left a copy of its six pages; the next one needs them in the step after."""
+    device = PagedDevice(slots=2, context=24, pages=6)
+    core = core_of(device.decoder)
+    first, next_one = sequence_of(0, TEXT[:20], 4), sequence_of(1, TEXT[100:104], 20)
+    core.submit(first)
+    core.step(lambda: None)
+    core.submit(next_one)
+    while not first.ended:
+        core.step(lambda: None)
+        assert not next_one.read
+    core.step(lambda: None)
+    assert next_one.read == 4
+
+
+def test_a_copy_stays_where_its_pages_are_in_use_anyway() -> None:
+    """Of ten pages one runs on four that the copy holds, too, and needs two more: to forget the
+    copy would give one page, and six are wanted."""
+    device = PagedDevice(slots=3, context=24, pages=10)
+    core = core_of(device.decoder, PrefixReuse.PROMPTS)
+    beginning = TEXT[:16]
+    for key, (end, new_tokens) in enumerate([((1, 2), 2), ((3, 4), 6)]):
+        core.submit(sequence_of(key, np.append(beginning, end), new_tokens))
+        core.step(lambda: None)
+        core.step(lambda: None)
+    waiting = sequence_of(2, TEXT[100:116], 8)
+    core.submit(waiting)
+    core.step(lambda: None)
+    assert not waiting.read
+    core.cancel(waiting.key)
+    other = sequence_of(3, np.append(beginning, [1, 2, 3, 4]), 1)
+    core.submit(other)
+    core.step(lambda: None)
+    assert other.reused == 18
 
 
 def test_a_graph_is_captured_for_each_number_of_rows_and_of_pages() -> None:
