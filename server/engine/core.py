@@ -1,6 +1,6 @@
 """The engine's loop: plan, forward, sample, commit. Synchronous, and alone with its state.
 
-Knows sequences and a decoder; does not know threads, clocks or clients.
+Knows sequences and a decoder; does not know threads or clients.
 """
 
 import logging
@@ -111,11 +111,6 @@ class EngineCore:
             self._deliver([(prompt.key, Progress.BEGUN)])
         try:
             rows = self._forward(call, sequences, last=last)
-            if isinstance(call, VerifyCall):
-                chosen = self._verify(call, sequences[0], rows)
-            else:
-                tokens = sample(rows, [sequence.sampler for sequence in sequences])
-                chosen = list(zip(sequences, tokens, strict=False))
         except Interrupted:
             raise
         except Exception:
@@ -126,6 +121,11 @@ class EngineCore:
             else:
                 self._commit([(sequence, None) for sequence in sequences])
             return
+        if isinstance(call, VerifyCall):
+            chosen = self._verify(call, sequences[0], rows)
+        else:
+            tokens = sample(rows, [sequence.sampler for sequence in sequences])
+            chosen = list(zip(sequences, tokens, strict=False))
         self._recorder.ran(call, sequences, len(chosen))
         if prompt and not prompt.last:
             self._deliver([(prompt.key, Progress.READ)])

@@ -4,6 +4,7 @@ The order is llama.cpp's, as Paddler has it: repetition penalty, top-k, top-p, m
 draw.
 """
 
+import logging
 import math
 import random
 
@@ -15,7 +16,10 @@ from server.engine.decoder import Rows
 from server.engine.distribution import Row, draw
 from server.engine.lookup import Draft
 from server.engine.shortlist import certain_token, penalised
+from server.errors import Interrupted
 from server.model.candidates import Candidates
+
+log = logging.getLogger(__name__)
 
 
 class Sampler:
@@ -90,10 +94,8 @@ class _Seen:
 
 def sample(rows: Rows, samplers: list[Sampler]) -> list[int | None]:
     """The next token for each row, by the sampler at its index; more samplers than rows are left
-    alone. None where the logits are no numbers: the model has failed."""
-    if isinstance(rows, np.ndarray):
-        return [sampler.choose(row) for sampler, row in zip(samplers, rows, strict=False)]
-    return [sampler.choose_among(row) for sampler, row in zip(samplers, rows, strict=False)]
+    alone. None where there is none: the logits are no numbers, or the choice failed."""
+    return [_next_token(sampler, row) for sampler, row in zip(samplers, rows, strict=False)]
 
 
 def verify(rows: Rows, draft: Draft, sampler: Sampler) -> list[int | None]:
@@ -104,8 +106,18 @@ def verify(rows: Rows, draft: Draft, sampler: Sampler) -> list[int | None]:
     """
     chosen: list[int | None] = []
     for row, drafted in zip(rows, (*draft, None), strict=True):
-        told = isinstance(row, Candidates)
-        chosen.append(sampler.choose_among(row) if told else sampler.choose(row))
+        chosen.append(_next_token(sampler, row))
         if chosen[-1] != drafted:
             break
     return chosen
+
+
+def _next_token(sampler: Sampler, row: Row | Candidates) -> int | None:
+    """A fault in the choice is this one row's."""
+    try:
+        return sampler.choose_among(row) if isinstance(row, Candidates) else sampler.choose(row)
+    except Interrupted:
+        raise
+    except Exception:
+        log.exception("a token could not be chosen")
+        return None

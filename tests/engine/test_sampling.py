@@ -213,3 +213,11 @@ def test_samplers_beyond_the_rows_are_left_alone() -> None:
     assert sample(np.empty((0, 4), np.float32), [sampler]) == []
     row = np.zeros(1000, np.float32)
     assert sampler.choose(row) == fresh.choose(row)
+
+
+def test_a_choice_that_fails_is_that_of_its_row_only() -> None:
+    """Here of a prompt with a token that the model does not know, under a penalty."""
+    penalty = SamplingParameters(repetition_penalty=2)
+    unknown, known = (Sampler(penalty, np.array([token])) for token in (9, 1))
+    rows = np.array([[1, 2, 3], [1, 3, 2]], np.float32)
+    assert sample(rows, [unknown, known]) == [None, 2]
