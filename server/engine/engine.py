@@ -93,7 +93,8 @@ class Engine:
     def _open_for_requests(self) -> None:
         for key in self._admission.open(self._config.slots):
             self._streams[key].admit()
-        self._condition = Condition.READY
+        if self._condition is Condition.LOADING:  # and not drained or lost meanwhile
+            self._condition = Condition.READY
 
     @property
     def hangs(self) -> bool:

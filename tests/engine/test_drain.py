@@ -1,13 +1,24 @@
 """An engine that takes nothing new and lets what it has come to an end; on the virtual clock."""
 
+import threading
+
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from server.config import Patience
+from server.config import EngineConfig, Patience
 from server.engine.condition import Condition
-from server.engine.engine import LAST_WORDS
+from server.engine.engine import LAST_WORDS, Engine
 from server.engine.events import Event
-from tests.engine.clients import Held, asks, collect, engine_of, expected, on_clock, told
+from tests.engine.clients import (
+    FakeTokenizer,
+    Held,
+    asks,
+    collect,
+    engine_of,
+    expected,
+    on_clock,
+    told,
+)
 from tests.engine.fake_decoder import FakeDecoder
 
 STOPPING = [LAST_WORDS[Condition.DRAINING]]
@@ -74,3 +85,30 @@ async def test_without_requests_it_takes_no_time(clock: MockClock) -> None:
     async with engine.running():
         await told(engine, asks("a", 3))
         await engine.drain()
+
+
+@on_clock
+async def test_it_takes_nothing_new_either_where_the_model_is_loaded_after_that(
+    clock: MockClock,
+) -> None:
+    may_load, loaded = threading.Event(), trio.Event()
+
+    def load() -> FakeDecoder:
+        may_load.wait()
+        return FakeDecoder()
+
+    async def live(engine: Engine) -> None:
+        async with engine.running():
+            loaded.set()
+            await trio.sleep_forever()
+
+    engine = Engine(load, FakeTokenizer(), EngineConfig(4, 128), NO_EOS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(live, engine)
+        await wait_all_tasks_blocked()
+        await engine.drain()
+        may_load.set()
+        await loaded.wait()
+        assert engine.condition is Condition.DRAINING
+        assert await told(engine, asks("a")) == STOPPING
+        nursery.cancel_scope.cancel()
