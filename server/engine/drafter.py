@@ -33,7 +33,7 @@ class LookupDrafter:
     def __init__(self, prompt: Tokens, longest: int) -> None:
         """`longest` is the most tokens of one draft, 1 or more."""
         self._lookup = Lookup()
-        self._unread: list[int] = prompt.tolist()
+        self._lookup.extend(prompt.tolist())
         self._generated = 0
         """How many generated tokens were looked at."""
         self._longest = longest
@@ -48,8 +48,7 @@ class LookupDrafter:
         """See `Drafter`."""
         new = generated[self._generated :]
         self._generated = len(generated)
-        self._lookup.extend([*self._unread, *new])
-        self._unread = []
+        self._lookup.extend(new)
         if self._pause_left:
             self._pause_left -= 1
             return ()
