@@ -32,6 +32,7 @@ from server.model.foresight import TRUSTED, Asked, Foresight
 from server.model.graph_interface import GraphInterface
 from server.model.paged_calls import MOST_ROWS, PagedCalls
 from server.model.paged_kv import PagedKv, token_bytes
+from server.model.runtime import first_line
 
 Tokens = NDArray[np.int64]
 Rows = list[Candidates] | NDArray[np.float32]
@@ -127,8 +128,8 @@ class DeviceDecoder:
         except Interrupted:
             raise
         except Exception as error:  # the runtime's own exceptions have no common base
-            line = str(error).partition("\n")[0]
-            raise StartError(f"{self._name}: a first call failed: {line}") from None
+            reason = first_line(error)
+            raise StartError(f"{self._name}: a first call failed: {reason}") from None
         self.release(0)
 
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Rows:
