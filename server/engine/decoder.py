@@ -13,17 +13,14 @@ Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
 Rows = Logits | Sequence[Candidates]
 """A row for each token that may be chosen: logits [n, V], or what a device tells of them."""
-Mixed = Callable[[list[int], list[int], int, int, Tokens, int], Rows]
+Mixed = Callable[[list[int], list[int], int, int, Tokens, bool], Rows]
 """Calls that are both `decode` of the first n slots and `prefill` of one above them, and read the
-weights once. Takes tokens and pasts as `decode` does, then slot, past, tokens and `logits_to_keep`
-as `prefill`, the last one 0 or 1; gives the rows of both, in this order."""
+weights once. Takes tokens and pasts as `decode` does, then slot, past and tokens as `prefill`, and
+whether the prompt's last token gets a row, too, behind those that decode."""
 
 
 class SavedKv(Protocol):
     """A copy of the keys and values of a slot's first tokens."""
-
-    @property
-    def nbytes(self) -> int: ...
 
     def load(self, slot: int, length: int) -> None:
         """Puts the first `length` tokens into a free slot."""
@@ -78,7 +75,8 @@ class Decoder(Protocol):
 
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Rows:
         """Reads `tokens` [n] after the slot's first `past` ones, and over what else it holds; the
-        rows of the last `logits_to_keep` of them."""
+        rows of the last `logits_to_keep` of them, of all where that is 0. Raises `MemoryError` for
+        want of a page, as do `decode`, `copy` and a copy's `load`."""
 
     def decode(
         self, tokens: list[int], pasts: list[int], first_slot: int = 0, *, again: bool = True
@@ -98,7 +96,8 @@ class Decoder(Protocol):
         """Gives the first `length` tokens of a slot to a free one, too."""
 
     def save(self, slot: int, length: int) -> SavedKv:
-        """Copies the first `length` tokens of a slot into memory of their own."""
+        """Copies the first `length` tokens of a slot into memory of their own. Raises `OSError` or
+        `MemoryError` where there is none."""
 
     def release(self, slot: int) -> None:
         """What the slot holds is no longer needed."""

@@ -109,4 +109,4 @@ class Occupancy:
     waiting: int
     """Requests that wait for one."""
     kv_usage: float
-    """Share, from 0 to 1, of the memory for keys and values that running sequences fill."""
+    """Tokens that running sequences hold, from 0 to 1 as a share of `slots` whole contexts."""

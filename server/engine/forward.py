@@ -42,7 +42,7 @@ def forward(decoder: Decoder, call: Call, sequences: list[Sequence], *, last: bo
             newest, pasts = _newest(running)
             if decoder.mixed is None:
                 raise TypeError("the decoder has no mixed calls")
-            rows = decoder.mixed(newest, pasts, prompt.slot, prompt.start, piece, int(prompt.last))
+            rows = decoder.mixed(newest, pasts, prompt.slot, prompt.start, piece, prompt.last)
             sequence.read = prompt.stop
             return rows
 

@@ -135,7 +135,7 @@ class OnnxDecoder:
         return self._logits[:count, 0]
 
     @property
-    def mixed(self) -> Callable[[list[int], list[int], int, int, Tokens, int], Logits] | None:
+    def mixed(self) -> Callable[[list[int], list[int], int, int, Tokens, bool], Logits] | None:
         """`decode` of the first slots and `prefill` of one above them in one call, which reads the
         weights once; None where the folder has no graph for it."""
         return partial(self._mixed, self._mixed_calls) if self._mixed_calls else None
@@ -148,12 +148,12 @@ class OnnxDecoder:
         slot: int,
         past: int,
         prompt: Tokens,
-        logits_to_keep: int,
+        last: bool,
     ) -> Logits:
-        """Logits [n + `logits_to_keep`, V]; 0 keeps none of the prompt's."""
+        """Logits [n, V], or [n + 1, V] where the piece is the prompt's `last`."""
         self._pasts[: len(tokens)] = pasts
         self._pasts[slot] = past + len(prompt) - 1
-        logits = self._logits[: len(tokens) + logits_to_keep, 0]
+        logits = self._logits[: len(tokens) + last, 0]
         binding = calls.bound(tokens, pasts, slot, past, prompt, logits)
         self._run(binding, calls.graph)
         return logits
@@ -194,7 +194,7 @@ class OnnxDecoder:
         self.release(0)
         if self.mixed and folder.mixed_file:
             with _first_call(folder.mixed_file):
-                self.mixed([0], [0], 1, 0, token, 0)
+                self.mixed([0], [0], 1, 0, token, False)
             self.release(0)
             self.release(1)
 

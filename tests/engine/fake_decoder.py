@@ -56,10 +56,6 @@ class FakeSaved:
     decoder: "FakeDecoder"
     tokens: list[int]
 
-    @property
-    def nbytes(self) -> int:
-        return len(self.tokens) * self.decoder.token_bytes
-
     def load(self, slot: int, length: int) -> None:
         if length > len(self.tokens):
             raise Misused(f"{len(self.tokens)} tokens were saved, not {length}")
@@ -126,14 +122,14 @@ class FakeDecoder:
         slot: int,
         past: int,
         prompt: Tokens,
-        logits_to_keep: int,
+        last: bool,
     ) -> Logits:
         if slot < len(tokens) or not tokens:
             raise Misused(f"{len(tokens)} rows and a prompt in slot {slot}")
         self._reads(slot, past, prompt)
         slots, pieces = [*range(len(tokens)), slot], [[token] for token in tokens]
         rows = self._run("mixed", slots, [*pasts, past], [*pieces, prompt.tolist()])
-        return rows[: len(tokens) + logits_to_keep]
+        return rows[: len(tokens) + last]
 
     def _reads(self, slot: int, past: int, tokens: Tokens) -> None:
         alone = past == 0 and len(tokens) == 1
