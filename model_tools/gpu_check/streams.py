@@ -9,12 +9,13 @@ import numpy as np
 
 from server.config import GAP_STRETCH, PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
-from server.engine.decoder import Decoder, Tokens
+from server.engine.decoder import Decoder
 from server.engine.events import News
 from server.engine.pacer import Pacer
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
 from server.engine.windowed_text import WindowedText
+from server.model.tensor_types import Tokens
 
 GREEDY = SamplingParameters()
 NewSampler = Callable[[SamplingParameters, Tokens], Sampler]

@@ -4,13 +4,9 @@ tests' fake."""
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from server.model.candidates import Candidates
+from server.model.tensor_types import Logits, Tokens
 
-Tokens = NDArray[np.int64]
-Logits = NDArray[np.float32]
 Rows = Logits | Sequence[Candidates]
 """A row for each token that may be chosen: logits [n, V], or what a device tells of them."""
 Mixed = Callable[[list[int], list[int], int, int, Tokens, bool], Rows]

@@ -6,8 +6,8 @@ same alone and beside others.
 
 from typing import Protocol
 
-from server.engine.decoder import Tokens
 from server.engine.lookup import Draft, Lookup
+from server.model.tensor_types import Tokens
 
 FIRST_LENGTH = 4
 LONGEST_PAUSE = 64

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from server.engine.decoder import Decoder, Rows, Tokens
+from server.engine.decoder import Decoder, Rows
 from server.engine.plan import (
     Call,
     DecodeCall,
@@ -13,6 +13,7 @@ from server.engine.plan import (
     VerifyCall,
 )
 from server.engine.sequence import Sequence
+from server.model.tensor_types import Tokens
 
 
 def forward(decoder: Decoder, call: Call, sequences: list[Sequence], *, last: bool) -> Rows:

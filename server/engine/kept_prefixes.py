@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from server.engine.decoder import SavedKv, Tokens
+from server.engine.decoder import SavedKv
+from server.model.tensor_types import Tokens
 
 
 @dataclass(frozen=True, slots=True)

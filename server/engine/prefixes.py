@@ -11,11 +11,12 @@ from functools import partial
 import numpy as np
 
 from server.config import PrefixCacheConfig, PrefixReuse
-from server.engine.decoder import Decoder, SavedKv, Tokens
+from server.engine.decoder import Decoder, SavedKv
 from server.engine.kept_prefixes import KeptPrefixes, common_length
 from server.engine.plan import PromptCall
 from server.engine.room import Room
 from server.engine.sequence import Sequence
+from server.model.tensor_types import Tokens
 
 log = logging.getLogger(__name__)
 

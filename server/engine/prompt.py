@@ -4,10 +4,10 @@ from typing import Protocol
 
 import numpy as np
 
-from server.engine.decoder import Tokens
 from server.engine.request import GenerationRequest
 from server.engine.text import Detokenizer
 from server.errors import ClientError
+from server.model.tensor_types import Tokens
 
 _CHARACTERS_FIRST = 8
 """For each token of the context: most prompts that fit are shorter."""

@@ -6,12 +6,12 @@ Knows sampling and text; does not know slots or the order in which sequences run
 from collections.abc import Set
 from dataclasses import dataclass, field
 
-from server.engine.decoder import Tokens
 from server.engine.drafter import Drafter
 from server.engine.events import Event, Finished, FinishReason, Text
 from server.engine.lookup import Draft
 from server.engine.sampling import Sampler
 from server.engine.text import IncrementalText
+from server.model.tensor_types import Tokens
 
 
 @dataclass(slots=True, eq=False)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from server.model.bindings import Binding, Placed
 from server.model.device_kv import DeviceKv
@@ -16,8 +15,8 @@ from server.model.device_layout import TURNS, DeviceCall, DeviceGraph, batches
 from server.model.device_memory import Block, DeviceMemory
 from server.model.device_rows import DeviceRows, PromptRows
 from server.model.graph_interface import GraphInterface
+from server.model.tensor_types import Tokens
 
-Tokens = NDArray[np.int64]
 _INT64 = np.dtype(np.int64)
 
 

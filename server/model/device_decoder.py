@@ -33,8 +33,8 @@ from server.model.graph_interface import GraphInterface
 from server.model.paged_calls import MOST_ROWS, PagedCalls
 from server.model.paged_kv import PagedKv, token_bytes
 from server.model.runtime import first_line
+from server.model.tensor_types import Tokens
 
-Tokens = NDArray[np.int64]
 Rows = list[Candidates] | NDArray[np.float32]
 
 

@@ -8,15 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from server.model.bindings import Binding, DeviceSession
 from server.model.device_memory import Block, DeviceMemory
 from server.model.device_rows import FLOAT_BYTES, DeviceRows
 from server.model.graph_interface import GraphInterface
+from server.model.tensor_types import Tokens
 
-Tokens = NDArray[np.int64]
 RunOptions = Callable[[int | None], Any]
 """The runtime's options for calls that one CUDA graph, by its number, is made of, or for others."""
 TURNS = 3

@@ -14,8 +14,8 @@ from server.model.bindings import Binding, Placed
 from server.model.candidates import Candidates
 from server.model.device_memory import Block, DeviceMemory, Landing
 from server.model.graph_interface import GraphInterface
+from server.model.tensor_types import Logits
 
-Logits = NDArray[np.float32]
 Restore = Callable[[], None]
 """Brings back the logits of a call, if another one wrote over them."""
 FLOAT_BYTES = 4

@@ -8,19 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from server.errors import StartError
 from server.model.kv_memory import KvShape
+from server.model.tensor_types import BY_NAME
 
-_DTYPES: dict[str, np.dtype[np.generic]] = {
-    "tensor(float)": np.dtype(np.float32),
-    "tensor(float16)": np.dtype(np.float16),
-    "tensor(bfloat16)": np.dtype(np.uint16),
-    "tensor(int8)": np.dtype(np.int8),
-}
-_WITHOUT_DTYPE = {"tensor(bfloat16)": 16}
-"""ONNX's numbers of types that NumPy does not have (onnx.proto, `TensorProto.DataType`)."""
+_KV_TYPES = {"tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(int8)"}
 _ALWAYS = {"input_ids"}
 _OF_SLOTS = {"attention_mask", "position_ids", "num_logits_to_keep"}
 _ALWAYS_OF_PAGES = {"cumulative_sequence_lengths", "past_sequence_lengths", "block_table"}
@@ -102,11 +94,16 @@ def _kv_shapes(session: Session, paged: bool) -> tuple[KvShape, ...]:
             continue
         _, before, after, head_dim = node.shape if len(node.shape) == 4 else [None] * 4
         heads = after if paged else before
-        if node.type not in _DTYPES or not isinstance(heads, int) or not isinstance(head_dim, int):
+        if (
+            node.type not in _KV_TYPES
+            or not isinstance(heads, int)
+            or not isinstance(head_dim, int)
+        ):
             raise ValueError(f"{node.name} is {node.type} {node.shape}")
         present = node.name.replace("past_key_values.", "present.", 1)
-        kind = (_DTYPES[node.type], _WITHOUT_DTYPE.get(node.type))
-        shapes.append(KvShape(node.name, present, heads, head_dim, *kind))
+        kind = BY_NAME[node.type]
+        number = None if kind.is_dtype else kind.number
+        shapes.append(KvShape(node.name, present, heads, head_dim, kind.dtype, number))
     if not shapes:
         raise ValueError("has no inputs `past_key_values.*`")
     return tuple(shapes)

@@ -17,19 +17,10 @@ from numpy.typing import NDArray
 from server.errors import StartError
 from server.model.c_api import CApi, Handle
 from server.model.heap import give_back, huge_pages
-from server.model.mapped_weights import DTYPES, MappedWeights
+from server.model.mapped_weights import MappedWeights
 from server.model.runtime import CALL_SETTINGS, QUIET, SESSION_SETTINGS, library, loading
+from server.model.tensor_types import BY_DTYPE, BY_NUMBER
 
-_TYPES = {
-    1: "tensor(float)",
-    2: "tensor(uint8)",
-    3: "tensor(int8)",
-    7: "tensor(int64)",
-    10: "tensor(float16)",
-    16: "tensor(bfloat16)",
-}
-"""The runtime's numbers, which are ONNX's, in the words of its Python module."""
-_NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 _ARENA, _DEFAULT_MEMORY = 1, 0
 """OrtArenaAllocator, OrtMemTypeDefault."""
 _MOST_BINDINGS = 64
@@ -151,7 +142,8 @@ class HostGraph:
         sizes = (ctypes.c_int64 * _api().ask("GetDimensionsCount", tensor))()
         _api().call("GetDimensions", tensor, sizes, len(sizes))
         shape: list[int | str | None] = [None if size < 0 else size for size in sizes]
-        return _TYPES.get(number, f"tensor of type {number}"), shape
+        known = BY_NUMBER.get(number)  # the runtime's numbers are ONNX's
+        return known.name if known else f"tensor of type {number}", shape
 
 
 # A process has one library and one environment of it: the runtime gives no second one.
@@ -178,7 +170,7 @@ def _host_memory() -> Handle:
 def _tensor(array: NDArray[Any]) -> Handle:
     """At the array's address; who has it keeps the array."""
     shape = (ctypes.c_int64 * array.ndim)(*array.shape)
-    place = (array.ctypes.data, array.nbytes, shape, array.ndim, _NUMBERS[array.dtype])
+    place = (array.ctypes.data, array.nbytes, shape, array.ndim, BY_DTYPE[array.dtype].number)
     return _api().make("Value", "CreateTensorWithDataAsOrtValue", _host_memory(), *place)
 
 

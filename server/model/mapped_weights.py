@@ -12,16 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.model.external_tensors import ExternalTensor, external_tensors
-
-DTYPES: dict[int, np.dtype[Any]] = {
-    1: np.dtype(np.float32),
-    2: np.dtype(np.uint8),
-    3: np.dtype(np.int8),
-    7: np.dtype(np.int64),
-    10: np.dtype(np.float16),
-    16: np.dtype(np.uint16),  # bfloat16, which NumPy has not: as `KvShape` has it
-}
-"""By ONNX's number of a type (onnx.proto, `TensorProto.DataType`)."""
+from server.model.tensor_types import BY_NUMBER
 
 
 class MappedWeights:
@@ -47,14 +38,14 @@ class MappedWeights:
 
     def _array(self, graph: Path, tensor: ExternalTensor) -> NDArray[Any] | None:
         """Raises as reading the file does, and `ValueError` where it does not hold that."""
-        dtype = DTYPES.get(tensor.data_type)
-        if dtype is None or tensor.offset % dtype.alignment:
+        kind = BY_NUMBER.get(tensor.data_type)
+        if kind is None or tensor.offset % kind.dtype.alignment:
             return None
         pages = self._pages(graph.parent / tensor.location, graph)
-        size = math.prod(tensor.shape) * dtype.itemsize
+        size = math.prod(tensor.shape) * kind.dtype.itemsize
         if not 0 <= tensor.offset <= len(pages) - size:  # NumPy would take a negative one
             raise ValueError(f"{tensor.name} lies beyond {tensor.location}")
-        return np.ndarray(tensor.shape, dtype, pages, tensor.offset)
+        return np.ndarray(tensor.shape, kind.dtype, pages, tensor.offset)
 
     def _pages(self, file: Path, graph: Path) -> mmap.mmap:
         if file not in self._files:

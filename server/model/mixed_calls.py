@@ -6,14 +6,11 @@ Knows the interface of `mixed.onnx`; does not know what else its decoder calls.
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from server.errors import StartError
 from server.model.host_graph import HostBinding, HostGraph, SharedWeights, make_room
 from server.model.kv_memory import KvMemory
-
-Tokens = NDArray[np.int64]
-Logits = NDArray[np.float32]
+from server.model.tensor_types import Logits, Tokens
 
 _FED = {"input_ids", "attention_mask", "prompt_mask", "prompt_logits_to_keep"}
 

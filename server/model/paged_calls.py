@@ -15,8 +15,8 @@ from server.model.device_layout import TURNS, DeviceCall, DeviceGraph, batches
 from server.model.device_memory import Block, DeviceMemory
 from server.model.device_rows import DeviceRows, PromptRows
 from server.model.paged_kv import PagedKv
+from server.model.tensor_types import Tokens
 
-Tokens = NDArray[np.int64]
 Integers = NDArray[np.int32]
 MOST_ROWS = 256
 """Of a call: the operator adds up lengths in one block of 256 threads (ONNX Runtime 1.31)."""

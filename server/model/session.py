@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from server.config import CPU
 from server.errors import Interrupted, StartError
@@ -20,9 +19,7 @@ from server.model.host_graph import CallOptions, HostBinding, HostGraph, SharedW
 from server.model.kv_memory import KvMemory, SavedKv
 from server.model.mixed_calls import MixedCalls
 from server.model.runtime import first_line
-
-Tokens = NDArray[np.int64]
-Logits = NDArray[np.float32]
+from server.model.tensor_types import Logits, Tokens
 
 _MASK_WIDTH = 128
 """The attention mask of decode rows is as wide as the next multiple of this."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from model_tools.bench.engine.workload import Prompts, Split, Timing, Workload
 from server.config import GAP_STRETCH, PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
-from server.engine.decoder import Tokens
 from server.engine.distribution import Row
 from server.engine.events import Failed, News
 from server.engine.pace import LEAST_TOKENS
@@ -23,6 +22,7 @@ from server.engine.text import IncrementalText, incremental_text
 from server.errors import StartError
 from server.model.folder import ModelFolder
 from server.model.opening import open_cpu_decoder
+from server.model.tensor_types import Tokens
 from server.model.tokenizer import Tokenizer
 
 
