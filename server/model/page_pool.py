@@ -23,12 +23,12 @@ class PagePool:
         self._holders[page] = 1
         return page
 
-    def hold(self, pages: Iterable[int]) -> None:
+    def retain(self, pages: Iterable[int]) -> None:
         """One more holds on to each of these, which others hold."""
         for page in pages:
             self._holders[page] += 1
 
-    def let_go(self, pages: Iterable[int]) -> None:
+    def release(self, pages: Iterable[int]) -> None:
         """One holder less for each."""
         for page in pages:
             self._holders[page] -= 1

@@ -101,7 +101,7 @@ class PagedKv:
         """Takes the first `length` tokens to a free slot: nothing is copied."""
         self.release(destination)
         self.tables[destination], self.tables[source] = self.tables[source], []
-        self._pool.let_go(self.tables[destination][self._spanned(length) :])
+        self._pool.release(self.tables[destination][self._spanned(length) :])
         del self.tables[destination][self._spanned(length) :]
 
     def save(self, slot: int, length: int) -> "SavedPages":
@@ -110,14 +110,14 @@ class PagedKv:
 
     def release(self, slot: int) -> None:
         """Its pages are free, but for those that others hold on to."""
-        self._pool.let_go(self.tables[slot])
+        self._pool.release(self.tables[slot])
         self.tables[slot] = []
 
     def give(self, table: Sequence[int], slot: int, length: int) -> None:
         """Lets a free slot begin with `length` tokens of these pages. Raises `MemoryError`."""
         self.release(slot)
         own = self.tables[slot] = list(table[: self._spanned(length)])
-        self._pool.hold(own)
+        self._pool.retain(own)
         if rest := length % self.page_tokens:
             self._part(own, len(own) - 1, rest)
 
@@ -131,7 +131,7 @@ class PagedKv:
         if length:
             for buffer in self.buffers:
                 buffer.copy(table[index], page, length)
-        self._pool.let_go([table[index]])
+        self._pool.release([table[index]])
         table[index] = page
 
 
@@ -141,8 +141,8 @@ class SavedPages:
     def __init__(self, kv: PagedKv, pool: PagePool, table: Sequence[int]) -> None:
         self._kv = kv
         self.table = tuple(table)
-        pool.hold(self.table)
-        weakref.finalize(self, pool.let_go, self.table).atexit = False
+        pool.retain(self.table)
+        weakref.finalize(self, pool.release, self.table).atexit = False
 
     @property
     def nbytes(self) -> int:

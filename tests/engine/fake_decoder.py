@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.decoder import Logits, Tokens
 from server.errors import Interrupted
+from server.model.tensor_types import Logits, Tokens
 
 VOCABULARY = 32
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import MODEL_FAILED
-from server.engine.decoder import Logits
 from server.engine.events import Event, Finished, FinishReason, Progress, Text
 from server.engine.lookup import Draft
 from server.engine.windowed_text import Decode
 from server.errors import Interrupted
+from server.model.tensor_types import Logits
 from tests.engine.fake_decoder import (
     VOCABULARY,
     Call,

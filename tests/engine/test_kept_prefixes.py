@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.decoder import Tokens
 from server.engine.kept_prefixes import KeptPrefixes, common_length
+from server.model.tensor_types import Tokens
 from tests.engine.fake_decoder import FakeDecoder, FakeSaved, History
 
 DECODER = FakeDecoder()

@@ -18,4 +18,3 @@ def test_with_nothing_to_do_memory_for_later_is_given_back() -> None:
     assert rested.wait(timeout=10)
     thread.stop()
     thread.join()
-    assert decoder.calls == []

@@ -183,10 +183,11 @@ def test_none_is_queued_where_few_were_the_ones_that_were_asked_for() -> None:
 
 
 def test_a_row_left_over_changes_nothing_of_its_slot() -> None:
-    """Whatever the slot holds: nothing, a prompt that is partly read, or as much as it can."""
+    """Whatever the slot holds: nothing, a prompt that is partly read, or all but the one token for
+    which the engine always has room."""
     device = FakeDevice(slots=4, context=32)
     alone = FakeDevice(slots=4, context=32)
-    lengths = [5, 0, 9, 32]
+    lengths = [5, 0, 9, 31]
     for slot, length in enumerate(lengths):
         if length:
             device.decoder.prefill(slot, 0, TEXT[:length])

@@ -11,12 +11,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from server.engine.decoder import Logits
 from server.model.c_api import CApi
 from server.model.folder import ModelFolder
 from server.model.host_graph import CallOptions, HostGraph
 from server.model.opening import open_cpu_decoder
 from server.model.session import OnnxDecoder
+from server.model.tensor_types import Logits
 from server.model.trial_graph import SIDE, TRIAL_GRAPH
 from tests.model.tiny_folder import CONTEXT, tiny_folder
 

@@ -1,5 +1,6 @@
 """A real graph gives the same logits however its calls are cut, batched and placed."""
 
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from server.engine.decoder import Decoder, Logits, Tokens
+from server.engine.decoder import Decoder
 from server.engine.scheduler import cut
 from server.errors import Interrupted, StartError
 from server.model.folder import ModelFolder
 from server.model.session import OnnxDecoder
+from server.model.tensor_types import Logits, Tokens
 from tests.model.tiny_folder import (
     CONTEXT,
     tiny_folder,
@@ -198,12 +200,25 @@ def test_a_prompt_that_begins_with_another_ones_tokens_is_the_whole_one(
         np.testing.assert_array_equal(logits, whole[length : length + len(rest)])
 
 
-def test_a_slot_that_was_released_holds_nothing_of_before(decoder: OnnxDecoder) -> None:
-    expected = read(decoder, 2, TEXT[:50], [50])
-    for slot in range(SLOTS):
-        decoder.prefill(slot, 0, TEXT[::-1].copy())
-        decoder.release(slot)
-    np.testing.assert_array_equal(read(decoder, 2, TEXT[:50], [50]), expected)
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not empty pages")
+@pytest.mark.parametrize("moves", [False, True])
+def test_after_a_rest_a_slot_that_was_released_is_as_one_that_was_never_used(
+    tmp_path: Path, moves: bool
+) -> None:
+    """Attention to what it holds, which no sequence pays any, tells the one from the other."""
+    folder = tiny_folder(tmp_path / "tiny", "fp32")
+    used, fresh = opened(folder), opened(folder)
+    past = CONTEXT - 1
+    expected = copied(fresh.decode([1], [past], first_slot=3))
+    used.prefill(1, 0, TEXT[:past])
+    if moves:
+        used.move(1, 2, past)
+    slot = 2 if moves else 1
+    assert not np.array_equal(used.decode([1], [past], slot), expected)
+    used.release(slot)
+    used.rest()
+    for slot in (1, 2):
+        np.testing.assert_array_equal(used.decode([1], [past], slot), expected)
 
 
 def test_logits_of_the_last_few_tokens_in_any_order_of_calls(decoder: OnnxDecoder) -> None:
