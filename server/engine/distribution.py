@@ -8,6 +8,7 @@ The few that can still be drawn are numbers of Python's: after a call into the m
 neither, and each operation of NumPy by itself takes longer than a loop over them.
 """
 
+import functools
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -154,6 +155,7 @@ def place(bounds: NDArray[np.float64], target: float) -> int:
     return int(np.searchsorted(bounds, inside, side="right"))
 
 
+@functools.lru_cache
 def usable(number: float) -> np.float32:
     """The nearest float32 by which a logit can be divided: neither 0 nor infinite."""
     return np.float32(min(max(number, _LEAST), _MOST))

@@ -8,6 +8,7 @@ above the floor, and a draw where every way in which the unknown logits may lie 
 ones gives the same token.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -28,10 +29,15 @@ _HARDEST = 1e30
 
 def penalised(logits: Row, penalty: float) -> Row:
     """Keskar et al. 2019, with the sign rule that `transformers` and llama.cpp share."""
-    factor = np.float32(min(max(penalty, 1 / _HARDEST), _HARDEST))
+    factor = _factor(penalty)
     lower = np.minimum if penalty > 1 else np.maximum
     result: Row = lower(logits / factor, logits * factor)
     return result
+
+
+@functools.lru_cache
+def _factor(penalty: float) -> np.float32:
+    return np.float32(min(max(penalty, 1 / _HARDEST), _HARDEST))
 
 
 def certain_token(
