@@ -38,6 +38,8 @@ async def open_listeners(address: Address | UnixAddress) -> Sequence[Listener]:
         listeners = await trio.open_tcp_listeners(address.port, host=address.host)
     except OSError as error:
         raise StartError(f"cannot listen on {address}: {error.strerror}") from error
+    except UnicodeError as error:  # from the codec of host names
+        raise StartError(f"cannot listen on {address}: that is no host name") from error
     if address.port == 0:
         for listener in listeners[1:]:
             await listener.aclose()

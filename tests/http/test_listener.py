@@ -252,10 +252,11 @@ def test_a_port_in_use_is_one_line() -> None:
     run(test)
 
 
-def test_an_unknown_host_is_one_line() -> None:
+@pytest.mark.parametrize("host", ["nowhere.invalid", "127.0.0..1", "a" * 64])
+def test_an_unknown_host_is_one_line(host: str) -> None:
     async def test() -> None:
-        with pytest.raises(StartError, match=r"cannot listen on nowhere\.invalid:80: "):
-            await open_listeners(Address("nowhere.invalid", 80))
+        with pytest.raises(StartError, match=re.escape(f"cannot listen on {host}:80: ")):
+            await open_listeners(Address(host, 80))
 
     run(test)
 
