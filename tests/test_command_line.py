@@ -186,6 +186,7 @@ def test_a_size_is_read_and_written_alike(text: str, means: int) -> None:
         "host:x",
         "host:65536",
         "host:-1",
+        "host:" + "99999".zfill(29),
         "::1:8061",
         "[]:1",
         "[a]:1",

@@ -19,10 +19,13 @@ def nothing() -> None:
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
+    """In decimal digits; `low` is at least 0."""
+
     def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not low <= int(text[:20]) <= high:
+        value = int(text) if re.fullmatch("[0-9]{1,20}", text) else -1
+        if not low <= value <= high:
             raise ValueError(f"an integer from {low} to {high}")
-        return int(text)
+        return value
 
     return parse
 
