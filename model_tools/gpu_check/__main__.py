@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     gc.freeze()  # as the server does: what was imported is not looked through again
-    where = device(options.device) or Device(DeviceKind.CUDA)
+    where = options.device or Device(DeviceKind.CUDA)
     header = machine() | _device_header(where)
     findings: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="gpu_check.") as made_here:
@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--device",
+        type=device,
         default="cuda",
         help="cuda, cuda:N, or cpu for a rehearsal on a tiny model (default: cuda)",
     )

@@ -281,3 +281,8 @@ def test_without_a_gpu_it_is_one_line_that_says_why(tmp_path: Path) -> None:
     assert run.stderr.count("\n") == 1
     assert "cuda:0 cannot be had" in run.stderr
     assert not (tmp_path / "found.json").exists()
+
+
+def test_a_device_that_there_is_no_kind_of_is_one_line() -> None:
+    with pytest.raises(SystemExit, match=r"^gpu_check: argument --device: .*'gpu'"):
+        main(["--device", "gpu"])
