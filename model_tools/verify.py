@@ -32,6 +32,8 @@ from server.model.tokenizer import Tokenizer
 SLOTS = 4
 OPENING = 8
 """Tokens of a passage that are read as a prompt before the decode steps that are measured."""
+SHORTEST = OPENING + 2
+"""Tokens of a passage: its opening, one to decode, and the one that follows."""
 LARGEST_KL = {32: 0.001, 16: 0.02, 8: 0.1, 4: 2.0}
 """Nats, by the bits of a weight: more is a mistake and not rounding. SmolLM2-135M, a small and so a
 sensitive model, has 0.002 to 0.015 with 8 bits and 0.1 to 0.4 with 4, by the export's options; a
@@ -60,13 +62,14 @@ def verify(
 
     The graph runs on the device that it is for, or else on the CPU; where that has no kernels for
     it, the reference runs with the weights that were written. Raises `StartError` if the folder
-    cannot be loaded or is too far from its source to be right.
+    cannot be loaded, has too short a context, or is too far from its source to be right.
     """
     model = ModelFolder.read(folder)
     tokenizer = Tokenizer.read(model.tokenizer_file)
     passages = [
         np.array(tokenizer.encode(text)[: model.context_length], np.int64) for text in PASSAGES
     ]
+    _check_lengths(passages)
     cpu_is_able = recipe.activations is not FloatType.BF16 and recipe.kv_layout is KvLayout.SLOTS
     outcome: Verification | WeightsVerification
     if cpu_is_able or obstacle(Device(DeviceKind.CUDA)) is None:
@@ -80,6 +83,15 @@ def verify(
     document = json.dumps(asdict(outcome), indent=2)
     (folder / "verification.json").write_text(document + "\n", encoding="utf-8")
     return outcome
+
+
+def _check_lengths(passages: Sequence[Tokens]) -> None:
+    shortest = min(map(len, passages))
+    if shortest < SHORTEST:
+        raise StartError(
+            f"verifying takes texts of {SHORTEST} tokens, and the model's context or vocabulary "
+            f"leaves {shortest}; --no-verify does without"
+        )
 
 
 def _check(way: str, comparison: Comparison, bits: int) -> None:
@@ -109,8 +121,8 @@ def _run(
 def compare(
     decoder: Decoder, source: WeightSource, passages: Sequence[Tokens]
 ) -> tuple[Comparison, Comparison]:
-    """Read as prompts and by decoding, over token sequences that are each longer than `OPENING` + 1
-    and no longer than the context."""
+    """Read as prompts and by decoding, over token sequences of at least `SHORTEST` tokens, and no
+    longer than the context."""
     ordered = sorted(passages, key=len, reverse=True)
     references = reference_logits(source, [passage[:-1] for passage in ordered])
     prompts: list[Measures] = []

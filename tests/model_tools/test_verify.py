@@ -9,7 +9,8 @@ import pytest
 from model_tools.export import export
 from model_tools.gguf_source import GgufSource
 from model_tools.recipe import Recipe, WeightType
-from model_tools.verify import Verification, verify
+from model_tools.verification_text import PASSAGES
+from model_tools.verify import SHORTEST, Verification, verify
 from server.errors import StartError
 from tests.model_tools.tiny_gguf import TinyLlama
 
@@ -55,3 +56,18 @@ def test_a_folder_of_another_model_is_refused(
     with pytest.raises(StartError, match="does not compute what its source says: mean KL"):
         verify(folder, source, FP32)
     assert not (folder / "verification.json").exists()
+
+
+@pytest.mark.parametrize("context_length", [1, SHORTEST - 1])
+def test_a_context_too_short_to_verify_is_refused(tmp_path: Path, context_length: int) -> None:
+    gguf = TinyLlama(context_length=context_length).write(tmp_path / "short.gguf")
+    with pytest.raises(StartError, match=rf"leaves {context_length}; --no-verify does without"):
+        export(gguf, tmp_path / "folder")
+    export(gguf, tmp_path / "folder", verify=False)
+
+
+def test_the_shortest_context_is_verified(tmp_path: Path) -> None:
+    gguf = TinyLlama(context_length=SHORTEST).write(tmp_path / "short.gguf")
+    outcome = export(gguf, tmp_path / "folder", weights="fp32")
+    assert isinstance(outcome, Verification)
+    assert outcome.decode.tokens == len(PASSAGES)
