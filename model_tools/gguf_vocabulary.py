@@ -3,6 +3,7 @@
 Knows the keys and their defaults (llama.cpp's llama-vocab.cpp, load), not how text is encoded.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
@@ -130,8 +131,8 @@ def _tokens(keys: GgufKeys) -> tuple[str, ...]:
     texts = keys.texts(f"{_KEY}tokens")
     tokens = tuple(text or f"[EMPTY_{index}]" for index, text in enumerate(texts))
     if len(set(tokens)) != len(tokens):
-        repeated = next(token for index, token in enumerate(tokens) if token in tokens[:index])
-        raise keys.error(f"the token {repeated!r} occurs twice")
+        [(repeated, times)] = Counter(tokens).most_common(1)
+        raise keys.error(f"the token {repeated!r} occurs {times} times")
     return tokens
 
 

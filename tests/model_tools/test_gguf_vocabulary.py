@@ -60,7 +60,7 @@ def test_an_empty_token_gets_a_name(tmp_path: Path) -> None:
         ({"tokenizer.ggml.model": "llama"}, "tokenizer model 'llama' is not supported"),
         ({"tokenizer.ggml.pre": "tekken"}, "pre-tokenizer 'tekken' is not supported, only gpt-2"),
         ({"tokenizer.ggml.pre": None}, "tokenizer.ggml.pre is missing"),
-        ({"tokenizer.ggml.tokens": (*TOKENS[:-1], "a")}, "the token 'a' occurs twice"),
+        ({"tokenizer.ggml.tokens": (*TOKENS[:-1], "a")}, "the token 'a' occurs 2 times"),
         ({"tokenizer.ggml.token_type": [1, 2]}, "has 2 entries for"),
         ({"tokenizer.ggml.token_type": [*TYPES[:-1], 6]}, "6 is not a valid TokenType"),
         ({"tokenizer.ggml.merges": ["a b"]}, "the merge 'a b' does not join two tokens"),
