@@ -5,11 +5,15 @@ knows (a quantiser's own) may pass; what would change the model's behaviour is r
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from model_tools.end_of_generation import end_of_generation
 from model_tools.gguf_keys import GgufKeys
 from model_tools.gguf_vocabulary import Vocabulary, read_vocabulary
+
+T = TypeVar("T", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +93,20 @@ def _sampling(keys: GgufKeys) -> SuggestedSampling:
     unused = ("xtc_threshold", "mirostat_tau", "mirostat_eta")
     keys.ignore(prefix + name for name in unused)
 
-    def number(name: str) -> float | None:
-        return keys.number(prefix + name) if keys.has(prefix + name) else None
+    def suggested(name: str, read: Callable[[str], T], low: float, high: float) -> T | None:
+        key = prefix + name
+        if not keys.has(key):
+            return None
+        value = read(key)
+        if not low <= value <= high:
+            raise keys.error(f"{key} = {value} is not from {low} to {high}")
+        return value
 
+    # The bounds are those of the server, which reads these numbers from the folder.
     return SuggestedSampling(
-        temperature=number("temp"),
-        top_k=keys.optional_integer(f"{prefix}top_k"),
-        top_p=number("top_p"),
-        min_p=number("min_p"),
-        repetition_penalty=number("penalty_repeat"),
+        temperature=suggested("temp", keys.number, 0, 10**6),
+        top_k=suggested("top_k", keys.integer, 0, 2**31 - 1),
+        top_p=suggested("top_p", keys.number, 0, 1),
+        min_p=suggested("min_p", keys.number, 0, 1),
+        repetition_penalty=suggested("penalty_repeat", keys.number, 1e-6, 10**6),
     )
