@@ -6,10 +6,12 @@ Knows the container and its tensor types, not what a model makes of them.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from gguf import GGUFReader, ReaderTensor
 from gguf.quants import dequantize
+from numpy.typing import DTypeLike, NDArray
 
 from model_tools.decoder_spec import Weights
 from model_tools.gguf_keys import GgufKeys
@@ -48,6 +50,23 @@ class GgufFile:
         return self.keys.error(reason)
 
 
+class _Reader(GGUFReader):
+    """Ends where the file does. `gguf` alone finds empty arrays there and, of a list whose length
+    is damaged, looks for as many items as that says."""
+
+    def _get(
+        self,
+        offset: int,
+        dtype: DTypeLike,
+        count: int = 1,
+        override_order: Literal["I", "S", "<"] | None = None,
+    ) -> NDArray[Any]:
+        found = super()._get(offset, dtype, count, override_order)
+        if len(found) < count:
+            raise ValueError("past the end of the file")
+        return found
+
+
 def _read(path: Path) -> GGUFReader:
     try:
         with path.open("rb") as file:
@@ -57,10 +76,10 @@ def _read(path: Path) -> GGUFReader:
     if magic != b"GGUF":
         raise StartError(f"{path}: this is not a GGUF file")
     try:
-        return GGUFReader(path)
+        return _Reader(path)
     # What `gguf` raises where it runs past the end of a file or into nonsense; its texts are about
     # numpy's arrays.
-    except (ValueError, IndexError, KeyError, OverflowError) as error:
+    except (ValueError, IndexError, KeyError, OverflowError, RecursionError) as error:
         raise StartError(
             f"{path}: the GGUF file is cut short, damaged or of a version that is not supported"
         ) from error

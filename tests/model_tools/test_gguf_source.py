@@ -1,11 +1,12 @@
 """GgufSource: every key and tensor of a file is read as llama.cpp reads it, or refused by name."""
 
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType
+from gguf import GGUF_VERSION, GGMLQuantizationType, GGUFValueType
 from gguf.quants import dequantize
 
 from model_tools.decoder_spec import DecoderSpec, RotarySpec, each_layer
@@ -15,6 +16,7 @@ from tests.model_tools.tiny_gguf import TOKENS, TinyLlama, Value, stored
 
 Type = GGMLQuantizationType
 Open = Callable[[TinyLlama], GgufSource]
+ARRAY, BYTE = GGUFValueType.ARRAY, GGUFValueType.UINT8
 
 TYPES = (
     *(Type.F32, Type.F16, Type.BF16),
@@ -234,6 +236,27 @@ def test_a_file_that_is_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
         cut.write_bytes(whole[:length])
         with pytest.raises(StartError, match=r"cut short|not a GGUF file"):
             GgufSource.open(cut)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        struct.pack("<IIQ", ARRAY, BYTE, 1000),
+        struct.pack("<I", ARRAY) + struct.pack("<IQ", ARRAY, 1) * 5000,
+    ],
+    ids=["longer than the file", "in each other"],
+)
+def test_lists_that_are_damaged_are_refused(tmp_path: Path, damaged: bytes) -> None:
+    file = tmp_path / "damaged.gguf"
+    tensors, keys, name = 0, 1, b"list"
+    file.write_bytes(
+        struct.pack("<4sIQQ", b"GGUF", GGUF_VERSION, tensors, keys)
+        + struct.pack("<Q4s", len(name), name)
+        + damaged
+        + bytes(100)
+    )
+    with pytest.raises(StartError, match="cut short, damaged"):
+        GgufSource.open(file)
 
 
 def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
