@@ -83,11 +83,7 @@ class LayerBuilder:
     def _attention(
         self, index: int, name: str, weights: LayerWeights, hidden: ir.Value
     ) -> ir.Value:
-        spec = self.spec
-        q, k = (
-            half_rotated(rows, spec.head_dim, spec.rotary.dimensions)
-            for rows in (weights.q, weights.k)
-        )
+        q, k = (half_rotated(rows, self.spec.head_dim) for rows in (weights.q, weights.k))
         qkv = self._multiply(f"{name}.qkv", np.concatenate([q, k, weights.v]), hidden)
         return self.attention.attend(index, name, qkv)
 

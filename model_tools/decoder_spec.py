@@ -18,17 +18,17 @@ class RotarySpec:
     """Rotary position embedding: pair j of a head turns by position * frequency[j]."""
 
     base: float
-    dimensions: int
-    """Leading dimensions of each head that rotate, an even number."""
+    head_dim: int
+    """All dimensions of a head rotate, in pairs: an even number."""
     linear_factor: float = 1.0
     """Positions are divided by this (linear scaling)."""
     frequency_factors: tuple[float, ...] | None = None
-    """Divides frequency j (Llama 3's `rope_freqs`), length dimensions / 2."""
+    """Divides frequency j (Llama 3's `rope_freqs`), length head_dim / 2."""
 
     def frequencies(self) -> NDArray[np.float64]:
-        """Radians per position of each pair, shape [dimensions / 2]."""
-        pairs = np.arange(0, self.dimensions, 2, dtype=np.float64)
-        frequencies = self.base ** (-pairs / self.dimensions) / self.linear_factor
+        """Radians per position of each pair, shape [head_dim / 2]."""
+        pairs = np.arange(0, self.head_dim, 2, dtype=np.float64)
+        frequencies = self.base ** (-pairs / self.head_dim) / self.linear_factor
         if self.frequency_factors is not None:
             frequencies = frequencies / np.asarray(self.frequency_factors, dtype=np.float64)
         return frequencies

@@ -64,11 +64,10 @@ def build_graph(
 
 def _check_heads(spec: DecoderSpec) -> None:
     """A condition of attention's operators, for rotary embedding."""
-    for size in (spec.head_dim, spec.rotary.dimensions):
-        if size % 16:
-            raise StartError(
-                f"ONNX Runtime rotates 16, 32, 48, ... dimensions of a head, not {size}"
-            )
+    if spec.head_dim % 16:
+        raise StartError(
+            f"ONNX Runtime rotates heads of 16, 32, 48, ... dimensions, not {spec.head_dim}"
+        )
 
 
 def _negative(

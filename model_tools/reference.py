@@ -107,18 +107,16 @@ def normalise(hidden: Rows, weight: Weights, epsilon: float) -> Rows:
 
 
 def _turns(rotary: RotarySpec, positions: int) -> NDArray[np.complex64]:
-    """The factor of each pair at each position, [positions, 1 for all heads, dimensions / 2]."""
+    """The factor of each pair at each position, [positions, 1 for all heads, head_dim / 2]."""
     angles = np.arange(positions)[:, None, None] * rotary.frequencies()
     turns: NDArray[np.complex64] = np.exp(1j * angles).astype(np.complex64)
     return turns
 
 
 def _rotate(heads: Rows, turns: NDArray[np.complex64]) -> Rows:
-    """Turns the leading pairs of heads [n, heads, head_dim], a text's n tokens from its start."""
-    pairs = turns.shape[-1]
-    rotated = heads.copy()
-    rotated.view(np.complex64)[..., :pairs] *= turns[: len(heads)]
-    return rotated
+    """Turns the pairs of heads [n, heads, head_dim], a text's n tokens from its start."""
+    rotated: NDArray[np.complex64] = heads.view(np.complex64) * turns[: len(heads)]
+    return rotated.view(np.float32)
 
 
 def _attention(

@@ -48,8 +48,8 @@ class WrittenSource:
         gate, up = np.split(self._matrix(f"{name}.feed_forward.gate_up", hidden), 2)
         return LayerWeights(
             attention_norm=self._array(f"{name}.attention_norm.weight"),
-            q=interleaved(q, spec.head_dim, spec.rotary.dimensions),
-            k=interleaved(k, spec.head_dim, spec.rotary.dimensions),
+            q=interleaved(q, spec.head_dim),
+            k=interleaved(k, spec.head_dim),
             v=v,
             o=self._matrix(f"{name}.attention.o", heads),
             feed_forward_norm=self._array(f"{name}.feed_forward_norm.weight"),

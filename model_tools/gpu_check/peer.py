@@ -56,7 +56,7 @@ class Peer:
             for module, field in _LAYER.items():
                 array = getattr(weights, field)
                 if field in ("q", "k"):
-                    array = half_rotated(array, spec.head_dim, spec.rotary.dimensions)
+                    array = half_rotated(array, spec.head_dim)
                 self._set(parameters[f"model.layers.{index}.{module}.weight"], array)
 
     def logits(self, text: Tokens) -> Rows:

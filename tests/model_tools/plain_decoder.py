@@ -47,9 +47,9 @@ def plain_layer(spec: DecoderSpec, layer: LayerWeights, hidden: list[Vector]) ->
 
 def turn(head: Vector, position: int, rotary: RotarySpec) -> None:
     """Pair j is dimensions 2j and 2j + 1."""
-    for pair in range(rotary.dimensions // 2):
+    for pair in range(rotary.head_dim // 2):
         factor = rotary.frequency_factors[pair] if rotary.frequency_factors else 1.0
-        frequency = rotary.base ** (-2 * pair / rotary.dimensions) / rotary.linear_factor / factor
+        frequency = rotary.base ** (-2 * pair / rotary.head_dim) / rotary.linear_factor / factor
         angle = position * frequency
         x, y = head[2 * pair], head[2 * pair + 1]
         head[2 * pair] = x * math.cos(angle) - y * math.sin(angle)

@@ -51,7 +51,7 @@ def test_the_spec_says_what_the_keys_say(open_tiny: Open) -> None:
         vocabulary_size=len(TOKENS) + 3,
         context_length=128,
         rms_epsilon=float(np.float32(1e-5)),
-        rotary=RotarySpec(base=10000.0, dimensions=16),
+        rotary=RotarySpec(base=10000.0, head_dim=16),
         tied_embedding=True,
     )
 
