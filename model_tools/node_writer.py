@@ -45,14 +45,11 @@ class NodeWriter:
         """A small int64 initializer in the model file; a scalar if given a single integer."""
         return self._tape.initializer(ir.tensor(np.array(integers, dtype=np.int64), name=name))
 
-    def slice(
-        self, name: str, value: ir.Value, *, axis: int, start: int | ir.Value, end: int
-    ) -> ir.Value:
-        """Part of a value along one axis; a start that is a value is int64 [1]."""
-        if isinstance(start, int):
-            start = self.constant(f"{name}.start", [start])
-        bounds = [start, self.constant(f"{name}.end", [end]), self.constant(f"{name}.axis", [axis])]
-        return self.node("Slice", name, [value, *bounds])
+    def slice(self, name: str, value: ir.Value, *, axis: int, start: int, end: int) -> ir.Value:
+        """Part of a value along one axis."""
+        bounds = {"start": start, "end": end, "axis": axis}
+        inputs = [self.constant(f"{name}.{bound}", [place]) for bound, place in bounds.items()]
+        return self.node("Slice", name, [value, *inputs])
 
     def node(
         self,
