@@ -1,5 +1,6 @@
 """The command line and the environment, read into a configuration; every mistake is one line."""
 
+import argparse
 import re
 from pathlib import Path
 
@@ -268,6 +269,15 @@ def test_help_shows_each_flag_with_its_variable_and_default() -> None:
         repeats = " (repeatable)" if isinstance(flag, Repeatable) else ""
         shown = f"--{flag.name}{value} {words}{repeats} [{flag.variable}, default: {flag.default}]"
         assert shown in text
+
+
+@pytest.mark.parametrize("kind", [Flag, Repeatable])
+def test_help_may_have_a_percent_sign(kind: type[Flag[str]]) -> None:
+    parser = argparse.ArgumentParser()
+    kind("share", "X", str, "5 % of it", "10 %").add_to(parser)
+    text = " ".join(parser.format_help().split())
+    assert "--share X 5 % of it" in text
+    assert "[SKIFF_SHARE, default: 10 %]" in text
 
 
 def test_what_was_said_about_sampling_goes_over_what_the_folder_says() -> None:

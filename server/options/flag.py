@@ -42,7 +42,7 @@ class Flag(Generic[T_co]):
         return "SKIFF_" + self.name.upper().replace("-", "_")
 
     def add_to(self, parser: argparse._ActionsContainer) -> None:
-        text = f"{self.help}\n[{self.variable}, default: {self.default}]".replace("%", "%%")
+        text = self._help_text()
         if self.metavar is None:
             parser.add_argument(f"--{self.name}", action="store_const", const="on", help=text)
         else:
@@ -55,6 +55,10 @@ class Flag(Generic[T_co]):
         if variable := told.environment.get(self.variable):
             return self._parsed(self.variable, variable)
         return self.otherwise() if self.otherwise else self.parse(self.default)
+
+    def _help_text(self, note: str = "") -> str:
+        text = f"{self.help}{note}\n[{self.variable}, default: {self.default}]"
+        return text.replace("%", "%%")  # argparse formats it
 
     def _on_command_line(self, told: Told) -> str | None:
         value: str | None = getattr(told.flags, self.name.replace("-", "_"))
@@ -72,7 +76,7 @@ class Repeatable(Flag[T_co]):
     """`--name VALUE --name VALUE`, or `SKIFF_NAME=VALUE,VALUE`; `parse` gets the latter form."""
 
     def add_to(self, parser: argparse._ActionsContainer) -> None:
-        text = f"{self.help} (repeatable)\n[{self.variable}, default: {self.default}]"
+        text = self._help_text(" (repeatable)")
         parser.add_argument(f"--{self.name}", metavar=self.metavar, action="append", help=text)
 
     def _on_command_line(self, told: Told) -> str | None:

@@ -4,6 +4,8 @@ from server.config import PrefixCacheConfig, PrefixReuse
 from server.options.flag import Flag, Group
 from server.options.values import choice, mebibytes
 
+_DEFAULT = PrefixCacheConfig()
+
 
 def reuse(text: str) -> PrefixReuse:
     return PrefixReuse(choice(*(kind.value for kind in PrefixReuse))(text))
@@ -20,14 +22,14 @@ PREFIX_CACHE = Group(
             reuse,
             "prompts: what prompts wrote; all: also what was generated, which rounds\n"
             "differently; off",
-            "prompts",
+            _DEFAULT.reuse.value,
         ),
         "capacity": Flag(
             "prefix-cache-mib",
             "MIB",
             mebibytes,
             "memory for prefixes of ended sequences",
-            "256",
+            str(_DEFAULT.capacity // 2**20),
         ),
     },
 )
