@@ -1,8 +1,9 @@
-"""The two kinds of wrong. Knows no other module of Skiff.
+"""Exceptions that are no fault of ours. Knows no other module of Skiff.
 
 `ClientError` is the client's: it has a status and a sentence that is safe to show. `StartError` is
-the operator's: one line on the terminal, exit code 1. Every other exception is ours: it is logged
-with a traceback, and the client sees a fixed sentence.
+the operator's: one line on the terminal, exit code 1. `Interrupted` is nobody's: the process was
+told to stop. Every other exception is ours: it is logged with a traceback, and the client sees a
+fixed sentence.
 """
 
 

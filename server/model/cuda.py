@@ -25,7 +25,7 @@ class CudaFacts:
     runtime: Runtime | None
     driver: Driver | NoDriver
     libraries: tuple[Library, ...] = ()
-    """None where the runtime was not made for CUDA."""
+    """Empty where the runtime was not made for CUDA."""
     failure: str | None = None
     """What a tiny graph on the device failed with, where nothing else was in the way."""
 
