@@ -6,9 +6,8 @@ gets no field at all and its browser keeps the answer from it. Knows no route an
 
 from collections.abc import Iterable
 
-from server.http.exchange import Exchange
 from server.http.messages import Headers, RequestHead, Response, text
-from server.http.routing import Route
+from server.http.routing import Route, always
 
 # As Paddler has them.
 _METHODS = (b"DELETE", b"GET", b"POST", b"PUT", b"OPTIONS")
@@ -42,12 +41,7 @@ class Cors:
         asked = head.field(_ASKED_METHOD)
         if not self._origins or head.method != "OPTIONS" or asked is None:
             return None
-        response = self._judge(head, asked)
-
-        async def tell(exchange: Exchange) -> None:
-            await exchange.respond(response)
-
-        return Route("OPTIONS", head.path, tell, immediate=True)
+        return always("OPTIONS", head.path, self._judge(head, asked))
 
     def _judge(self, head: RequestHead, method: bytes) -> Response:
         asked = (head.field(_ASKED_FIELDS) or b"").lower().split(b",")

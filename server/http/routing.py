@@ -31,6 +31,15 @@ class Route:
     """Fields of every response on it, refusals of the body included."""
 
 
+def always(method: str, path: str, response: Response) -> Route:
+    """A route with one answer to all."""
+
+    async def tell(exchange: Exchange) -> None:
+        await exchange.respond(response)
+
+    return Route(method, path, tell, immediate=True)
+
+
 class Finder(Protocol):
     """Knows which route answers a request, or refuses it by its head."""
 
@@ -86,8 +95,4 @@ def _check_media_type(head: RequestHead, route: Route) -> None:
 
 def _options(head: RequestHead, methods: Iterable[str]) -> Route:
     response = Response(204, headers=((b"Allow", _allowed(methods).encode()),))
-
-    async def tell(exchange: Exchange) -> None:
-        await exchange.respond(response)
-
-    return Route("OPTIONS", head.path, tell, immediate=True)
+    return always("OPTIONS", head.path, response)
