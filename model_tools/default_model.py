@@ -73,12 +73,6 @@ def model_folder(target: DeviceKind = DeviceKind.CPU) -> Path:
     return folder
 
 
-def gguf_file() -> Path:
-    """The model as it was published. Raises `StartError`."""
-    with alone() as workspace:
-        return fetched(workspace)
-
-
 def fetched(workspace: Path) -> Path:
     """The model as it was published; kept, so that a new format needs no network."""
     file = cache_folder() / f"{NAME}-{GGUF_SHA256[:12]}.gguf"

@@ -26,7 +26,6 @@ class RandomSource:
     """`WeightSource`: matrices that keep the size of what goes through them, norms of 1."""
 
     spec: DecoderSpec
-    seed: int = 0
 
     def embedding(self) -> Weights:
         scale = _SHARPNESS if self.spec.tied_embedding else 1.0
@@ -63,7 +62,7 @@ class RandomSource:
 
     def _matrix(self, name: str, outputs: int, inputs: int, scale: float = 1.0) -> Weights:
         matrix = np.empty((outputs, inputs), np.float32)
-        drawn, factor = _drawn(self.seed), np.float32(scale * inputs**-0.5)
+        drawn, factor = _drawn(), np.float32(scale * inputs**-0.5)
         first = zlib.crc32(name.encode())
 
         def fill(rows: slice) -> None:
@@ -79,5 +78,5 @@ class RandomSource:
 
 
 @functools.cache
-def _drawn(seed: int) -> Weights:
-    return np.random.default_rng(seed).standard_normal(_DRAWN, dtype=np.float32)
+def _drawn() -> Weights:
+    return np.random.default_rng(0).standard_normal(_DRAWN, dtype=np.float32)

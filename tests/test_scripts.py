@@ -124,4 +124,4 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(StartError, match="file/skiff"):
-        default_model.gguf_file()
+        default_model.model_folder()
