@@ -1,6 +1,6 @@
 """What every generation route needs: the engine, and the way from its events to the client.
 
-Knows no format of a request and no envelope.
+Knows neither a request's JSON nor an envelope's.
 """
 
 from collections.abc import AsyncIterator

@@ -109,7 +109,7 @@ def size_text(value: int) -> str:
 
 
 _SUN_PATH_BYTES = 107
-"""Of a UNIX socket's path, on Linux; three more than elsewhere."""
+"""Of a UNIX socket's path, on Linux; four more than elsewhere."""
 
 
 def address(text: str) -> Address | UnixAddress:
