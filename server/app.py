@@ -32,6 +32,7 @@ from server.http.places import Places
 from server.http.routing import Router
 from server.http.tls import tls_context
 from server.log_format import formatter
+from server.log_writer import LogWriter
 from server.model.choice import open_on_best
 from server.model.cuda import cuda_obstacle
 from server.model.device_decoder import DeviceDecoder
@@ -54,7 +55,7 @@ LARGEST_DEFAULT_CONTEXT = 4096
 def run(config: ServerConfig) -> None:
     """Serves until SIGINT or SIGTERM. Raises `StartError`, and `BrokenPipeError` where nobody
     reads the lines at its start."""
-    handler = logging.StreamHandler()
+    handler = LogWriter(sys.stderr) if sys.stderr else logging.NullHandler()
     handler.setFormatter(formatter(config.serving.log_format))
     logging.basicConfig(level=config.serving.log_level.upper(), handlers=[handler])
     try:
@@ -67,13 +68,16 @@ def run(config: ServerConfig) -> None:
             raise fault from None
         if not isinstance(fault, EngineLost):
             raise
-        print("skiff: the engine was lost, the log says why", file=sys.stderr, flush=True)
+        log.critical("the process ends: its engine is lost")
         _leave(1)
+    finally:
+        logging.shutdown()  # before the program's own last line
 
 
 def _leave(code: int) -> NoReturn:
     """Ends the process at once, though a thread may hang in the runtime: at an orderly exit, the
     runtime's own destructors could wait for it, or end it in the middle."""
+    logging.shutdown()
     os._exit(code)
 
 

@@ -15,6 +15,7 @@ BASE = {
     "errors",
     "greeting",
     "log_format",
+    "log_writer",
     "metrics",
     "open_files",
     "program",

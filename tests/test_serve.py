@@ -50,6 +50,18 @@ main()
 """,
 )
 """The command, whose model fails when it decodes."""
+STALLED = """
+reader, writer = os.pipe()
+os.set_inheritable(reader, True)
+os.set_blocking(writer, False)
+try:
+    while True:
+        os.write(writer, bytes(4096))
+except BlockingIOError:
+    os.set_blocking(writer, True)
+os.dup2(writer, 2)
+"""
+"""A stderr that is full and that nobody reads."""
 SECONDS = 30
 """Longer than anything takes on a busy machine; nothing here waits for time to pass."""
 SKIFF = ("-P", "-m", "server")
@@ -89,6 +101,12 @@ class Running:
         self.process.send_signal(number)
         _, errors = self.process.communicate(timeout=SECONDS)
         return self.process.returncode, errors
+
+
+def with_stderr(made: str, program: Sequence[str] = SKIFF) -> Sequence[str]:
+    """The command, whose stderr is as `made`, in Python, before it begins."""
+    begin = f"os.execv(sys.executable, [sys.executable, *{program!r}, *sys.argv[1:]])"
+    return ("-c", f"import os, sys\n{made}\n{begin}")
 
 
 def body(prompt: str, max_tokens: int) -> str:
@@ -221,6 +239,42 @@ def test_each_request_is_a_line_of_the_log_without_its_text(tiny: Path) -> None:
     [ended] = [line for line in map(json.loads, errors.splitlines()) if "request_id" in line]
     assert ended["request_id"] == request_id
     assert (ended["finish_reason"], ended["new_tokens"]) == ("length", 2)
+
+
+def test_who_does_not_read_stderr_holds_nobody_up(tiny: Path) -> None:
+    with serving(tiny, program=with_stderr(STALLED)) as server:
+        for _ in range(3):
+            with server.ask("the answer", max_tokens=2) as response:
+                assert b'"Done"' in response.read()
+        assert server.end(signal.SIGTERM)[0] == 0
+
+
+def test_a_lost_engine_ends_the_process_though_nobody_reads_stderr(tiny: Path) -> None:
+    program = with_stderr(STALLED, HANGS)
+    with (
+        serving(tiny, "--engine-call-timeout", "0.5", program=program) as server,
+        server.ask("the answer", max_tokens=9) as response,
+    ):
+        assert error_of(response.readlines()[-1]) == 500
+        assert server.process.wait(SECONDS) == 1
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        "os.close(2)",
+        "os.dup2(os.pipe()[1], 2)",  # whose reader does not outlive the beginning
+        pytest.param(
+            "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's"),
+        ),
+    ],
+)
+def test_where_nothing_can_be_logged_it_serves(tiny: Path, stderr: str) -> None:
+    with serving(tiny, program=with_stderr(stderr)) as server:
+        with server.ask("the answer", max_tokens=2) as response:
+            assert b'"Done"' in response.read()
+        assert server.end(signal.SIGTERM)[0] == 0
 
 
 def in_a_shell(curl: str, **environment: str) -> bytes:
@@ -380,7 +434,7 @@ def test_an_engine_that_hangs_is_told_of_and_ends_the_process(tiny: Path) -> Non
         _, errors = server.process.communicate(timeout=SECONDS)
         assert server.process.returncode == 1
         assert "a call into the model took more than 0.5 s" in errors
-        assert errors.endswith("skiff: the engine was lost, the log says why\n")
+        assert errors.endswith("CRITICAL server.app: the process ends: its engine is lost\n")
 
 
 def test_the_log_of_a_fault_has_nothing_that_the_client_wrote(tiny: Path) -> None:
@@ -431,6 +485,26 @@ main()
         process.stdout.close()
         _, errors = process.communicate("\n", timeout=SECONDS)
     assert (process.returncode, errors) == (-signal.SIGPIPE, "")
+
+
+def test_the_log_comes_before_the_line_that_ends_the_program(tiny: Path) -> None:
+    program = """
+import logging
+from server.errors import StartError
+from server.model.session import OnnxDecoder
+def fail(decoder):
+    logging.getLogger("model").warning("the log")
+    raise StartError("the end")
+OnnxDecoder.warm_up = fail
+from server.cli import main
+main()
+"""
+    place = {"SKIFF_INFERENCE_ADDRESS": "127.0.0.1:0"}
+    with command(tiny, program=("-P", "-c", program), **place) as process:
+        _, errors = process.communicate(timeout=SECONDS)
+    logged, end = errors.splitlines()
+    assert logged.endswith("the log")
+    assert end == "skiff: the end"
 
 
 def test_systemd_gives_the_socket_and_hears_how_it_is(tiny: Path, tmp_path: Path) -> None:
