@@ -13,13 +13,8 @@ from server.errors import StartError
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """What a server of this certificate (with its chain) speaks: TLS 1.2 and later.
 
-    Raises `StartError`.
+    Each file is read once, so that a pipe does, too. Raises `StartError`.
     """
-    for path in (certificate, key):  # ssl does not say which file it could not read
-        try:
-            path.read_bytes()
-        except OSError as error:
-            raise StartError(f"cannot read {path}: {error.strerror}") from None
 
     def ask_for_password() -> NoReturn:  # without it, OpenSSL would ask the terminal
         raise StartError(f"the TLS key {key} is encrypted, which is not supported")
@@ -33,6 +28,8 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     except ssl.SSLError as error:
         reason = (error.reason or "not in PEM form").replace("_", " ").lower()
         raise StartError(f"{certificate} and {key} are no certificate and key: {reason}") from None
+    except OSError as error:  # ssl does not say which file it could not read
+        raise StartError(f"cannot read {certificate} or {key}: {error.strerror}") from None
     return context
 
 

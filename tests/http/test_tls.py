@@ -1,5 +1,6 @@
 """TLS on real sockets, with certificates made for the test."""
 
+import os
 import ssl
 from pathlib import Path
 
@@ -126,6 +127,15 @@ def test_a_handshake_has_the_time_of_a_head(server_side: ssl.SSLContext) -> None
         assert trio.current_time() - begin == 3
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_a_key_may_come_through_a_pipe(files: Path) -> None:
+    """As a shell has it: --tls-key <(command)."""
+    reader, writer = os.pipe()
+    os.write(writer, (files / "key").read_bytes())
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        tls_context(files / "certificate", Path(f"/dev/fd/{pipe.fileno()}"))
 
 
 def test_bad_files_are_one_line(files: Path, tmp_path: Path) -> None:
