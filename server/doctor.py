@@ -3,7 +3,8 @@
 Knows where facts come from and how a finding is printed; what they mean is said by `findings`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from server import __version__
 from server.config import CPU, Device, DeviceKind, DoctorConfig
@@ -17,11 +18,13 @@ from server.findings import (
     of_machine,
     of_runtime,
     of_target,
+    of_tokenizer,
 )
 from server.machine import Machine
 from server.model.cuda import CudaFacts, find_cuda
 from server.model.folder import ModelFolder
 from server.model.opening import open_decoder
+from server.model.tokenizer import Tokenizer
 
 LARGEST_CONTEXT = 64
 """Tokens; enough to try a folder."""
@@ -49,19 +52,25 @@ def examine(told: Device | None, folder: ModelFolder | None) -> Iterator[Finding
 def _folder(folder: ModelFolder, told: Device | None, facts: CudaFacts) -> Iterator[Finding]:
     """Opens the folder wherever it might run; it has to run where it was told to, or somewhere."""
     yield of_target(folder.target)
+    yield of_tokenizer(_error(partial(Tokenizer.read, folder.tokenizer_file)))
     devices = [CPU] if facts.obstacle else [CPU, facts.device]
-    errors = {device: _error(folder, device) for device in devices}
+    errors = {device: _error(partial(_open, folder, device)) for device in devices}
     nowhere = all(errors.values())
     for device, error in errors.items():
         yield of_folder(device, error, asked=nowhere if told is None else device == told)
 
 
-def _error(folder: ModelFolder, device: Device) -> str | None:
+def _open(folder: ModelFolder, device: Device) -> None:
     context = min(LARGEST_CONTEXT, folder.context_length)
+    open_decoder(
+        folder, device, slots=1, context=context, threads=usable_cores(), cuda_graphs=False
+    ).warm_up()
+
+
+def _error(attempt: Callable[[], object]) -> str | None:
+    """Why it fails; None: it does not."""
     try:
-        open_decoder(
-            folder, device, slots=1, context=context, threads=usable_cores(), cuda_graphs=False
-        ).warm_up()
+        attempt()
     except (StartError, OSError, MemoryError) as error:
         return str(error)
     return None

@@ -97,6 +97,13 @@ def of_folder(device: Device, error: str | None, asked: bool) -> Finding:
     return Finding(Mark.BAD if asked else Mark.NOTE, what, "does not run", error)
 
 
+def of_tokenizer(error: str | None) -> Finding:
+    """What came of reading a folder's tokenizer, without which it is served nowhere."""
+    if error is None:
+        return Finding(Mark.GOOD, "tokenizer", "can be read", "text becomes tokens, and back")
+    return Finding(Mark.BAD, "tokenizer", "cannot be read", error)
+
+
 def of_target(target: DeviceKind | None) -> Finding:
     """What a folder's documents say."""
     if target is None:

@@ -1,5 +1,6 @@
 """`skiff doctor`, as a program: a table of what was found, and an exit code."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,18 @@ def test_a_folder_is_tried_where_it_might_run(
     assert run.returncode == code
     assert f"made for {made_for}" in row(run.stdout, "folder")
     assert row(run.stdout, "folder, cpu").startswith(mark)
+
+
+def test_a_folder_whose_tokenizer_is_none_is_bad(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(folders["cpu"], folder)
+    assert row(doctor(folder).stdout, "tokenizer").startswith("ok")
+    (folder / "tokenizer.json").write_text("{}")
+    run = doctor(folder)
+    assert run.returncode == 1
+    assert row(run.stdout, "tokenizer").startswith("bad")
+    assert row(run.stdout, "folder, cpu").startswith("ok")
+    assert "not a tokenizer" in run.stdout
 
 
 def test_wrong_arguments_are_one_line(tmp_path: Path) -> None:

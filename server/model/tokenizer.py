@@ -43,7 +43,10 @@ class Tokenizer:
     def read(cls, file: Path) -> "Tokenizer":
         """Raises `StartError`."""
         try:
-            return cls(tokenizers.Tokenizer.from_file(str(file)))
+            # Not `from_file`, which takes no path that is not UTF-8.
+            return cls(tokenizers.Tokenizer.from_buffer(file.read_bytes()))
+        except OSError as error:
+            raise StartError(f"{file}: cannot be read: {error.strerror}") from None
         except Exception as error:  # the library raises bare Exception
             raise StartError(f"{file}: not a tokenizer: {error}") from None
 
