@@ -41,6 +41,7 @@ from server.model.opening import open_decoder
 from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
 from server.open_files import allow_connections
+from server.program import say
 from server.request_log import log_request
 from server.systemd import ServiceManager, inherited_sockets
 
@@ -114,7 +115,7 @@ async def _run(config: ServerConfig) -> None:
             # Left at the first signal, so that a second one ends the process at once.
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 lines = ready_lines(addresses, config.access)
-                _print(lines)
+                say(*lines)
                 manager.ready(lines[0])
                 await anext(signals)
             manager.stopping()
@@ -213,9 +214,5 @@ def _load(
         size = f"{slots} slots of {context} tokens"
         raise StartError(f"no memory for {size}: {error}") from None
     place = PrefixPlace.APART if decoder.pages is None else PrefixPlace.WITHIN
-    _print(start_lines(folder.path, engine, str(choice), threads, decoder.kv_bytes, place))
+    say(*start_lines(folder.path, engine, str(choice), threads, decoder.kv_bytes, place))
     return decoder
-
-
-def _print(lines: list[str]) -> None:
-    print(*lines, sep="\n", flush=True)

@@ -25,6 +25,7 @@ from server.model.cuda import CudaFacts, find_cuda
 from server.model.folder import ModelFolder
 from server.model.opening import open_decoder
 from server.model.tokenizer import Tokenizer
+from server.program import say
 
 LARGEST_CONTEXT = 64
 """Tokens; enough to try a folder."""
@@ -34,7 +35,7 @@ def run(config: DoctorConfig) -> int:
     """Prints the table. The exit code: 0 if what was asked for works. Raises `StartError`."""
     folder = ModelFolder.read(config.model_folder) if config.model_folder else None
     found = list(examine(config.device, folder))
-    print(*table(found), sep="\n", flush=True)
+    say(*table(found))
     return int(any(finding.mark is Mark.BAD for finding in found))
 
 

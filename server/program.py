@@ -1,9 +1,11 @@
-"""How each console program ends: mistakes are one line, and output that nobody reads is none.
+"""How console programs speak and end: mistakes are one line, and output that nobody reads is none.
 
 Knows argparse and the terminal's streams; does not know what a program does.
 """
 
 import argparse
+import io
+import os
 import select
 import signal
 import sys
@@ -31,11 +33,13 @@ def program(name: str) -> Iterator[None]:
     A reader of its output that leaves, as `head` does, ends it as SIGPIPE would. Not by that
     signal from the start: a socket whose peer has left would end a server, too.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name may have any character
     try:
         try:
             yield
         finally:
-            print(end="", flush=True)  # what the interpreter flushes itself fails with a traceback
+            say()  # what the interpreter flushes itself fails with a traceback
     except StartError as error:
         sys.exit(f"{name}: {error}")
     except KeyboardInterrupt:
@@ -46,6 +50,19 @@ def program(name: str) -> Iterator[None]:
             raise
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.raise_signal(signal.SIGPIPE)
+
+
+def say(*lines: str) -> None:
+    """Prints lines, and all that waits to be printed. Raises `StartError` where there is no room
+    for them, and `BrokenPipeError` where nobody reads them."""
+    try:
+        print("".join(f"{line}\n" for line in lines), end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What was not written stays in the buffer, for the interpreter to fail with at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise StartError(f"cannot write to stdout: {error.strerror}") from None
 
 
 def _unread() -> bool:

@@ -85,6 +85,6 @@ class ServiceManager:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.setblocking(False)
-                sender.sendto(message.encode(), address)
+                sender.sendto(message.encode(errors="backslashreplace"), address)
         except OSError as error:  # a service can do without its manager
             log.warning("systemd did not take %r: %s", message, error)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -38,10 +39,35 @@ def test_help_that_nobody_reads_ends_quietly_too(unread: int, arguments: tuple[s
     assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, "")
 
 
-def run(*arguments: str, output: int, buffering: str = "") -> subprocess.CompletedProcess[str]:
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+@pytest.mark.parametrize("buffering", ["", "1"])
+@pytest.mark.parametrize("argument", ["doctor", "--help"])
+def test_no_room_for_what_it_says_is_one_line(argument: str, buffering: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = run("-m", "server", argument, output=full.fileno(), buffering=buffering)
+    said = "skiff: cannot write to stdout: No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (1, said)
+
+
+def test_what_the_encoding_of_the_output_lacks_is_escaped(tmp_path: Path) -> None:
+    code = r"""
+from server.program import program, say
+with program("skiff"):
+    say("\N{LATIN SMALL LETTER E WITH ACUTE} \udcff")
+"""
+    path = tmp_path / "said"
+    with path.open("w") as said:
+        ended = run("-c", code, output=said.fileno(), PYTHONIOENCODING="ascii")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert path.read_text() == "\\xe9 \\udcff\n"
+
+
+def run(
+    *arguments: str, output: int, buffering: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
-        env={**os.environ, "PYTHONUNBUFFERED": buffering},
+        env={**os.environ, "PYTHONUNBUFFERED": buffering, **environment},
         stdout=output,
         stderr=subprocess.PIPE,
         text=True,

@@ -487,6 +487,22 @@ main()
     assert (process.returncode, errors) == (-signal.SIGPIPE, "")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+@pytest.mark.parametrize("buffering", ["", "1"])
+def test_a_server_whose_first_lines_find_no_room_is_one_line(tiny: Path, buffering: str) -> None:
+    program = """
+import os
+os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+from server.cli import main
+main()
+"""
+    variables = {"SKIFF_INFERENCE_ADDRESS": "127.0.0.1:0", "PYTHONUNBUFFERED": buffering}
+    with command(tiny, program=("-P", "-c", program), **variables) as process:
+        _, errors = process.communicate(timeout=SECONDS)
+    said = "skiff: cannot write to stdout: No space left on device\n"
+    assert (process.returncode, errors) == (1, said)
+
+
 def test_the_log_comes_before_the_line_that_ends_the_program(tiny: Path) -> None:
     program = """
 import logging

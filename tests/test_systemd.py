@@ -57,6 +57,11 @@ def test_it_is_told_what_it_knows(manager: socket.socket) -> None:
     ]
 
 
+def test_a_name_that_is_not_utf_8_is_told_escaped(manager: socket.socket) -> None:
+    ServiceManager.of(environment(manager)).ready(f"Ready at unix:{os.fsdecode(bytes([255]))}")
+    assert heard(manager) == [b"READY=1\nSTATUS=Ready at unix:\\udcff"]
+
+
 @pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="abstract names are Linux's")
 def test_an_address_may_be_abstract() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
