@@ -11,6 +11,9 @@ from typing import Any
 from server.config import DeviceKind, SamplingParameters
 from server.errors import StartError
 
+_ABOVE_ZERO = 1e-6
+"""The least of what may be anything above 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
@@ -33,6 +36,13 @@ class ModelFolder:
     @classmethod
     def read(cls, path: Path) -> "ModelFolder":
         """Raises `StartError` with one line that names the file and the reason."""
+        try:
+            return cls._read(path)
+        except OSError as error:  # a name that is too long, a folder that nobody may enter
+            raise StartError(f"{error.filename}: {error.strerror}") from None
+
+    @classmethod
+    def _read(cls, path: Path) -> "ModelFolder":
         if not path.is_dir():
             raise StartError(f"{path}: no such folder")
         config = _Document.read(path / "config.json")
@@ -45,7 +55,7 @@ class ModelFolder:
             model_file=model_file,
             mixed_file=mixed_file if mixed_file.is_file() else None,
             tokenizer_file=path / "tokenizer.json",
-            context_length=config.integer("max_position_embeddings", low=1),
+            context_length=config.integer("max_position_embeddings", low=2),
             eos_token_ids=generation.token_ids("eos_token_id") or config.token_ids("eos_token_id"),
             sampling=_sampling(generation),
             target=_target(genai),
@@ -70,13 +80,13 @@ def _target(genai: "_Document") -> DeviceKind | None:
 def _sampling(generation: "_Document") -> SamplingParameters:
     """`generation_config.json`: no sampling unless `do_sample`, as `transformers` has it. What it
     leaves out is off."""
-    penalty = generation.number("repetition_penalty", 1.0, low=1e-6)
+    penalty = generation.number("repetition_penalty", 1.0, low=_ABOVE_ZERO)
     if not generation.flag("do_sample"):
         return SamplingParameters(repetition_penalty=penalty)
     return SamplingParameters(
         temperature=generation.number("temperature", 1.0),
         top_k=generation.integer("top_k", default=0, low=0),
-        top_p=generation.number("top_p", 1.0, high=1),
+        top_p=generation.number("top_p", 1.0, low=_ABOVE_ZERO, high=1),
         min_p=generation.number("min_p", 0.0, high=1),
         repetition_penalty=penalty,
     )

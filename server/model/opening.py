@@ -44,13 +44,17 @@ def open_decoder(
 
 def open_cpu_decoder(folder: ModelFolder, *, slots: int, context: int, threads: int) -> OnnxDecoder:
     """With one graph where a folder's second one cannot be run. Raises as `open_decoder` does."""
+    obstacle = None
     if folder.mixed_file is not None:
         try:
             return OnnxDecoder(folder, slots=slots, context=context, threads=threads)
         except StartError as error:
-            log.warning("prompts are not read together with decode rows: %s", error)
+            obstacle = str(error)
     plain = replace(folder, mixed_file=None)
-    return OnnxDecoder(plain, slots=slots, context=context, threads=threads)
+    decoder = OnnxDecoder(plain, slots=slots, context=context, threads=threads)
+    if obstacle:  # said only now, as the first graph may have been it
+        log.warning("prompts are not read together with decode rows: %s", obstacle)
+    return decoder
 
 
 def open_device_decoder(

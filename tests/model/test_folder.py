@@ -62,7 +62,7 @@ def test_the_generation_config_knows_better_what_ends_a_text(
 ) -> None:
     path = folder(
         tmp_path,
-        config={"max_position_embeddings": 1, "eos_token_id": config},
+        config={"max_position_embeddings": 2, "eos_token_id": config},
         generation_config={"eos_token_id": generation},
     )
     assert ModelFolder.read(path).eos_token_ids == expected
@@ -152,11 +152,12 @@ CONFIGS = [
     ("\\ud800", "JSON"),
     ("[]", "is not a JSON object"),
     ("null", "is not a JSON object"),
-    ({}, "max_position_embeddings must be an integer of at least 1, not None"),
-    ({"max_position_embeddings": 0}, "of at least 1, not 0"),
-    ({"max_position_embeddings": "8"}, "of at least 1, not '8'"),
-    ({"max_position_embeddings": 8.0}, "of at least 1, not 8.0"),
-    ({"max_position_embeddings": True}, "of at least 1, not True"),
+    ({}, "max_position_embeddings must be an integer of at least 2, not None"),
+    ({"max_position_embeddings": 0}, "of at least 2, not 0"),
+    ({"max_position_embeddings": 1}, "of at least 2, not 1"),
+    ({"max_position_embeddings": "8"}, "of at least 2, not '8'"),
+    ({"max_position_embeddings": 8.0}, "of at least 2, not 8.0"),
+    ({"max_position_embeddings": True}, "of at least 2, not True"),
     ({"max_position_embeddings": 8, "eos_token_id": "</s>"}, "eos_token_id must be a token id"),
     ({"max_position_embeddings": 8, "eos_token_id": [1, None]}, "eos_token_id must be"),
     ({"max_position_embeddings": 8, "eos_token_id": True}, "eos_token_id must be"),
@@ -188,6 +189,7 @@ def test_a_config_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ({"do_sample": True, "top_k": 2.5}, "top_k must be"),
         ({"do_sample": True, "top_k": -1}, "top_k must be"),
         ({"do_sample": True, "top_p": 1.5}, "top_p must be"),
+        ({"do_sample": True, "top_p": 0}, "top_p must be"),
         ({"do_sample": True, "top_p": -0.1}, "top_p must be"),
         ({"do_sample": True, "min_p": 1.5}, "min_p must be"),
         ('{"do_sample": true, "top_k": Infinity}', "top_k must be"),
@@ -205,7 +207,9 @@ def test_a_bad_generation_config_is_refused(
     assert reason in message
 
 
-@pytest.mark.parametrize("filename", [7, ["model.onnx"], "", "../model.onnx", "/model.onnx"])
+@pytest.mark.parametrize(
+    "filename", [7, ["model.onnx"], "", "../model.onnx", "/model.onnx", "x" * 5000]
+)
 def test_a_bad_genai_config_is_refused(tmp_path: Path, filename: object) -> None:
     genai = {"model": {"decoder": {"filename": filename}}}
     assert refusal(folder(tmp_path, genai_config=genai))

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from server.errors import StartError
 from server.model.c_api import CApi
 from server.model.folder import ModelFolder
 from server.model.host_graph import CallOptions, HostGraph
@@ -139,6 +140,15 @@ def test_without_a_second_graph_one_is_run_and_one_line_says_why(
     [record] = caplog.records
     assert reason in record.getMessage()
     assert "\n" not in record.getMessage()
+
+
+def test_a_first_graph_that_cannot_be_run_is_not_blamed_on_the_second(
+    folder: ModelFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.model_file.write_bytes(b"no graph")
+    with pytest.raises(StartError, match=r"model\.onnx"):
+        opened(folder)
+    assert caplog.records == []
 
 
 SIZE = 4096
