@@ -75,7 +75,7 @@ class Paddler:
         if kind == "Done":
             usage = payload.get("usage", {})
             kinds = [count for name, count in usage.items() if name in _ANSWER]
-            return Said(done=True, total=sum(kinds) or None)
+            return Said(done=True, total=sum(kinds) if kinds else None)
         if kind.endswith("Token"):
             return Said(tokens=1 if payload else 0)
         return Said(code=500, reason=f"{kind}: {payload}")

@@ -79,6 +79,11 @@ class _Answer:
     code: int | None = None
     reason: str = ""
 
+    @property
+    def complete(self) -> bool:
+        """An error's answer is not, though servers may end its stream as any other."""
+        return self.done and self.code is None
+
     def take(self, said: Said, time: float) -> None:
         self.seen += said.tokens
         self.total = said.total if said.total is not None else self.total
@@ -100,18 +105,19 @@ def read_reply(exchange: Exchange, dialect: Dialect, fixed_length: int | None) -
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         answer.code, answer.reason = 500, f"not the dialect: {error!r}"
     counted = answer.total is not None
-    if answer.done and fixed_length and not counted and answer.seen < fixed_length * LEAST_SHOWN:
+    short = fixed_length and not counted and answer.seen < fixed_length * LEAST_SHOWN
+    if answer.complete and short:
         answer.done, answer.reason = False, TOO_SHORT
     outcome = _outcome(exchange.end, answer)
     tokens = answer.seen
     if outcome is Outcome.COMPLETE:
-        tokens = answer.total or fixed_length or answer.seen
+        tokens = answer.total if answer.total is not None else fixed_length or answer.seen
     times = tuple(time - exchange.sent for time in answer.times)
     return Reply(outcome, _reason(exchange.end, answer), exchange.sent, times, tokens)
 
 
 def _outcome(end: End, answer: _Answer) -> Outcome:
-    if answer.done:
+    if answer.complete:
         return Outcome.COMPLETE
     if answer.code is not None:
         early = answer.code in REFUSALS and not answer.times
@@ -124,7 +130,7 @@ def _outcome(end: End, answer: _Answer) -> Outcome:
 
 
 def _reason(end: End, answer: _Answer) -> str:
-    if answer.done:
+    if answer.complete:
         return ""
     said = answer.reason.strip() or end.value
     return f"{answer.code}: {said}" if answer.code is not None else said
@@ -132,13 +138,14 @@ def _reason(end: End, answer: _Answer) -> str:
 
 def _read(exchange: Exchange, dialect: Dialect, answer: _Answer) -> None:
     """Fills `answer`; raises where the bytes are wrong, and keeps what came before."""
-    rest = b""
+    rest, is_error = b"", False
     for time, event in http_events(exchange):
         match event:
             case h11.Response(status_code=status):
+                is_error = status >= 400
                 answer.status = status
-                answer.code = status if status >= 400 else None
-            case h11.Data(data=payload) if answer.code is not None:
+                answer.code = status if is_error else None
+            case h11.Data(data=payload) if is_error:
                 answer.reason += payload.decode(errors="replace")
             case h11.Data(data=payload):
                 *lines, rest = (rest + payload).split(b"\n")

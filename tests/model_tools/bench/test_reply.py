@@ -94,6 +94,14 @@ def test_a_token_without_text_counts_where_the_length_is_known() -> None:
     assert ended.tokens < 6
 
 
+@pytest.mark.parametrize(
+    ("dialect", "pieces"),
+    [("paddler", list(paddler(0, v4=True))), ("openai", list(openai(0, chat=False)))],
+)
+def test_a_server_may_count_no_token(dialect: str, pieces: list[bytes]) -> None:
+    assert read(timed(chunks([*pieces, b""])), dialect=dialect, fixed_length=6).tokens == 0
+
+
 def test_what_the_server_counts_goes_before_what_is_known() -> None:
     assert read(timed(chunks([*paddler(4, v4=True), b""])), fixed_length=6).tokens == 4
 
@@ -125,6 +133,16 @@ def test_an_error_in_the_stream_is_a_refusal_or_a_failure(
     reply = read(timed(chunks(pieces)))
     assert (reply.outcome, reply.reason) == (outcome, f"{code}: no slot")
     assert reply.tokens == before
+
+
+VLLM_FAILS = b'data: {"error": {"message": "no memory"}}\n\ndata: [DONE]\n\n'
+
+
+@given(cut=st.integers(1, len(VLLM_FAILS) - 1))
+def test_an_error_is_one_though_the_stream_ends_as_any_other(cut: int) -> None:
+    pieces = [VLLM_FAILS[:cut], VLLM_FAILS[cut:], b""]
+    reply = read(timed(chunks(pieces)), dialect="openai", fixed_length=9)
+    assert (reply.outcome, reply.reason) == (Outcome.FAILED, "500: no memory")
 
 
 @pytest.mark.parametrize(
