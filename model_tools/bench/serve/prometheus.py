@@ -1,5 +1,6 @@
 """A server's own figures, in Prometheus' text format, where it has them."""
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from model_tools.bench.serve.http_events import http_events
 from model_tools.bench.serve.target import Target
 
 SECONDS = 5.0
-_SUM = re.compile(r"(\w+)_sum(|\{.*\})")
+_SUM = re.compile(r"([\w:]+)_sum(|\{.*\})")
 _SAMPLE = re.compile(r"([A-Za-z_:][\w:]*(?:\{.*\})?)\s+(\S+)(?:\s+\d+)?")
 
 DECODE_SHARE = "decode steps: share inside the runtime"
@@ -46,14 +47,17 @@ async def fetch(target: Target) -> Metrics:
 
 
 def parse(text: str) -> Metrics:
-    """Lines that are no samples are left out, and so are histograms' buckets."""
+    """Lines that are no samples are left out, and so are histograms' buckets and NaN, which is no
+    value yet."""
     metrics: Metrics = {}
     for line in text.splitlines():
         if (sample := _SAMPLE.fullmatch(line.strip())) and "_bucket{" not in line:
             try:
-                metrics[sample[1]] = float(sample[2])
+                value = float(sample[2])
             except ValueError:
                 continue
+            if not math.isnan(value):
+                metrics[sample[1]] = value
     return metrics
 
 
