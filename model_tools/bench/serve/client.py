@@ -31,28 +31,27 @@ class Exchange:
     """What a client saw. Times are those of `time.perf_counter`, in seconds."""
 
     call: Call
-    sent: float
-    """Once the connection was there, and just before the first byte of the request."""
+    due: float
+    """When the client was to ask: before it had a connection, whatever held it up."""
     arrivals: list[tuple[float, bytes]]
     end: End
 
 
 async def exchange(
-    target: Target, call: Call, *, timeout: float, leaves_after: int | None = None
+    target: Target, call: Call, *, due: float, timeout: float, leaves_after: int | None = None
 ) -> Exchange:
-    """Never raises for what the server does; `timeout` is for the whole, in seconds."""
+    """Asks at once, however late that is. Never raises for what the server does; `timeout` is for
+    the whole from now on, in seconds."""
     arrivals: list[tuple[float, bytes]] = []
-    sent = time.perf_counter()
     end = End.TIMED_OUT
     with trio.move_on_after(timeout):
         try:
             async with await trio.open_tcp_stream(target.host, target.port) as stream:
-                sent = time.perf_counter()
                 await stream.send_all(call.request)
                 end = await _receive(stream, arrivals, leaves_after)
         except (OSError, trio.BrokenResourceError):
             end = End.BROKEN
-    return Exchange(call, sent, arrivals, end)
+    return Exchange(call, due, arrivals, end)
 
 
 async def _receive(
@@ -60,9 +59,11 @@ async def _receive(
 ) -> End:
     """The socket's own `recv` spares what the stream adds to it for each token."""
     receive = stream.socket.recv
+    last = b""
     while data := await receive(RECEIVE_BYTES):
         arrivals.append((time.perf_counter(), data))
-        if data.endswith(LAST_CHUNK):
+        last = (last + data)[-len(LAST_CHUNK) :]
+        if last == LAST_CHUNK:
             break
         if leaves_after is not None and len(arrivals) >= leaves_after:
             return End.LEFT

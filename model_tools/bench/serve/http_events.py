@@ -11,7 +11,7 @@ def http_events(exchange: Exchange) -> Iterator[tuple[float, h11.Event]]:
     """Up to the end of the message, once for an exchange. Raises `h11.RemoteProtocolError`, also
     where the server closed the connection too early."""
     connection = exchange.call.connection
-    closing = [(exchange.sent, b"")] if exchange.end is End.CLOSED else []
+    closing = [(exchange.due, b"")] if exchange.end is End.CLOSED else []
     for time, data in [*exchange.arrivals, *closing]:
         connection.receive_data(data)
         while isinstance(event := connection.next_event(), h11.Event):

@@ -2,6 +2,7 @@
 
 import gc
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import TypeVar
 import trio
 
 T = TypeVar("T")
-Send = Callable[[T], Awaitable[None]]
+Send = Callable[[T, float], Awaitable[None]]
+"""Takes a request and when it is due, in seconds as `time.perf_counter` has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,14 @@ class OpenLoop:
 
     async def run(self, requests: Sequence[T], send: Send[T], seed: str) -> None:
         source = random.Random(seed)  # noqa: S311 no secret
-        due = trio.current_time()
+        begin, now = time.perf_counter(), trio.current_time()
+        after = 0.0
         async with trio.open_nursery() as nursery:
             for request in requests:
-                await trio.sleep_until(due)
-                nursery.start_soon(send, request)
-                # Counted from when this one was due, so that being late does not add up.
-                due += source.expovariate(self.rate)
+                await trio.sleep_until(now + after)
+                # By when it was due, not by when it came: being late neither adds up nor is lost.
+                nursery.start_soon(send, request, begin + after)
+                after += source.expovariate(self.rate)
 
 
 Load = ClosedLoop | OpenLoop
@@ -71,7 +74,7 @@ Load = ClosedLoop | OpenLoop
 
 async def _client(waiting: Iterator[T], send: Send[T]) -> None:
     for request in waiting:
-        await send(request)
+        await send(request, time.perf_counter())
 
 
 @contextmanager

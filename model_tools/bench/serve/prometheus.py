@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from collections.abc import Iterator
 
 import h11
@@ -32,7 +33,8 @@ Metrics = dict[str, float]
 
 async def fetch(target: Target) -> Metrics:
     """Empty where the server has none."""
-    answer = await exchange(target, target.get("/metrics"), timeout=SECONDS)
+    call, now = target.get("/metrics"), time.perf_counter()
+    answer = await exchange(target, call, due=now, timeout=SECONDS)
     body = b""
     try:
         for _, event in http_events(answer):

@@ -35,11 +35,11 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One request's answer. Times are in seconds from when the request was sent."""
+    """One request's answer. Times are in seconds from when the request was due."""
 
     outcome: Outcome
     reason: str
-    sent: float
+    due: float
     """By the clock, in seconds."""
     times: tuple[float, ...]
     """When tokens arrived, each arrival once: several tokens that come together are no gaps."""
@@ -112,8 +112,8 @@ def read_reply(exchange: Exchange, dialect: Dialect, fixed_length: int | None) -
     tokens = answer.seen
     if outcome is Outcome.COMPLETE:
         tokens = answer.total if answer.total is not None else fixed_length or answer.seen
-    times = tuple(time - exchange.sent for time in answer.times)
-    return Reply(outcome, _reason(exchange.end, answer), exchange.sent, times, tokens)
+    times = tuple(time - exchange.due for time in answer.times)
+    return Reply(outcome, _reason(exchange.end, answer), exchange.due, times, tokens)
 
 
 def _outcome(end: End, answer: _Answer) -> Outcome:

@@ -21,8 +21,8 @@ class Result:
     @property
     def seconds(self) -> float:
         """From the first request to the last token."""
-        ends = [reply.sent + reply.times[-1] for reply in self.replies if reply.times]
-        return max(ends) - min(reply.sent for reply in self.replies) if ends else 0.0
+        ends = [reply.due + reply.times[-1] for reply in self.replies if reply.times]
+        return max(ends) - min(reply.due for reply in self.replies) if ends else 0.0
 
     @property
     def tokens(self) -> int:

@@ -1,5 +1,6 @@
 """Servers under loads, in turns. Knows trio and the parts; prints nothing."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -68,7 +69,8 @@ async def measure(plan: Plan, done: Callable[[], object]) -> Findings:
 
 async def _warm_up(plan: Plan, target: Target) -> None:
     for request in plan.mix.requests(plan.warm_up, f"{plan.seed} warm-up"):
-        reply = _reply(plan, target, request, await _ask(plan, target, request))
+        answer = await _ask(plan, target, request, time.perf_counter())
+        reply = _reply(plan, target, request, answer)
         if reply.outcome not in (Outcome.COMPLETE, Outcome.LEFT):
             raise StartError(
                 f"{target.name}: a first request is {reply.outcome.value}: {reply.reason}"
@@ -81,8 +83,8 @@ async def _round(
     """Answers are read once all of them are there."""
     seen: list[tuple[Request, Exchange]] = []
 
-    async def send(request: Request) -> None:
-        seen.append((request, await _ask(plan, target, request)))
+    async def send(request: Request, due: float) -> None:
+        seen.append((request, await _ask(plan, target, request, due)))
 
     with undisturbed():
         await load.run(requests, send, seed)
@@ -90,9 +92,9 @@ async def _round(
     return Result(target.name, load, tuple(replies))
 
 
-async def _ask(plan: Plan, target: Target, request: Request) -> Exchange:
-    call = target.post(request, plan.settings)
-    return await exchange(target, call, timeout=plan.timeout, leaves_after=request.leaves_after)
+async def _ask(plan: Plan, target: Target, request: Request, due: float) -> Exchange:
+    call, leaves_after = target.post(request, plan.settings), request.leaves_after
+    return await exchange(target, call, due=due, timeout=plan.timeout, leaves_after=leaves_after)
 
 
 def _reply(plan: Plan, target: Target, request: Request, answer: Exchange) -> Reply:

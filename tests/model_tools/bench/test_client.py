@@ -2,10 +2,12 @@
 
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from model_tools.bench.serve.client import End, Exchange, exchange
 from model_tools.bench.serve.dialect import DIALECTS
@@ -31,7 +33,8 @@ def ask(serve: Serve, *, leaves_after: int | None = None, timeout: float = SECON
     async def run() -> Exchange:
         async with serving(serve) as target:
             call = target.get("/")
-            return await exchange(target, call, timeout=timeout, leaves_after=leaves_after)
+            now = time.perf_counter()
+            return await exchange(target, call, due=now, timeout=timeout, leaves_after=leaves_after)
 
     return trio.run(run)
 
@@ -54,6 +57,14 @@ async def last_chunk(stream: trio.SocketStream) -> None:
     await trio.sleep_forever()
 
 
+async def last_chunk_apart(stream: trio.SocketStream) -> None:
+    await stream.receive_some()
+    for piece in (b"5\r\npiece\r\n", b"0\r\n", b"\r\n"):
+        await stream.send_all(piece)
+        await wait_all_tasks_blocked()
+    await trio.sleep_forever()
+
+
 async def reset(stream: trio.SocketStream) -> None:
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     await stream.aclose()
@@ -63,7 +74,7 @@ def test_bytes_are_kept_with_their_times() -> None:
     seen = ask(two_pieces)
     assert seen.end is End.CLOSED
     assert b"".join(data for _, data in seen.arrivals) == b"onetwo"
-    times = [seen.sent, *(time for time, _ in seen.arrivals)]
+    times = [seen.due, *(time for time, _ in seen.arrivals)]
     assert times == sorted(times)
 
 
@@ -74,6 +85,11 @@ def test_a_client_leaves_after_so_many_pieces() -> None:
 
 def test_a_last_chunk_ends_it_though_the_connection_stays() -> None:
     assert ask(last_chunk).end is End.CLOSED
+
+
+def test_a_last_chunk_may_come_in_pieces() -> None:
+    seen = ask(last_chunk_apart)
+    assert (seen.end, len(seen.arrivals)) == (End.CLOSED, 3)
 
 
 def test_time_may_be_up() -> None:

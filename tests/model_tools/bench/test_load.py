@@ -17,7 +17,7 @@ def play(load: Load, requests: int, seed: str = "1") -> list[tuple[float, float]
     """When each request was sent and answered, by their order of sending."""
     seen: list[tuple[float, float]] = []
 
-    async def send(request: int) -> None:
+    async def send(request: int, due: float) -> None:
         start = trio.current_time()
         await trio.sleep(ANSWER)
         seen.append((start, trio.current_time()))
@@ -45,6 +45,25 @@ def test_an_open_loop_comes_at_its_rate_whatever_is_unanswered() -> None:
     deviation = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
     assert mean == pytest.approx(1 / 50, rel=0.1)
     assert deviation == pytest.approx(mean, rel=0.1)  # as an exponential distribution has it
+
+
+def test_a_request_that_is_late_counts_from_when_it_was_due() -> None:
+    clock = MockClock(autojump_threshold=0)
+    lateness: list[float] = []
+    dues: list[float] = []
+
+    async def send(request: int, due: float) -> None:
+        dues.append(due)
+        lateness.append(trio.current_time() - (due - dues[0]))
+        if request == 0:
+            clock.jump(1000)  # nobody can be sent for so long
+
+    async def run() -> None:
+        await OpenLoop(rate=50).run(range(5), send, "1")
+
+    trio.run(run, clock=clock)
+    assert max(dues) - dues[0] < 5
+    assert min(lateness[1:]) > 990
 
 
 def test_arrivals_are_those_of_the_seed() -> None:

@@ -2,17 +2,23 @@
 
 import json
 import socket
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from model_tools.bench import cli
-from model_tools.bench.serve.load import ClosedLoop
+from model_tools.bench.serve.dialect import DIALECTS, TO_THE_LIMIT
+from model_tools.bench.serve.load import ClosedLoop, Send, T
 from model_tools.bench.serve.prometheus import changed, parse, quotients
+from model_tools.bench.serve.prompts import Lengths, Mix
 from model_tools.bench.serve.reply import Outcome, Reply
 from model_tools.bench.serve.result import RATIOS, Result
+from model_tools.bench.serve.session import Plan, run
 from model_tools.bench.serve.tables import ratios_table
+from model_tools.bench.serve.target import Target
 from tests.model.tiny_folder import tiny_folder
 from tests.model_tools.bench.fake_server import fake_server
 from tests.test_serve import serving
@@ -67,6 +73,32 @@ def test_two_servers_get_the_same_prompts_in_turns(capsys: pytest.CaptureFixture
     assert len(set(prompts)) == 1 + 2 * 6
     [row] = document["tables"]["a / b: median of 2 pairs"]
     assert row["tokens/s low"] <= row["tokens/s"] <= row["tokens/s high"]
+
+
+class Late(ClosedLoop):
+    """Its clients are held up for 100 seconds."""
+
+    async def run(self, requests: Sequence[T], send: Send[T], seed: str) -> None:
+        for request in requests:
+            await send(request, time.perf_counter() - 100)
+
+
+def test_a_request_that_is_held_up_counts_from_when_it_was_due() -> None:
+    with fake_server() as (url, _):
+        plan = Plan(
+            targets=(Target.of(url, DIALECTS["paddler"], None),),
+            loads=(Late(1),),
+            mix=Mix(Lengths(5, 5), Lengths(4, 4), shared_words=0, leaving=0),
+            settings=TO_THE_LIMIT,
+            requests=2,
+            rounds=1,
+            warm_up=1,
+            timeout=30,
+            seed=1,
+        )
+        [result] = run(plan, lambda: None).results
+    assert [reply.outcome for reply in result.replies] == [Outcome.COMPLETE] * 2
+    assert all(reply.times[0] > 100 for reply in result.replies)
 
 
 def test_refusals_are_counted_apart(capsys: pytest.CaptureFixture[str]) -> None:
