@@ -1,17 +1,21 @@
 """What the commands' flags have in common. Knows argparse; does not know what is measured."""
 
 import argparse
-import math
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from model_tools.bench.serve.prompts import Lengths
 from model_tools.default_model import model_folder
 from server.config import SamplingParameters
 from server.cores import usable_cores
+from server.options import values
 from server.options.flag import Told
 from server.options.sampling import SAMPLING
 from server.program import Parser
+
+T = TypeVar("T")
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +74,18 @@ def add_repetitions(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_concurrency(parser: argparse._ActionsContainer, default: list[int]) -> None:
+    """The loads of closed loops."""
+    shown = ",".join(map(str, default))
+    parser.add_argument(
+        "--concurrency",
+        metavar="N[,N...]",
+        type=each_once(count),
+        default=default,
+        help=f"clients at once, each waiting for its answer (default: {shown})",
+    )
+
+
 def add_counts(
     parser: argparse._ActionsContainer, *flags: str, default: list[int], text: str
 ) -> None:
@@ -92,17 +108,41 @@ def sampling(text: str) -> SamplingParameters:
     return SAMPLING.read(told).over(SamplingParameters())
 
 
+def _checked(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """`parse`, one of `server.options.values`, as argparse wants its errors."""
+
+    def checked(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"must be {error}, not {text[:80]!r}") from None
+
+    return checked
+
+
+count = _checked(values.integer(1, 2**31 - 1))
+whole = _checked(values.integer(0, 2**31 - 1))
+positive = _checked(values.number(0, above_low=True))
+not_negative = _checked(values.number(0))
+share = _checked(values.number(0, 1))
+
+
 def counts(text: str) -> list[int]:
     """Numbers above 0; a single 0 is none of them, as llama-bench has it."""
     return [] if text == "0" else [count(part) for part in text.split(",")]
 
 
-def count(text: str) -> int:
-    return _integer(text, 1, "an integer above 0")
+def each_once(parse_one: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """Several values between commas. Two that are alike would be one load, whose figures would
+    count twice."""
 
+    def parse(text: str) -> list[T]:
+        found = [parse_one(part) for part in text.split(",")]
+        if len(set(found)) < len(found):
+            raise argparse.ArgumentTypeError(f"must name each value once, not {text[:80]!r}")
+        return found
 
-def whole(text: str) -> int:
-    return _integer(text, 0, "an integer of at least 0")
+    return parse
 
 
 def lengths(text: str) -> Lengths:
@@ -111,27 +151,3 @@ def lengths(text: str) -> Lengths:
     if lengths.high < lengths.low:
         raise argparse.ArgumentTypeError(f"must be N or LOW-HIGH, not {text[:80]!r}")
     return lengths
-
-
-def positive(text: str) -> float:
-    return _number(text, math.inf, "a number above 0", lowest=math.nextafter(0, 1))
-
-
-def share(text: str) -> float:
-    return _number(text, 1, "a number from 0 to 1", lowest=0)
-
-
-def _number(text: str, highest: float, expected: str, *, lowest: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not lowest <= value <= highest or value == math.inf:
-        raise argparse.ArgumentTypeError(f"must be {expected}, not {text[:80]!r}")
-    return value
-
-
-def _integer(text: str, low: int, expected: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text[:20]) < low:
-        raise argparse.ArgumentTypeError(f"must be {expected}, not {text[:80]!r}")
-    return int(text[:20])

@@ -9,7 +9,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from model_tools.bench.flags import add_folder, add_lengths, count, folder_of
+from model_tools.bench.flags import add_folder, add_lengths, count, folder_of, not_negative
 from model_tools.bench.machine import machine, model
 from model_tools.bench.report.report import Report, Table
 from model_tools.bench.report.series import Better, Of, Series
@@ -47,7 +47,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rest",
         metavar="SECONDS",
-        type=float,
+        type=not_negative,
         default=2,
         help="until the memory is noted after a round (default: 2)",
     )

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from model_tools.bench.engine.own_process import OwnProcess
 from model_tools.bench.flags import (
-    add_counts,
+    add_concurrency,
     add_folder,
     add_lengths,
     add_repetitions,
@@ -35,7 +35,6 @@ from model_tools.bench.serve.target import Target
 from model_tools.bench.server_process import serving
 from server.app import LARGEST_DEFAULT_CONTEXT
 from server.cores import usable_cores
-from server.errors import StartError
 from server.model.folder import ModelFolder
 
 SECONDS = 120
@@ -47,9 +46,7 @@ Round = tuple[Figures, Figures]
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     add_folder(parser)
-    add_counts(
-        parser, "--concurrency", default=[1, 8], text="clients at once, each waiting for its answer"
-    )
+    add_concurrency(parser, default=[1, 8])
     parser.add_argument(
         "--requests", metavar="N", type=count, default=24, help="of each round (default: 24)"
     )
@@ -59,8 +56,6 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Report:
     """Raises `StartError`."""
-    if not options.concurrency or len(set(options.concurrency)) < len(options.concurrency):
-        raise StartError("--concurrency needs numbers above 0, each once")
     folder = folder_of(options)
     context = min(ModelFolder.read(folder).context_length, LARGEST_DEFAULT_CONTEXT)
     settings = {"slots": max(options.concurrency), "context": context, "threads": usable_cores()}

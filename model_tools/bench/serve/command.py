@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from model_tools.bench.flags import add_counts, add_lengths, count, positive, share, whole
+from model_tools.bench.flags import (
+    add_concurrency,
+    add_lengths,
+    count,
+    each_once,
+    not_negative,
+    positive,
+    share,
+    whole,
+)
 from model_tools.bench.machine import machine
 from model_tools.bench.report.report import Report, Table
 from model_tools.bench.serve.dialect import DIALECTS, Settings
@@ -55,13 +64,11 @@ def _add_servers(parser: argparse.ArgumentParser) -> None:
 def _add_load(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("load")
     either = group.add_mutually_exclusive_group()
-    add_counts(
-        either, "--concurrency", default=[1], text="clients at once, each waiting for its answer"
-    )
+    add_concurrency(either, default=[1])
     either.add_argument(
         "--rate",
         metavar="X[,X...]",
-        type=_rates,
+        type=each_once(positive),
         help="requests per second that come at random, whatever is still unanswered",
     )
     add = group.add_argument
@@ -107,7 +114,7 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
     add(
         "--temperature",
         metavar="X",
-        type=float,
+        type=not_negative,
         default=0.0,
         help="(default: 0; the paddler dialect cannot ask for one)",
     )
@@ -185,7 +192,3 @@ def _tables(groups: list[list[list[Result]]], findings: Findings) -> tuple[Table
 
 def _rounds(results: Sequence[Result], load: Load, server: str) -> list[Result]:
     return [each for each in results if (each.load, each.server) == (load, server)]
-
-
-def _rates(text: str) -> list[float]:
-    return [positive(part) for part in text.split(",")]

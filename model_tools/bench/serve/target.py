@@ -1,6 +1,7 @@
 """A server to measure, and the bytes that ask it something. Knows h11; opens no connection."""
 
 import json
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -8,7 +9,12 @@ import h11
 
 from model_tools.bench.serve.dialect import Dialect, Settings
 from model_tools.bench.serve.prompts import Request
+from server.config import Address
 from server.errors import StartError
+
+_HOST = r"(\[[0-9A-F:.]+\]|[A-Z0-9_-]{1,63}(\.[A-Z0-9_-]{1,63})*\.?)"
+_URL = re.compile(rf"http://{_HOST}(:[0-9]+)?(/[!-~]*)?", re.IGNORECASE | re.ASCII)
+"""What a resolver takes as a host, and the head of a request as its target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +31,11 @@ class Target:
         """Raises `StartError`."""
         try:
             parts = urlsplit(url)
-            host, port = parts.hostname, parts.port or 80
+            host, port = parts.hostname or "", parts.port or 80
         except ValueError as error:
             raise StartError(f"{url}: {error}") from None
-        if parts.scheme != "http" or not host:
-            raise StartError(f"{url}: must be http://HOST:PORT")
+        if not _URL.fullmatch(url):
+            raise StartError(f"{url}: must be http://HOST:PORT, and may have a path, in ASCII")
         return cls(name or parts.netloc, host, port, parts.path.rstrip("/"), dialect)
 
     def post(self, request: Request, settings: Settings) -> "Call":
@@ -42,7 +48,7 @@ class Target:
     def _call(self, method: str, path: str, body: bytes) -> "Call":
         connection = h11.Connection(h11.CLIENT)
         headers = [
-            ("Host", f"{self.host}:{self.port}"),
+            ("Host", str(Address(self.host, self.port))),
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),
             # The end of the answer is then the end of the connection: nobody has to look for it

@@ -228,9 +228,9 @@ def test_a_folder_of_another_kind_has_no_shape(tmp_path: Path) -> None:
         (["--sampling=--top-q 2"], "unrecognized arguments: --top-q"),
         (["--sampling=--top-k 2", "--against", "genai"], "genai is measured greedily"),
         (["-p", "4000"], "more than the model's context of 128"),
-        (["-p", "x"], "must be an integer above 0"),
+        (["-p", "x"], "must be an integer from 1 to 2147483647"),
         (["-pg", "5"], "must be two numbers"),
-        (["-d", "-1"], "must be an integer of at least 0"),
+        (["-d", "-1"], "must be an integer from 0 to 2147483647"),
     ],
 )
 def test_a_bad_command_line_is_one_line(folder: Path, flags: list[str], reason: str) -> None:

@@ -63,8 +63,8 @@ def test_figures_are_milliseconds() -> None:
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (["--concurrency", "0"], "--concurrency needs numbers above 0"),
-        (["--concurrency", "2,1,2"], "each once"),
+        (["--concurrency", "0"], "--concurrency: must be an integer from 1"),
+        (["--concurrency", "2,1,2"], "--concurrency: must name each value once"),
         (["--words", "300"], "--words: .* tokens are too many"),
         (["--words", "10", "--new-tokens", "90"], "more than the context together"),
     ],

@@ -143,16 +143,33 @@ def test_a_server_that_is_not_there_is_one_line() -> None:
         (["https://localhost"], "must be http://HOST:PORT"),
         (["localhost:8061"], "must be http://HOST:PORT"),
         (["http://localhost:99999"], "[Pp]ort"),
+        (["http://127.0.0..1:9"], "must be http://HOST:PORT"),
+        (["http://a/b c"], "must be http://HOST:PORT"),
+        (["http://a/\u00e4"], "must be http://HOST:PORT"),
         (["http://a", "--vs", "http://a"], "both servers would be called a"),
         (["http://a", "--words", "9-3"], "must be N or LOW-HIGH"),
-        (["http://a", "--leave", "2"], "must be a number from 0 to 1"),
+        (["http://a", "--leave", "2"], "must be a number of at least 0 and at most 1"),
+        (["http://a", "--temperature", "nan"], "must be a number of at least 0"),
+        (["http://a", "--requests", "1" * 25], "must be an integer from 1"),
         (["http://a", "--rate", "0"], "must be a number above 0"),
+        (["http://a", "--rate", "2,1,2.0"], "--rate: must name each value once"),
+        (["http://a", "--concurrency", "1,1"], "--concurrency: must name each value once"),
+        (["http://a", "--concurrency", "0"], "--concurrency: must be an integer from 1"),
         (["http://a", "--rate", "1", "--concurrency", "1"], "not allowed with"),
     ],
 )
 def test_a_bad_command_line_is_one_line(arguments: list[str], reason: str) -> None:
     with pytest.raises(SystemExit, match=rf"^skiff-bench: [^\n]*{reason}[^\n]*$"):
         cli.main(["serve", *arguments])
+
+
+@pytest.mark.parametrize("host", ["[::1]:8061", "localhost:8061", "192.0.2.1:8061"])
+def test_a_server_is_asked_by_its_name(host: str) -> None:
+    target = Target.of(f"http://{host}/v1", DIALECTS["paddler"], None)
+    assert target.host == host.removesuffix(":8061").strip("[]")
+    head = target.get("/metrics").request.split(b"\r\n")
+    assert head[0] == b"GET /v1/metrics HTTP/1.1"
+    assert b"Host: " + host.encode() in head
 
 
 def result(server: str, seconds: float) -> Result:

@@ -60,6 +60,11 @@ def test_a_soak_notes_the_memory_after_each_round(
         assert all(row["proportional MB"] <= row["resident MB"] for row in course)
 
 
+def test_a_rest_is_checked_before_anything_is_measured(folder: Path) -> None:
+    with pytest.raises(SystemExit, match=r"--rest: must be a number of at least 0, not '-1'"):
+        cli.main(["soak", str(folder), "--rest", "-1"])
+
+
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     with (
         pytest.raises(StartError, match=r"did not start: skiff: .*no such folder"),
