@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import trio
 
+from server.api import continue_from_raw_prompt
 from server.api.engine_metrics import EngineMetrics
 from server.api.routes import PUBLIC, inference_routes
 from server.config import Access, Address, Device, EngineConfig, ServerConfig, UnixAddress
@@ -114,7 +115,7 @@ async def _run(config: ServerConfig) -> None:
             watching.start_soon(watch_over, engine, manager)
             # Left at the first signal, so that a second one ends the process at once.
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                lines = ready_lines(addresses, config.access)
+                lines = ready_lines(addresses, config.access, continue_from_raw_prompt.PATH)
                 say(*lines)
                 manager.ready(lines[0])
                 await anext(signals)

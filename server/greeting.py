@@ -16,7 +16,6 @@ from server.config import (
     UnixAddress,
 )
 
-ROUTE = "/api/v1/continue_from_raw_prompt"
 SENT = (
     "-H 'Content-Type: application/json'"
     """ -d '{"max_tokens": 40, "raw_prompt": "The capital of France is"}'"""
@@ -74,21 +73,21 @@ def sampling_line(sampling: SamplingParameters) -> str:
     )
 
 
-def ready_lines(addresses: Sequence[Address | UnixAddress], access: Access) -> list[str]:
-    """The addresses, and a line to paste into another terminal."""
+def ready_lines(addresses: Sequence[Address | UnixAddress], access: Access, path: str) -> list[str]:
+    """The addresses, and a line to paste into another terminal that continues a text at `path`."""
     scheme = "https" if access.tls_certificate else "http"
     urls = " and ".join(
         f"{scheme}://{address}" if isinstance(address, Address) else str(address)
         for address in addresses
     )
-    return [f"Ready at {urls}", _curl(scheme, addresses[0], access)]
+    return [f"Ready at {urls}", _curl(scheme, addresses[0], access, path)]
 
 
-def _curl(scheme: str, address: Address | UnixAddress, access: Access) -> str:
+def _curl(scheme: str, address: Address | UnixAddress, access: Access, path: str) -> str:
     if isinstance(address, UnixAddress):
-        there = f"--unix-socket {shlex.quote(address.path)} {scheme}://localhost{ROUTE}"
+        there = f"--unix-socket {shlex.quote(address.path)} {scheme}://localhost{path}"
     else:
-        there = f"{scheme}://{reachable(address)}{ROUTE}"
+        there = f"{scheme}://{reachable(address)}{path}"
     # The certificate is for the server's public name, not for the address that this line has.
     unsure = " --insecure" if access.tls_certificate else ""
     return f"curl -N{unsure} {there} {SENT}{KEY if access.api_key_file else ''}"

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from server import __version__
 from server.cores import usable_cores
+from server.machine import Machine
 from server.model.folder import ModelFolder
 
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-genai")
@@ -17,7 +18,7 @@ PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-genai")
 
 def machine() -> dict[str, str]:
     return {
-        "processor": processor(),
+        "processor": Machine.read().processor,
         "cores": f"{usable_cores()} of {os.cpu_count()} usable",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "versions": f"skiff {__version__}{commit()}, {', '.join(installed())}",
@@ -42,25 +43,20 @@ def weights(file: Path) -> str:
     return ", ".join(sorted(kinds)) or "not quantised"
 
 
-def processor() -> str:
-    """Its name where Linux tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def commit() -> str:
     """The working tree's commit, marked if something is changed; nothing for an installed Skiff."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-    here = Path(__file__).parent
+    here = Path(__file__)
+    # An installed Skiff may lie in a tree, too, but in one of another project.
+    ours = ["git", "ls-files", "--error-unmatch", here.name]
+    described = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
     try:
-        run = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+        _, name = (
+            subprocess.run(command, cwd=here.parent, capture_output=True, text=True, check=True)
+            for command in (ours, described)
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return f" (commit {run.stdout.strip()})"
+    return f" (commit {name.stdout.strip()})"
 
 
 def installed() -> list[str]:

@@ -18,7 +18,7 @@ from model_tools.bench.machine import machine
 from model_tools.bench.report.report import Report, Table
 from model_tools.bench.report.series import Better, Of, Series
 from model_tools.bench.report.spread import Middle, Spread
-from server.api.continue_from_raw_prompt import FIELDS
+from server.api.continue_from_raw_prompt import FIELDS, PATH
 from server.api.json_reader import read_object
 from server.config import Limits
 from server.errors import ClientError
@@ -31,7 +31,6 @@ from server.http.messages import Headers
 from server.http.protocol import Protocol
 from server.http.routing import Route, Router
 
-ROUTE = "/api/v1/continue_from_raw_prompt"
 KEY = "correct-horse-battery-staple"
 HEADERS: Headers = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cache"))
 LINE = (
@@ -116,7 +115,7 @@ def cases() -> list[Case]:
 def a_gate() -> Gate:
     async def nothing(exchange: Exchange) -> None: ...
 
-    router = Router([Route("POST", ROUTE, nothing, consumes=b"application/json")])
+    router = Router([Route("POST", PATH, nothing, consumes=b"application/json")])
     return Gate(router, LocalHosts([]), Cors(["https://example.com"]), ApiKeys([KEY]), frozenset())
 
 
@@ -178,7 +177,7 @@ def in_chunks(words: int) -> bytes:
 def _head(framing: str) -> bytes:
     """As curl sends it."""
     lines = (
-        f"POST {ROUTE} HTTP/1.1",
+        f"POST {PATH} HTTP/1.1",
         "Host: 127.0.0.1:8061",
         "User-Agent: curl/8.5.0",
         "Accept: */*",

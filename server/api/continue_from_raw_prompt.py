@@ -8,6 +8,7 @@ from server.config import SamplingParameters
 from server.engine.request import GenerationRequest
 from server.http.exchange import Exchange
 
+PATH = "/api/v1/continue_from_raw_prompt"
 MAX_TOKENS = Field(
     "max_tokens", Integer(1, 2**31 - 1), "New tokens at most; a full context ends the answer too."
 )

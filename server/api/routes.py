@@ -1,6 +1,6 @@
 """The table of routes of the inference listener."""
 
-from server.api.continue_from_raw_prompt import FIELDS, ContinueFromRawPrompt
+from server.api.continue_from_raw_prompt import FIELDS, PATH, ContinueFromRawPrompt
 from server.api.engine_metrics import EngineMetrics
 from server.api.generation import STREAM, Generator
 from server.api.health import OK, health
@@ -46,7 +46,7 @@ def inference_operations(
         Operation(
             Route(
                 "POST",
-                "/api/v1/continue_from_raw_prompt",
+                PATH,
                 ContinueFromRawPrompt(engine, sampling),
                 consumes=b"application/json",
             ),
