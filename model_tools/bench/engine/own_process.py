@@ -8,7 +8,8 @@ import gc
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, Self
 
@@ -35,7 +36,8 @@ class OwnProcess:
         context = multiprocessing.get_context("spawn")
         self._connection, other_end = context.Pipe()
         self._process = context.Process(target=_serve, args=(make, other_end), daemon=True)
-        self._process.start()
+        with _deaf_to_interrupts():
+            self._process.start()
         other_end.close()
         try:
             self.name: str = self.ask("name")
@@ -87,19 +89,28 @@ class OwnProcess:
         return answer
 
 
-def _serve(make: Callable[[], Named], connection: Connection) -> None:
-    """Answers until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's goes to the parent as well
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """What is started in the block hears no Ctrl-C, from its first import on: the terminal sends it
+    to the parent as well, with whom it ends."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        runner = make()
-        # As a server does once it is loaded: no collection goes through what stays.
-        gc.collect()
-        gc.freeze()
-        while True:
-            name, arguments = connection.recv()
-            attribute = getattr(runner, name)
-            connection.send(attribute(*arguments) if callable(attribute) else attribute)
-    except EOFError:
-        pass
-    except StartError as error:
-        connection.send(error)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _serve(make: Callable[[], Named], connection: Connection) -> None:
+    """Answers until nobody asks any more, or hears the answer."""
+    with suppress(EOFError, ConnectionError):
+        try:
+            runner = make()
+            # As a server does once it is loaded: no collection goes through what stays.
+            gc.collect()
+            gc.freeze()
+            while True:
+                name, arguments = connection.recv()
+                attribute = getattr(runner, name)
+                connection.send(attribute(*arguments) if callable(attribute) else attribute)
+        except StartError as error:
+            connection.send(error)

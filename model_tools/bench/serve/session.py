@@ -104,4 +104,9 @@ def _reply(plan: Plan, target: Target, request: Request, answer: Exchange) -> Re
 
 def run(plan: Plan, done: Callable[[], object]) -> Findings:
     """Raises `StartError`."""
-    return trio.run(measure, plan, done)
+    try:
+        return trio.run(measure, plan, done)
+    except BaseExceptionGroup as group:  # what ends clients that run beside each other
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        raise KeyboardInterrupt from None

@@ -1,6 +1,8 @@
 """`skiff-bench engine`: what is timed, in which order, and what is printed of it."""
 
 import json
+import os
+import signal
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -135,6 +137,22 @@ def test_an_engine_runs_in_a_process_of_its_own(folder: Path) -> None:
         assert runner.generate(prompts, new_tokens=5).split is not None
     with pytest.raises(StartError, match="an engine's process ended"):
         runner.read(prompts, new_tokens=5)
+
+
+class Interrupting:
+    """Its parent hears Ctrl-C while it waits for an answer."""
+
+    name = "interrupting"
+
+    def answer(self) -> bytes:
+        os.kill(os.getppid(), signal.SIGINT)
+        return bytes(2**24)  # more than the connection holds, so that it is sent to nobody
+
+
+def test_an_interrupt_is_the_parents_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), OwnProcess(Interrupting) as engine:
+        engine.run("answer")
+    assert capfd.readouterr().err == ""
 
 
 def test_what_is_wrong_with_an_engine_is_told_here(folder: Path) -> None:
