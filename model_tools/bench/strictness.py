@@ -18,6 +18,7 @@ from model_tools.bench.machine import machine
 from model_tools.bench.report.report import Report, Table
 from model_tools.bench.report.series import Better, Of, Series
 from model_tools.bench.report.spread import Middle, Spread
+from model_tools.bench.turns import in_turn
 from server.api.continue_from_raw_prompt import FIELDS, PATH
 from server.api.json_reader import read_object
 from server.config import Limits
@@ -67,14 +68,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Report:
-    """The strict way and the other one take turns."""
+    """The strict way and the other one take turns; who begins alternates."""
     rows, series = [], []
     for case in tqdm(cases(), unit="case", disable=None):
         times = max(1, options.times // case.rarer)
-        rounds = [
-            (_each(case.strict, times), _each(case.alone, times))
-            for _ in range(options.repetitions + 1)
-        ][1:]
+        rounds = [_round(case, times, number) for number in range(options.repetitions + 1)][1:]
         strict, alone = zip(*rounds, strict=True)
         added = Middle.of([one - other for one, other in rounds])
         rows.append((case.name, Spread.of(strict), Spread.of(alone), added))
@@ -190,6 +188,12 @@ def _head(framing: str) -> bytes:
 
 def _body(words: int) -> bytes:
     return json.dumps({"max_tokens": 40, "raw_prompt": "once " * words}).encode()
+
+
+def _round(case: Case, times: int, number: int) -> tuple[float, float]:
+    """Microseconds in the strict way, and in the other one."""
+    took = {work: _each(work, times) for work in in_turn(number, (case.strict, case.alone))}
+    return took[case.strict], took[case.alone]
 
 
 def _each(work: Callable[[], object], times: int) -> float:

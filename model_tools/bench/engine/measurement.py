@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from model_tools.bench.engine.workload import Runner, Timing, Workload, time
+from model_tools.bench.turns import in_turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,14 @@ def measure(
     repetitions: int,
     done: Callable[[], object],
 ) -> Iterator[list[Measurement]]:
-    """Each workload once to warm up, and then timed, the runners taking turns. `done` is called
-    after each run."""
+    """Each workload once to warm up, and then timed, the runners taking turns; who begins
+    alternates. `done` is called after each run."""
     for number, workload in enumerate(workloads):
         timings: list[list[Timing]] = [[] for _ in runners]
         for repetition in range(repetitions + 1):
             seed = number * (repetitions + 1) + repetition
             prompts = workload.prompts(vocabulary_size, seed)
-            for runner, kept in zip(runners, timings, strict=True):
+            for runner, kept in in_turn(repetition, list(zip(runners, timings, strict=True))):
                 timing = time(runner, workload, prompts)
                 if repetition > 0:
                     kept.append(timing)

@@ -65,7 +65,7 @@ class TimedText:
 
 
 class SkiffRunner:
-    """Runs workloads of at most `slots` streams of `context` tokens."""
+    """A model on the CPU with an engine of its own, which runs one workload at a time."""
 
     name = "skiff"
 

@@ -33,6 +33,7 @@ from model_tools.bench.serve.prompts import Lengths, Mix
 from model_tools.bench.serve.session import Plan
 from model_tools.bench.serve.target import Target
 from model_tools.bench.server_process import serving
+from model_tools.bench.turns import in_turn
 from server.app import LARGEST_DEFAULT_CONTEXT
 from server.cores import usable_cores
 from server.model.folder import ModelFolder
@@ -94,8 +95,7 @@ def _measure(
                 plan = _plan(options, target, load, number)
                 requests = plan.mix.requests(plan.requests, plan.seed_of(load, 0))
                 ways = (partial(engine.run, "run", requests, clients), partial(over_http, plan))
-                # Who is first alternates too, as between two servers.
-                figures = {way: ways[way]() for way in (number % 2, 1 - number % 2)}
+                figures = {way: ways[way]() for way in in_turn(number, (0, 1))}
                 rounds.append((figures[0], figures[1]))
                 bar.update()
             measured.append((load, rounds[1:]))

@@ -14,6 +14,7 @@ from model_tools.bench.serve.prompts import Mix, Request
 from model_tools.bench.serve.reply import Outcome, Reply, read_reply
 from model_tools.bench.serve.result import Result
 from model_tools.bench.serve.target import Target
+from model_tools.bench.turns import in_turn
 from server.errors import StartError
 
 
@@ -58,8 +59,7 @@ async def measure(plan: Plan, done: Callable[[], object]) -> Findings:
         for number in range(plan.rounds):
             seed = plan.seed_of(load, number)
             requests = plan.mix.requests(plan.requests, seed)
-            # Who is first alternates too: a machine that slows down would be one server's fault.
-            for target in plan.targets[:: -1 if number % 2 else 1]:
+            for target in in_turn(number, plan.targets):
                 results.append(await _round(plan, target, load, requests, seed))
                 done()
     after = [await fetch(target) for target in plan.targets]

@@ -24,6 +24,7 @@ from model_tools.bench.report.series import Better, Of, Series
 from model_tools.bench.report.spread import Middle
 from model_tools.bench.speculate.prompts import COMMITTED, Kind, Prompt, read_prompts
 from model_tools.bench.speculate.runner import Answer, AnswerRunner
+from model_tools.bench.turns import in_turn
 from server.config import SamplingParameters
 
 CONTEXT = 4096
@@ -128,12 +129,11 @@ def _measure(
         for prompt in prompts:
             pairs = []
             for repetition in range(options.repetitions + 1):
-                order = (0, options.speculate)[:: 1 if repetition % 2 else -1]
                 answers = {
                     longest: runner.answer(
                         prompt.text, options.new, sampling(prompt.kind, repetition), longest
                     )
-                    for longest in order
+                    for longest in in_turn(repetition, (0, options.speculate))
                 }
                 pairs.append(Pair(answers[0], answers[options.speculate]))
                 bar.update()

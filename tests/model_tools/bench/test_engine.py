@@ -6,17 +6,20 @@ import signal
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from model_tools.bench import cli
+from model_tools.bench.engine import skiff_runner
 from model_tools.bench.engine.genai_runner import Fastest
 from model_tools.bench.engine.measurement import Measurement, measure
 from model_tools.bench.engine.own_process import OwnProcess
 from model_tools.bench.engine.random_model import random_model
 from model_tools.bench.engine.skiff_runner import SkiffRunner
 from model_tools.bench.engine.workload import Prompts, Timing, Workload, time
+from server.engine.sequence import Sequence
 from server.errors import StartError
 from server.model.folder import ModelFolder
 from server.model.opening import open_cpu_decoder
@@ -47,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder(tmp_path_factory.mktemp("bench") / "tiny", "int8")
 
 
-def test_runners_take_turns_and_the_first_turn_warms_up() -> None:
+def test_runners_take_turns_at_being_first_and_the_first_round_warms_up() -> None:
     log: list[tuple[str, int]] = []
     done: list[None] = []
     runners = [FakeRunner("a", [9, 1, 2], log), FakeRunner("b", [9, 2, 8], log)]
@@ -58,7 +61,7 @@ def test_runners_take_turns_and_the_first_turn_warms_up() -> None:
         repetitions=2,
         done=lambda: done.append(None),
     )
-    assert [name for name, _ in log] == ["a", "b"] * 3
+    assert [name for name, _ in log] == ["a", "b", "b", "a", "a", "b"]
     assert len(done) == 6
     assert (first.rates, second.rates) == ([32, 16], [16, 4])
     assert first.ratios(second) == [2, 4]
@@ -102,19 +105,35 @@ def test_prompts_are_random_and_the_same_for_one_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    "workload",
+    ("workload", "tokens"),
     [
-        Workload(20, 0),
-        Workload(0, 10, streams=3),
-        Workload(0, 10, depth=40, streams=2),
-        Workload(20, 5, depth=40),
+        (Workload(20, 0), [(20, 1)]),
+        (Workload(0, 10, streams=3), [(1, 11)]),
+        (Workload(0, 10, depth=40, streams=2), [(40, 11)]),
+        (Workload(20, 5, depth=40, streams=2), [(40, 1), (60, 5)]),
     ],
 )
-def test_skiff_runs_a_workload_again_and_again(folder: Path, workload: Workload) -> None:
+def test_skiff_runs_a_workload_again_and_again(
+    folder: Path,
+    workload: Workload,
+    tokens: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the tokens of a stream, given and new, of which one may come before the clock starts;
+    those that begin sooner than the last may have more."""
+    made: list[Sequence] = []
+
+    def kept(**arguments: Any) -> Sequence:
+        made.append(Sequence(**arguments))
+        return made[-1]
+
+    monkeypatch.setattr(skiff_runner, "Sequence", kept)
     runner = SkiffRunner(folder, workloads=[workload], threads=1)
     for seed in range(3):
-        prompts = workload.prompts(runner.vocabulary_size, seed)
-        assert time(runner, workload, prompts).split is not None
+        time(runner, workload, workload.prompts(runner.vocabulary_size, seed))
+        counts = sorted((len(each.prompt), len(each.generated)) for each in made)
+        assert counts[:: workload.streams] == tokens
+        made.clear()
 
 
 def test_skiffs_time_is_split(folder: Path) -> None:
@@ -127,14 +146,15 @@ def test_skiffs_time_is_split(folder: Path) -> None:
     assert split.model + split.sampling + split.text < timing.seconds
 
 
-def test_an_engine_runs_in_a_process_of_its_own(folder: Path) -> None:
-    workload = Workload(20, 5)
-    make = partial(SkiffRunner, folder, workloads=[workload], threads=1)
-    with OwnProcess(make) as runner:
-        assert (runner.name, runner.setting) == ("skiff", "1 threads")
-        prompts = workload.prompts(runner.ask("vocabulary_size"), seed=0)
-        assert runner.read(prompts, new_tokens=5).split is not None
-        assert runner.generate(prompts, new_tokens=5).split is not None
+def test_an_engine_runs_in_a_process_of_its_own() -> None:
+    log: list[tuple[str, int]] = []
+    prompts = Workload(20, 5).prompts(50, seed=0)
+    with OwnProcess(partial(FakeRunner, "a", [3, 4], log)) as runner:
+        assert (runner.name, runner.setting) == ("a", "a's")
+        assert runner.read(prompts, new_tokens=5) == Timing(3)
+        assert runner.generate(prompts, new_tokens=5) == Timing(4)
+        assert runner.ask("log") == [("a", prompts.sum())] * 2
+    assert log == []
     with pytest.raises(StartError, match="an engine's process ended"):
         runner.read(prompts, new_tokens=5)
 

@@ -1,14 +1,22 @@
 """`skiff-bench network`: the same clients in process and over HTTP."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from model_tools.bench import cli
+from model_tools.bench.network import in_process
 from model_tools.bench.network.figures import FIGURES, Figures
 from model_tools.bench.network.in_process import InProcess
 from model_tools.bench.serve.prompts import Lengths, Mix, Request
+from server.engine.core import Deliver, EngineCore
+from server.engine.decoder import Decoder
+from server.engine.events import Finished, News
+from server.engine.sequence import Sequence
 from server.errors import StartError
 from tests.model.tiny_folder import tiny_folder
 
@@ -31,15 +39,43 @@ def test_both_ways_have_all_figures(folder: Path, capsys: pytest.CaptureFixture[
     assert all(max(row["in process"], row["over HTTP"]) < 1 for row in shares)
 
 
+class CountingCore(EngineCore):
+    """Notes at each step how many requests have come and how many of them have ended."""
+
+    def __init__(
+        self, counts: list[tuple[int, int]], decoder: Decoder, deliver: Deliver, *others: Any
+    ) -> None:
+        super().__init__(decoder, self._count, *others)
+        self._counts = counts
+        self._hand_on = deliver
+        self._came = self._ended = 0
+
+    def submit(self, sequence: Sequence) -> None:
+        self._came += 1
+        super().submit(sequence)
+
+    def step(self, listen: Callable[[], None]) -> None:
+        self._counts.append((self._came, self._ended))
+        super().step(listen)
+
+    def _count(self, news: list[tuple[int, News]]) -> None:
+        self._ended += sum(isinstance(event, Finished) for _, event in news)
+        self._hand_on(news)
+
+
 @pytest.mark.parametrize("clients", [1, 2, 5, 9])
-def test_each_client_asks_as_soon_as_it_has_its_answer(folder: Path, clients: int) -> None:
+def test_each_client_asks_as_soon_as_it_has_its_answer(
+    folder: Path, clients: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As many rounds as wanted, the requests as many or fewer than the clients."""
+    counts: list[tuple[int, int]] = []
+    monkeypatch.setattr(in_process, "EngineCore", partial(CountingCore, counts))
     engine = InProcess(folder, slots=clients, context=60, threads=1)
     mix = Mix(Lengths(1, 4), Lengths(2, 9), shared_words=0, leaving=0)
-    for seed in ("a", "b"):
-        figures = engine.run(mix.requests(5, seed), clients)
-        assert figures.tokens_per_second > 0
-        assert figures.gap_p50 <= figures.gap_p99
+    for all_requests, seed in ((5, "a"), (10, "b")):
+        counts.clear()
+        engine.run(mix.requests(5, seed), clients)
+        assert counts == [(min(clients + ended, all_requests), ended) for _, ended in counts]
 
 
 def test_answers_of_one_token_have_no_gaps(folder: Path) -> None:

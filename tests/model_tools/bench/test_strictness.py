@@ -7,11 +7,13 @@ from functools import partial
 import h11
 import pytest
 
-from model_tools.bench import cli
+from model_tools.bench import cli, strictness
 from model_tools.bench.strictness import (
     LINE,
+    Case,
     a_gate,
     answer,
+    cases,
     in_chunks,
     refusal,
     sized,
@@ -41,8 +43,17 @@ def test_both_ways_refuse_the_largest_body_at_its_end() -> None:
     assert "Unterminated string" in refusal(partial(answer, data))
 
 
-def test_each_case_is_timed_in_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_ways_take_turns_at_being_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log: list[str] = []
+    case = Case("work", partial(log.append, "strict"), partial(log.append, "alone"))
+    monkeypatch.setattr(strictness, "cases", lambda: [case])
+    cli.main(["http", "-r", "2", "-n", "1"])
+    assert log == ["strict", "alone", "alone", "strict", "strict", "alone"]
+
+
+def test_each_case_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["http", "-r", "2", "-n", "3", "-o", "json"])
     [rows] = json.loads(capsys.readouterr().out)["tables"].values()
-    assert len(rows) == 5
-    assert all(row["strict"] > 0 for row in rows)
+    assert [row["what"] for row in rows] == [case.name for case in cases()]
