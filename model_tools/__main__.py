@@ -1,5 +1,10 @@
-"""`python -m model_tools` is `skiff-export`."""
+"""The program `skiff-export`, which is also `python -m model_tools`."""
 
-from model_tools.cli import main
+from server.interrupt import end_at_once
 
-main()
+end_at_once()
+
+from model_tools.cli import main  # noqa: E402 - see there
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from server import __version__
+from server.interrupt import unwind_at
 from server.program import Parser, program
 
 try:
@@ -18,11 +19,8 @@ except ModuleNotFoundError as error:
 
 def main() -> None:
     """Runs the command and ends the process."""
-    # These unwind as Ctrl-C does, so that a half-written folder is removed.
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(ending, signal.default_int_handler)
     with program("skiff-export"):
+        unwind_at(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         flags = _parser().parse_args()
         with ProgressBar() as report:
             verification = export(

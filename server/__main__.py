@@ -1,12 +1,10 @@
 """The program `skiff`, which is also `python -m server`."""
 
-import signal
+from server.interrupt import end_at_once
 
-# Before all else: the imports below take tenths of a second, and Ctrl-C in them shows a traceback.
-# From here on it ends the process where it stands, until the server itself listens for it.
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+end_at_once()
 
-from server.cli import main  # noqa: E402 - see above
+from server.cli import main  # noqa: E402 - see there
 
 if __name__ == "__main__":
     main()

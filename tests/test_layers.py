@@ -14,6 +14,7 @@ BASE = {
     "cores",
     "errors",
     "greeting",
+    "interrupt",
     "log_format",
     "log_writer",
     "metrics",
@@ -37,7 +38,7 @@ MAY_IMPORT = {
 }
 """A package of the server, or a module beside them, to those that it may import besides itself."""
 COMMAND = {
-    "__main__": {"cli"},
+    "__main__": {"cli"} | BASE,
     "cli": {"app", "doctor", "command_line"} | BASE,
     "doctor": {"findings", "machine", "model"} | BASE,
 }

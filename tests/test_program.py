@@ -13,7 +13,7 @@ import pytest
 from server.errors import StartError
 from server.program import program
 
-BENCH = ("-c", "from model_tools.bench.cli import main; main()")
+PROGRAMS = [("-m", "server"), ("-m", "model_tools"), ("-m", "model_tools.bench")]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_where_nobody_reads_a_program_ends_as_by_sigpipe(unread: int, buffering:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("-m", "server"), ("-m", "model_tools"), BENCH, (*BENCH, "engine")], ids=" ".join
+    "arguments", [*PROGRAMS, ("-m", "model_tools.bench", "engine")], ids=" ".join
 )
 def test_help_that_nobody_reads_ends_quietly_too(unread: int, arguments: tuple[str, ...]) -> None:
     ended = run(*arguments, "--help", output=unread)
@@ -92,3 +92,19 @@ def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         raise KeyboardInterrupt
     assert ended.value.code == 130
     assert capsys.readouterr().err == "skiff-bench: interrupted\n"
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
+def test_ctrl_c_in_the_imports_is_quiet(program: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    ended = subprocess.run(
+        [sys.executable, "-P", *program],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        # Which a script's background ignores, and with it these tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")

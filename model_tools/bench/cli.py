@@ -4,12 +4,14 @@ Knows the modes' names; each has its flags and its tables in a package of its ow
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from server import __version__
 from server.errors import StartError
+from server.interrupt import unwind_at
 from server.program import Parser, program
 
 try:
@@ -30,6 +32,7 @@ except ModuleNotFoundError as error:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; ends the process where it cannot."""
     with program("skiff-bench"):
+        unwind_at(signal.SIGINT)
         _measure(_parser().parse_args(arguments))
 
 

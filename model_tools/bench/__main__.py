@@ -1,0 +1,10 @@
+"""The program `skiff-bench`, which is also `python -m model_tools.bench`."""
+
+from server.interrupt import end_at_once
+
+end_at_once()
+
+from model_tools.bench.cli import main  # noqa: E402 - see there
+
+if __name__ == "__main__":
+    main()
