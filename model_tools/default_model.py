@@ -40,26 +40,38 @@ def main() -> None:
     with program("skiff"):
         # What is wrong with them is said now and not after the minute that getting the model takes.
         config = read([NAME, *sys.argv[1:]], os.environ)
+        kind = target(config.engine.device)
         try:
-            print(model_folder(target(config.engine.device)))
+            print(model_folder(kind))
         except StartError as error:
             raise StartError(f"cannot get the default model: {error}") from None
 
 
 def target(device: Device | None) -> DeviceKind:
-    """What the model is to be made for, by what `skiff` is told."""
-    if device is not None:
-        return device.kind
-    return DeviceKind.CUDA if cuda_works(find_driver()) else DeviceKind.CPU
+    """What the model is to be made for, by what `skiff` is told. Raises `StartError` where that
+    cannot be had, before a model is made for it."""
+    if device is None:
+        return DeviceKind.CUDA if cuda_works(find_driver()) else DeviceKind.CPU
+    if device.kind is DeviceKind.CUDA and (in_the_way := obstacle(device)):
+        raise StartError(f"{device} cannot be had: {in_the_way}")
+    return device.kind
 
 
 def cuda_works(driver: Driver | NoDriver) -> bool:
-    """Where the driver shows a device, the doctor tries it: a program of its own, which loads the
-    runtime where that is worth it."""
+    """Loads the runtime only where the driver shows a device, on which it is then tried."""
     if isinstance(driver, NoDriver) or not driver.gpus:
         return False
-    doctor = [sys.executable, "-P", "-m", "server", "doctor", "--device", "cuda"]
-    return subprocess.run(doctor, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    return obstacle(Device(DeviceKind.CUDA)) is None
+
+
+def obstacle(device: Device) -> str | None:
+    """What is in the way of using a device of CUDA's."""
+    trial = [sys.executable, "-P", "-m", "model_tools.device_trial", str(device)]
+    run = subprocess.run(trial, stderr=subprocess.PIPE, text=True, check=False)
+    if run.returncode == 0:
+        return None
+    said = run.stderr.splitlines()
+    return said[-1] if said else f"its trial has ended with code {run.returncode}"
 
 
 def model_folder(target: DeviceKind = DeviceKind.CPU) -> Path:

@@ -1,6 +1,7 @@
 """What the scripts do when they cannot: one clear line, and nothing half-done left behind."""
 
 import os
+import re
 import runpy
 import stat
 import subprocess
@@ -94,9 +95,22 @@ def test_the_runtime_for_cuda_is_installed_where_its_driver_shows_a_device(
     assert best(driver, system) == runtime
 
 
-def test_the_default_model_is_made_for_the_device_that_was_asked_for() -> None:
+def test_the_default_model_is_made_for_the_device_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert default_model.target(Device(DeviceKind.CPU)) is DeviceKind.CPU
+    monkeypatch.setattr(default_model, "obstacle", lambda device: None)
     assert default_model.target(Device(DeviceKind.CUDA, 1)) is DeviceKind.CUDA
+
+
+def test_for_a_device_that_cannot_be_had_no_model_is_made(tmp_path: Path) -> None:
+    run = get_default_model(tmp_path / "cache", tmp_path, "--device", "cuda:1")
+    assert (run.returncode, run.stdout) == (1, "")
+    # Here the runtime is the one for the CPU.
+    assert re.fullmatch(
+        r"skiff: cuda:1 cannot be had: onnxruntime .* has no CUDA: .*\n", run.stderr
+    )
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("arguments", [["--device", "gpu"], ["--slot", "8"], ["my-model"]])
@@ -111,10 +125,10 @@ def test_flags_that_are_wrong_are_one_line_and_fetch_nothing(
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_driver_is_not_believed_before_the_doctor_has_tried_it() -> None:
+def test_a_driver_is_not_believed_before_its_device_was_tried() -> None:
     assert not default_model.cuda_works(NoDriver("none"))
     assert not default_model.cuda_works(Driver((13, 0), ()))
-    # Here the doctor runs with the runtime for the CPU.
+    # Here the trial runs with the runtime for the CPU.
     assert not default_model.cuda_works(Driver((13, 0), (GPU,)))
 
 
