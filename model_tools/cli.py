@@ -48,8 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("source", metavar="SOURCE", type=Path, help="a GGUF file of the llama architecture")
-    add("folder", metavar="FOLDER", type=Path, help="the model folder to write")
+    add("source", metavar="SOURCE", type=_path, help="a GGUF file of the llama architecture")
+    add("folder", metavar="FOLDER", type=_path, help="the model folder to write")
     add(
         "--target",
         choices=[str(target) for target in Target],
@@ -104,3 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--force", action="store_true", help="replace a model folder that is there")
     add("--version", action="version", version=f"skiff-export {__version__}")
     return parser
+
+
+def _path(text: str) -> Path:
+    if not text:  # which `Path` takes for the current folder
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)

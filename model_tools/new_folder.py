@@ -17,8 +17,7 @@ def new_folder(path: Path, *, mark: str, replace: bool) -> Iterator[Path]:
     """
     path = path.resolve()
     _check_place(path, mark, replace=replace)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as workspace:
+    with _parents(path), _workspace(path) as workspace:
         # Its own subfolder, since the workspace is closed to other users.
         unfinished = Path(workspace, "new", path.name)
         unfinished.mkdir(parents=True)
@@ -30,10 +29,34 @@ def new_folder(path: Path, *, mark: str, replace: bool) -> Iterator[Path]:
 def _check_place(path: Path, mark: str, *, replace: bool) -> None:
     if not path.exists():
         return
+    if not path.is_dir() or not ((path / mark).exists() or not any(path.iterdir())):
+        raise StartError(
+            f"{path} exists and is not a model folder, and --force replaces nothing else"
+        )
     if not replace:
         raise StartError(f"{path} exists; --force replaces it")
-    if not path.is_dir() or not ((path / mark).exists() or not any(path.iterdir())):
-        raise StartError(f"{path} is not a model folder, and --force replaces nothing else")
+
+
+@contextlib.contextmanager
+def _parents(path: Path) -> Iterator[None]:
+    """The folders that `path` lies in; those that were not there go again if the block fails."""
+    missing = [folder for folder in path.parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # never made, or used by somebody else by now
+                folder.rmdir()
+        raise
+
+
+def _workspace(path: Path) -> tempfile.TemporaryDirectory[str]:
+    """Beside `path`, which an error names: nobody knows the folder that would have been made."""
+    try:
+        return tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _put_in_place(unfinished: Path, path: Path, *, earlier: Path) -> None:

@@ -120,10 +120,10 @@ def test_force_replaces(gguf: Path, place: Path, file: str | None) -> None:
 
 def test_force_replaces_nothing_but_a_model_folder(gguf: Path, place: Path) -> None:
     (place / "diary").write_text("dear")
-    with pytest.raises(StartError, match="is not a model folder"):
-        export(gguf, place, verify=False, force=True)
-    with pytest.raises(StartError, match="is not a model folder"):
-        export(gguf, place / "diary", verify=False, force=True)
+    for taken in (place, place / "diary"):
+        for force in (True, False):
+            with pytest.raises(StartError, match="is not a model folder"):
+                export(gguf, taken, verify=False, force=force)
     assert names(place) == {"diary"}
 
 
@@ -151,6 +151,18 @@ def test_an_interrupted_export_leaves_no_trace(
         export(gguf, place / "model", weights="fp32", force=force, report=interrupt)
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
     assert names(place) == ({"model"} if force else set())
+
+
+def test_an_interrupted_export_leaves_none_of_the_folders_that_it_made(
+    gguf: Path, place: Path
+) -> None:
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    (place / "mine").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        export(gguf, place / "mine" / "new" / "newer" / "model", report=interrupt)
+    assert [path.name for path in place.rglob("*")] == ["mine"]
 
 
 def test_a_folder_that_appears_meanwhile_is_not_overwritten(gguf: Path, place: Path) -> None:
@@ -196,6 +208,8 @@ def test_a_file_that_is_cut_short_is_one_line_and_no_trace(gguf: Path, place: Pa
 def test_a_place_that_cannot_be_written_is_one_line(gguf: Path, place: Path) -> None:
     (place / "file").write_text("")
     assert_refused(run(gguf, place / "file" / "model"), f"{place / 'file'}: File exists")
+    long = place / ("x" * 250)  # but for what the folder is named until it is whole
+    assert_refused(run(gguf, long), f"{long}: File name too long")
 
 
 @pytest.mark.parametrize(
@@ -205,6 +219,8 @@ def test_a_place_that_cannot_be_written_is_one_line(gguf: Path, place: Path) -> 
         (["a.gguf", "b", "--block-size", "33"], ["--block-size", "33"]),
         (["a.gguf", "b", "--weights", "int2"], ["--weights", "int2"]),
         (["a.gguf", "b", "--wieghts", "int8"], ["--wieghts"]),
+        (["", "b"], ["SOURCE: must not be empty"]),
+        (["a.gguf", ""], ["FOLDER: must not be empty"]),
     ],
 )
 def test_wrong_arguments_are_one_line(
