@@ -43,6 +43,8 @@ class ModelFolder:
 
     @classmethod
     def _read(cls, path: Path) -> "ModelFolder":
+        if path.is_file():
+            raise StartError(f"{path}: a file; skiff-export makes a model folder of a GGUF file")
         if not path.is_dir():
             raise StartError(f"{path}: no such folder")
         config = _Document.read(path / "config.json")

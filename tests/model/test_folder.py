@@ -136,8 +136,8 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
 
 def test_no_folder_and_no_model_folder(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: no such folder"
-    (tmp_path / "file").write_text("")
-    assert "file" in refusal(tmp_path / "file")
+    (tmp_path / "model.gguf").write_text("")
+    assert "skiff-export makes a model folder of" in refusal(tmp_path / "model.gguf")
 
 
 def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
