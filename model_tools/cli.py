@@ -59,12 +59,14 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--weights",
         choices=[str(weights) for weights in WeightType],
-        help="how matrices are stored (default: int8 for the CPU, what it computes in for CUDA)",
+        help="how matrices are stored; floats as what is computed in (default: int8 for the CPU, "
+        "floats for CUDA)",
     )
     add(
         "--activations",
         choices=[str(each) for each in FloatType],
-        help="what is computed in, keys and values too (default: fp32 for the CPU, else fp16)",
+        help="what is computed in, keys and values too: fp32 for the CPU, and for CUDA fp16 or "
+        "bf16 (default: fp32 for the CPU, fp16 for CUDA)",
     )
     add(
         "--kv",
@@ -84,7 +86,6 @@ def _parser() -> argparse.ArgumentParser:
         "--block-size",
         type=int,
         choices=BLOCK_SIZES,
-        default=32,
         help="integers that share a scale; fewer are nearer to the source, more are faster; "
         "with 32, and int8 with 64, no answer depends on its neighbours in a batch on the CPU; the "
         "fast kernels of CUDA take 32 only (default: 32)",
@@ -92,8 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--equalise",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="even out channels before rounding, which makes it lose half as much (default: yes)",
+        default=None,
+        help="even out channels before rounding to integers, which makes it lose half as much "
+        "(default: yes)",
     )
     add(
         "--verify",

@@ -38,10 +38,10 @@ def export(
     target: str = "cpu",
     weights: str | None = None,
     activations: str | None = None,
-    block_size: int = 32,
+    block_size: int | None = None,
     kv: str = "float",
     kv_layout: str = "slots",
-    equalise: bool = True,
+    equalise: bool | None = None,
     verify: bool = True,
     force: bool = False,
     report: Report = unseen,
@@ -49,9 +49,10 @@ def export(
     """Writes a whole model folder, or leaves everything as it was and raises StartError.
 
     `target` is one of `Target`, `weights` of `WeightType`, `activations` of `FloatType`, `kv` of
-    `KvType` and `kv_layout` of `KvLayout`; None is the target's default. `equalise` evens out
-    channels where weights become integers; `verify` compares the folder with the source before it
-    is put in its place; with `force` an earlier model folder there gives way.
+    `KvType` and `kv_layout` of `KvLayout`; None is the target's default. `block_size`, by
+    default 32, and `equalise`, which evens out channels and is on by default, are for weights that
+    become integers; `verify` compares the folder with the source before it is put in its place;
+    with `force` an earlier model folder there gives way.
     """
     recipe = Recipe.of(
         Target(target),
@@ -61,13 +62,15 @@ def export(
         KvType(kv),
         KvLayout(kv_layout),
     )
+    if equalise and not recipe.weights.is_integer:
+        raise StartError(f"--equalise has no meaning for weights in {recipe.weights}")
     opened = GgufSource.open(source)
     if folder.resolve() in source.resolve().parents:
         raise StartError(f"{folder} holds the source")
     try:
         with new_folder(folder, mark=MODEL_FILE, replace=force) as unfinished:
             weight_source: WeightSource
-            even = equalise and recipe.weights.is_integer
+            even = recipe.weights.is_integer and equalise is not False
             weight_source = _equalised(opened, report) if even else opened
             if recipe.kv is KvType.INT8:
                 weight_source = _balanced(weight_source, opened, report)

@@ -85,6 +85,7 @@ class WeightType(StrEnum):
 
 
 BLOCK_SIZES = (32, 64, 128)
+"""The first is the default."""
 VOCABULARY_BLOCK_SIZE = 32
 CUDA_BLOCK_SIZE = 32
 """The only one of ONNX Runtime's fast kernels for CUDA (1.31), which take no zero points either."""
@@ -112,25 +113,32 @@ class Recipe:
         target: Target,
         weights: WeightType | None,
         activations: FloatType | None,
-        block: int,
+        block: int | None,
         kv: KvType = KvType.FLOAT,
         kv_layout: KvLayout = KvLayout.SLOTS,
     ) -> "Recipe":
         """What was said, and the target's defaults where nothing was. Raises `StartError`."""
         blocks: tuple[int, ...]
         if target is Target.CPU:
-            weights, activations = weights or WeightType.INT8, activations or FloatType.FP32
             able, blocks = [FloatType.FP32], BLOCK_SIZES
+            weights = weights or WeightType.INT8
         else:
-            weights = weights or WeightType(activations or FloatType.FP16)
-            activations = activations or _like(weights)
             able, blocks = [FloatType.FP16, FloatType.BF16], (CUDA_BLOCK_SIZE,)
+            weights = weights or WeightType(activations or FloatType.FP16)
+        if activations is None:
+            activations = able[0] if weights.is_integer else FloatType(weights)
         if activations not in able:
+            other = Target.CUDA if target is Target.CPU else Target.CPU
             raise StartError(
-                f"--target {target} computes in {' or '.join(able)}, not {activations}"
+                f"--target {target} computes in {' or '.join(able)}, not {activations}, which is"
+                f" for --target {other}"
             )
-        if not weights.is_integer and str(weights) != str(activations):
-            raise StartError(f"--weights {weights} and --activations {activations} do not fit")
+        if not weights.is_integer:
+            if str(weights) != str(activations):
+                raise StartError(f"--weights {weights} and --activations {activations} do not fit")
+            if block is not None:
+                raise StartError(f"--block-size has no meaning for weights in {weights}")
+        block = block or blocks[0]
         if block not in blocks:
             raise StartError(f"--target {target} has kernels for --block-size {blocks[0]} only")
         if kv is KvType.INT8 and target is Target.CPU:
@@ -158,8 +166,3 @@ class Recipe:
         block_format = BlockFormat(bits, block_size, self.activations.onnx.numpy())
         on_cpu = self.target is Target.CPU
         return IntegerFormat(block_format, INT8_ACTIVATIONS if on_cpu else None)
-
-
-def _like(weights: WeightType) -> FloatType:
-    """What to compute in with these weights on a GPU, if nobody says."""
-    return FloatType.FP16 if weights.is_integer else FloatType(weights)

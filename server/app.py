@@ -178,7 +178,7 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
     most = folder.context_length
     context = config.engine.context or min(most, LARGEST_DEFAULT_CONTEXT)
     if context > most:
-        raise StartError(f"a context of {context} tokens is more than the model's {most}")
+        raise StartError(f"--context {context} is more than the model's {most} tokens")
     sampling = config.sampling.over(folder.sampling)
     return EngineConfig(
         config.engine.slots,

@@ -46,7 +46,7 @@ def fp32_folder(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def _exported(
-    gguf: Path, factory: pytest.TempPathFactory, weights: str, block_size: int = 32
+    gguf: Path, factory: pytest.TempPathFactory, weights: str, block_size: int | None = None
 ) -> Iterator[Path]:
     folder = factory.mktemp("exported") / weights
     export(gguf, folder, weights=weights, block_size=block_size, verify=False)

@@ -597,7 +597,7 @@ def test_what_is_no_model_is_one_line(tmp_path: Path, stub: Path) -> None:
 def test_bad_values_are_one_line(stub: Path) -> None:
     assert "--slots must be" in refused(stub, "--slots", "none")
     assert "SKIFF_SLOTS must be" in refused(stub, SKIFF_SLOTS="none")
-    assert "100" in refused(stub, "--context", "101")
+    assert "--context 101 is more than" in refused(stub, "--context", "101")
     assert "./inspect" in refused("inspect")
     assert "go together" in refused(stub, "--tls-key", stub)
     assert "cannot read the API keys" in refused(stub, "--api-key-file", stub / "nothing")

@@ -34,8 +34,7 @@ class Kind:
         return self.weights is not WeightType.INT4
 
     def recipe(self) -> Recipe:
-        block = CUDA_BLOCK_SIZE
-        return Recipe.of(Target.CUDA, self.weights, None, block, self.kv, self.kv_layout)
+        return Recipe.of(Target.CUDA, self.weights, None, None, self.kv, self.kv_layout)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,13 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
         context.load_cert_chain(certificate, key, ask_for_password)
     except ssl.SSLError as error:
         reason = (error.reason or "not in PEM form").replace("_", " ").lower()
-        raise StartError(f"{certificate} and {key} are no certificate and key: {reason}") from None
+        raise StartError(
+            f"{certificate} and {key} are no TLS certificate and key: {reason}"
+        ) from None
     except OSError as error:  # ssl does not say which file it could not read
-        raise StartError(f"cannot read {certificate} or {key}: {error.strerror}") from None
+        raise StartError(
+            f"cannot read the TLS certificate {certificate} or key {key}: {error.strerror}"
+        ) from None
     return context
 
 

@@ -141,12 +141,12 @@ def test_a_key_may_come_through_a_pipe(files: Path) -> None:
 def test_bad_files_are_one_line(files: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no certificate")
     for certificate, key, says in (
-        (tmp_path / "none", files / "key", "cannot read"),
-        (files / "certificate", tmp_path / "none", "cannot read"),
-        (files / "certificate", tmp_path, "cannot read"),
+        (tmp_path / "none", files / "key", "cannot read the TLS"),
+        (files / "certificate", tmp_path / "none", "cannot read the TLS"),
+        (files / "certificate", tmp_path, "cannot read the TLS"),
         (files / "certificate", files / "other-key", "mismatch"),
-        (tmp_path / "text", files / "key", "no certificate"),
-        (files / "key", files / "certificate", "no certificate"),
+        (tmp_path / "text", files / "key", "no TLS certificate"),
+        (files / "key", files / "certificate", "no TLS certificate"),
     ):
         with pytest.raises(StartError, match=says) as caught:
             tls_context(certificate, key)

@@ -22,7 +22,7 @@ from tests.model_tools.tiny_gguf import TinyLlama
 FAST = TinyLlama(hidden_size=64, intermediate_size=128, head_dim=64)
 """With matrices as wide as those of real models: multiples of 64."""
 RECIPES = [
-    Recipe.of(Target.CUDA, weights, activations, 32, kv)
+    Recipe.of(Target.CUDA, weights, activations, None, kv)
     for weights, activations, kv in (
         (WeightType.FP16, FloatType.FP16, KvType.FLOAT),
         (WeightType.FP16, FloatType.FP16, KvType.INT8),
@@ -106,7 +106,7 @@ def test_the_fast_kernels_get_what_they_want(tmp_path: Path, weights: WeightType
     """ONNX Runtime 1.31: fpA_intB takes float16, blocks of 32, no zero points and widths that are
     multiples of 64 (int4) or 32 (int8); the fused one for few rows, multiples of 8."""
     source = GgufSource.open(FAST.write(tmp_path / "tiny.gguf"))
-    write_model(tmp_path, source, Recipe.of(Target.CUDA, weights, None, 32))
+    write_model(tmp_path, source, Recipe.of(Target.CUDA, weights, None, None))
     found = list(nodes(tmp_path / "model.onnx", "MatMulNBits"))
     assert len(found) == 4 * source.spec.layers + 1
     for node in found:
@@ -179,4 +179,4 @@ def test_a_number_that_is_too_large_names_its_weight(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GgufSource, "embedding", lambda _: large)
         with pytest.raises(StartError, match=r"embedding\.weight .* FLOAT16 cannot hold"):
-            write_model(tmp_path, source, Recipe.of(Target.CUDA, None, None, 32))
+            write_model(tmp_path, source, Recipe.of(Target.CUDA, None, None, None))

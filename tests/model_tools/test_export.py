@@ -79,12 +79,21 @@ def test_the_same_source_gives_the_same_folder(gguf: Path, place: Path) -> None:
         assert file.read_bytes() == (place / "b" / file.name).read_bytes()
 
 
-@pytest.mark.parametrize("weights", ["fp32", "int8", "int4"])
-@pytest.mark.parametrize("block_size", [32, 128])
-def test_a_verified_folder_says_so(gguf: Path, place: Path, weights: str, block_size: int) -> None:
+@pytest.mark.parametrize(
+    ("weights", "block_size"),
+    [("fp32", None), ("int8", 32), ("int8", 128), ("int4", 32), ("int4", 128)],
+)
+def test_a_verified_folder_says_so(
+    gguf: Path, place: Path, weights: str, block_size: int | None
+) -> None:
     verification = export(gguf, place / "model", weights=weights, block_size=block_size)
     assert verification is not None
     assert "verification.json" in names(place / "model")
+
+
+def test_to_even_out_what_is_not_rounded_is_refused(gguf: Path, place: Path) -> None:
+    with pytest.raises(StartError, match="--equalise has no meaning for weights in fp32"):
+        export(gguf, place / "model", weights="fp32", equalise=True)
 
 
 def test_progress_counts_the_layers(gguf: Path, place: Path) -> None:

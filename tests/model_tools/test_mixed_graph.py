@@ -179,6 +179,6 @@ def test_onnx_finds_nothing_wrong(tmp_path: Path) -> None:
 
 
 def test_a_graph_for_cuda_has_no_mixed_one(tmp_path: Path) -> None:
-    write(tmp_path, Recipe.of(Target.CUDA, None, None, 32))
+    write(tmp_path, Recipe.of(Target.CUDA, None, None, None))
     assert (tmp_path / MODEL_FILE).exists()
     assert not (tmp_path / MIXED_FILE).exists()

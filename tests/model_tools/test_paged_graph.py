@@ -33,9 +33,9 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_pages_are_for_cuda() -> None:
-    assert Recipe.of(Target.CUDA, None, None, 32).kv_layout is KvLayout.SLOTS
+    assert Recipe.of(Target.CUDA, None, None, None).kv_layout is KvLayout.SLOTS
     with pytest.raises(StartError, match="--kv-layout pages is for --target cuda"):
-        Recipe.of(Target.CPU, None, None, 32, kv_layout=KvLayout.PAGES)
+        Recipe.of(Target.CPU, None, None, None, kv_layout=KvLayout.PAGES)
 
 
 def test_each_input_of_the_operator_is_where_it_belongs(folder: Path) -> None:

@@ -30,7 +30,7 @@ def test_the_target_decides_what_was_not_said(
     activations: FloatType | None,
     expected: tuple[WeightType, FloatType],
 ) -> None:
-    recipe = Recipe.of(target, weights, activations, 32)
+    recipe = Recipe.of(target, weights, activations, None)
     assert (recipe.weights, recipe.activations) == expected
     assert recipe.target is target
 
@@ -38,10 +38,12 @@ def test_the_target_decides_what_was_not_said(
 @pytest.mark.parametrize(
     ("target", "weights", "activations", "block", "words"),
     [
-        (CPU, None, FP16, 32, "--target cpu computes in fp32, not fp16"),
-        (CPU, WeightType.FP16, None, 32, "--weights fp16 and --activations fp32 do not fit"),
-        (CUDA, WeightType.FP32, None, 32, "--target cuda computes in fp16 or bf16, not fp32"),
-        (CUDA, WeightType.FP16, BF16, 32, "--weights fp16 and --activations bf16 do not fit"),
+        (CPU, None, FP16, None, "cpu computes in fp32, not fp16, which is for --target cuda"),
+        (CPU, WeightType.BF16, None, None, "cpu computes in fp32, not bf16, which is for"),
+        (CPU, WeightType.FP16, FP32, None, "--weights fp16 and --activations fp32 do not fit"),
+        (CPU, WeightType.FP32, None, 32, "--block-size has no meaning for weights in fp32"),
+        (CUDA, WeightType.FP32, None, None, "cuda computes in fp16 or bf16, not fp32, which is"),
+        (CUDA, WeightType.FP16, BF16, None, "--weights fp16 and --activations bf16 do not fit"),
         (CUDA, INT4, None, 64, "--target cuda has kernels for --block-size 32 only"),
     ],
 )
@@ -49,7 +51,7 @@ def test_what_does_not_fit_names_the_flags(
     target: Target,
     weights: WeightType | None,
     activations: FloatType | None,
-    block: int,
+    block: int | None,
     words: str,
 ) -> None:
     with pytest.raises(StartError, match=words):
@@ -57,9 +59,9 @@ def test_what_does_not_fit_names_the_flags(
 
 
 def test_integers_as_keys_and_values_are_for_cuda() -> None:
-    assert Recipe.of(CUDA, None, None, 32, KvType.INT8).kv is KvType.INT8
+    assert Recipe.of(CUDA, None, None, None, KvType.INT8).kv is KvType.INT8
     with pytest.raises(StartError, match="--kv int8 is for --target cuda"):
-        Recipe.of(CPU, None, None, 32, KvType.INT8)
+        Recipe.of(CPU, None, None, None, KvType.INT8)
 
 
 @pytest.mark.parametrize("block_size", [32, 64, 128])
