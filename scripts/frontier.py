@@ -6,8 +6,8 @@ read, and the time to its first token.
 In process, as the engine runs it: no network, greedy, prompts of random tokens.
 """
 
-import argparse
 import itertools
+import os
 import statistics
 import time
 from dataclasses import dataclass
@@ -26,6 +26,10 @@ from server.engine.windowed_text import WindowedText
 from server.model.folder import ModelFolder
 from server.model.opening import open_cpu_decoder
 from server.model.session import OnnxDecoder
+from server.options.engine import ENGINE
+from server.options.flag import Flag, Group, Told
+from server.options.values import integer, listed
+from server.program import Parser, program
 
 UNDISTURBED = 100
 """Tokens of each stream beside the others before the prompt comes."""
@@ -113,7 +117,7 @@ def row(stretch: float, runs: list[Figures]) -> str:
     gaps = [gap for run in runs for gap in run.gaps]
     disturbed = [gap for run in runs for gap in run.disturbed]
     gap, between = 1e3 * statistics.median(gaps), 1e3 * statistics.median(disturbed)
-    p99 = 1e3 * statistics.quantiles(disturbed, n=100)[98]
+    p99 = 1e3 * float(np.quantile(disturbed, 0.99, method="weibull"))
     alone = 1e3 * statistics.median(run.alone for run in runs)
     ratio = statistics.median(run.beside / run.alone for run in runs)
     return (
@@ -122,17 +126,50 @@ def row(stretch: float, runs: list[Figures]) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured."""
+
+    stretches: tuple[float, ...]
+    streams: int
+    prompt: int
+    """Tokens."""
+    repetitions: int
+
+
+PLAN = Group(
+    "measurement",
+    "What is measured.",
+    Plan,
+    {
+        "stretches": Flag(
+            "stretch",
+            "X[,X...]",
+            listed(ENGINE.flags["gap_stretch"].parse),
+            "values of --gap-stretch",
+            "1.5,2,2.5,3,4,6",
+        ),
+        "streams": Flag("streams", "N", integer(1, 1023), "that run beside the prompt", "4"),
+        "prompt": Flag("prompt", "TOKENS", integer(1, CONTEXT - 1), "its length", "2000"),
+        "repetitions": Flag("repetitions", "N", integer(1, 1000), "of each value", "3"),
+    },
+)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("folder", metavar="MODEL_FOLDER", type=Path)
-    parser.add_argument("--stretch", metavar="X[,X...]", default="1.5,2,2.5,3,4,6")
-    parser.add_argument("--streams", metavar="N", type=int, default=4)
-    parser.add_argument("--prompt", metavar="TOKENS", type=int, default=2000)
-    parser.add_argument("--repetitions", metavar="N", type=int, default=3)
-    options = parser.parse_args()
+    with program("frontier.py"):
+        parser = Parser(description=(__doc__ or "").partition("\n\n")[0], allow_abbrev=False)
+        parser.add_argument("folder", metavar="MODEL_FOLDER", type=Path)
+        PLAN.add_to(parser)
+        options = parser.parse_args()
+        measure_all(options.folder, PLAN.read(Told(options, os.environ)))
+
+
+def measure_all(folder: Path, plan: Plan) -> None:
+    """Prints the table. Raises `StartError`."""
     decoder = open_cpu_decoder(
-        ModelFolder.read(options.folder),
-        slots=options.streams + 1,
+        ModelFolder.read(folder),
+        slots=plan.streams + 1,
         context=CONTEXT,
         threads=usable_cores(),
     )
@@ -140,10 +177,9 @@ def main() -> None:
         "| stretch | gap, ms | beside the prompt | p99 | ratio | first token, ms | beside | ratio |"
     )
     print("|---:" * 8 + "|")
-    for stretch in map(float, options.stretch.split(",")):
+    for stretch in plan.stretches:
         runs = [
-            measure(decoder, stretch, options.streams, options.prompt)
-            for _ in range(options.repetitions)
+            measure(decoder, stretch, plan.streams, plan.prompt) for _ in range(plan.repetitions)
         ]
         print(row(stretch, runs), flush=True)
 
