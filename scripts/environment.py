@@ -6,6 +6,7 @@ An environment is current when its stamp says what would be written now: the sta
 so an interrupted or outdated environment is made anew, and a current one costs no call of pip.
 """
 
+import configparser
 import contextlib
 import fcntl
 import hashlib
@@ -35,6 +36,8 @@ class EnvironmentFailed(Exception):
 def main() -> None:
     # Nothing here needs tidying up, so Ctrl-C may end it where it stands.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if len(sys.argv) != 3:
+        sys.exit("usage: scripts/environment FOLDER EXTRAS")
     name, told = sys.argv[1:]
     extras = told.replace(BEST, best_runtime(find_driver()) if BEST in told else "")
     folder = ROOT / name
@@ -71,6 +74,7 @@ def is_current(folder: Path, extras: str) -> bool:
 
 
 def make(folder: Path, extras: str) -> None:
+    check(extras)
     version = ".".join(map(str, sys.version_info[:3]))
     say(f"Making {folder.name} with Python {version} and skiff-llm[{extras}] ...")
     (folder / "stamp").unlink(missing_ok=True)
@@ -82,6 +86,16 @@ def make(folder: Path, extras: str) -> None:
     run([*pip, "install", "--no-user", "--progress-bar", "off", *target], log)
     (folder / "stamp").write_text(stamp(folder, extras))
     log.unlink()
+
+
+def check(extras: str) -> None:
+    """pip only warns of an extra that does not exist."""
+    setup = configparser.RawConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    there = setup.options("options.extras_require")
+    for extra in extras.split(","):
+        if extra not in there:
+            raise EnvironmentFailed(f"no extra {extra!r}, only {', '.join([BEST, *there])}")
 
 
 def run(command: list[str], log: Path) -> None:

@@ -52,6 +52,31 @@ def test_a_python_that_cannot_make_an_environment_is_one_line(script: str, tmp_p
     assert "ensurepip" in run.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "usage: scripts/environment FOLDER EXTRAS"),
+        ((".venv",), "usage: scripts/environment FOLDER EXTRAS"),
+        (("{}", "cpu,gpus"), "no extra 'gpus', only best, cpu, gpu,"),
+    ],
+)
+def test_an_environment_that_cannot_be_made_is_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    folder = tmp_path / "environment"
+    run = subprocess.run(
+        [ROOT / "scripts/environment", *(each.format(folder) for each in arguments)],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (1, "")
+    [line] = run.stderr.splitlines()
+    assert words in line
+    assert not folder.exists()
+
+
 def test_a_model_that_cannot_be_fetched_is_one_line(tmp_path: Path) -> None:
     run = get_default_model(tmp_path / "cache", wheels=tmp_path)
     assert run.returncode != 0
