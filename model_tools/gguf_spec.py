@@ -56,6 +56,8 @@ def read_spec(file: GgufFile) -> DecoderSpec:
         raise keys.error(f"{spec.attention_heads} heads cannot share {spec.kv_heads} KV heads")
     if spec.rms_epsilon <= 0:
         raise keys.error("llama.attention.layer_norm_rms_epsilon is not above 0")
+    if spec.context_length < 2:
+        raise keys.error("llama.context_length = 1 leaves no room for an answer")
     _refuse_the_rest(keys, head_dim)
     return spec
 

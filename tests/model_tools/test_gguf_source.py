@@ -153,6 +153,7 @@ def test_what_changes_nothing_may_pass(open_tiny: Open, keys: Mapping[str, Value
     [
         ({"llama.block_count": None}, "llama.block_count is missing"),
         ({"llama.block_count": 0}, "llama.block_count = 0 is not above 0"),
+        ({"llama.context_length": 1}, "llama.context_length = 1 leaves no room for an answer"),
         ({"llama.block_count": "two"}, "llama.block_count is no integer"),
         ({"llama.context_length": 1.5}, "llama.context_length is no integer"),
         ({"llama.feed_forward_length": [96, 64]}, "differs between layers"),

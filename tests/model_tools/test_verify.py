@@ -58,7 +58,7 @@ def test_a_folder_of_another_model_is_refused(
     assert not (folder / "verification.json").exists()
 
 
-@pytest.mark.parametrize("context_length", [1, SHORTEST - 1])
+@pytest.mark.parametrize("context_length", [2, SHORTEST - 1])
 def test_a_context_too_short_to_verify_is_refused(tmp_path: Path, context_length: int) -> None:
     gguf = TinyLlama(context_length=context_length).write(tmp_path / "short.gguf")
     with pytest.raises(StartError, match=rf"leaves {context_length}; --no-verify does without"):
