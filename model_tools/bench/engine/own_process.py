@@ -52,9 +52,10 @@ class OwnProcess:
         self.close()
 
     def close(self) -> None:
-        """Ends the process."""
-        self._connection.close()
+        """Ends the process, and the run that it may be in the middle of."""
+        self._process.terminate()
         self._process.join()
+        self._connection.close()
 
     @property
     def setting(self) -> str:
@@ -101,7 +102,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _serve(make: Callable[[], Named], connection: Connection) -> None:
-    """Answers until nobody asks any more, or hears the answer."""
+    """Answers until nobody asks any more, or hears the answer: the parent may have been killed."""
     with suppress(EOFError, ConnectionError):
         try:
             runner = make()
