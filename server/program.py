@@ -42,7 +42,9 @@ def program(name: str) -> Iterator[None]:
             say()  # what the interpreter flushes itself fails with a traceback
     except StartError as error:
         sys.exit(f"{name}: {error}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BaseExceptionGroup) as error:
+        if not _is_interrupt(error):
+            raise
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:
@@ -63,6 +65,11 @@ def say(*lines: str) -> None:
         # What was not written stays in the buffer, for the interpreter to fail with at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise StartError(f"cannot write to stdout: {error.strerror}") from None
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether the user ended it. What Trio ran side by side ends with a group."""
+    return BaseExceptionGroup("", [error]).subgroup(KeyboardInterrupt) is not None
 
 
 def _unread() -> bool:

@@ -5,10 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
 from server.errors import StartError
 from server.program import program
@@ -87,9 +89,21 @@ def test_what_cannot_be_done_is_one_line() -> None:
         raise StartError("no such folder")
 
 
-def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended, program("skiff-bench"):
+async def clients_that_are_interrupted() -> None:
+    async with trio.open_nursery(), trio.open_nursery():
         raise KeyboardInterrupt
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "work", [interrupted, partial(trio.run, clients_that_are_interrupted)], ids=["alone", "clients"]
+)
+def test_ctrl_c_is_one_line(work: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, program("skiff-bench"):
+        work()
     assert ended.value.code == 130
     assert capsys.readouterr().err == "skiff-bench: interrupted\n"
 
@@ -108,3 +122,8 @@ def test_ctrl_c_in_the_imports_is_quiet(program: tuple[str, str], tmp_path: Path
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_what_else_ends_clients_is_not_hidden() -> None:
+    with pytest.raises(ExceptionGroup), program("skiff-bench"):
+        raise ExceptionGroup("of clients", [ValueError()])

@@ -104,9 +104,4 @@ def _reply(plan: Plan, target: Target, request: Request, answer: Exchange) -> Re
 
 def run(plan: Plan, done: Callable[[], object]) -> Findings:
     """Raises `StartError`."""
-    try:
-        return trio.run(measure, plan, done)
-    except BaseExceptionGroup as group:  # what ends clients that run beside each other
-        if group.subgroup(KeyboardInterrupt) is None:
-            raise
-        raise KeyboardInterrupt from None
+    return trio.run(measure, plan, done)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from model_tools.bench import cli
 from model_tools.bench.serve.dialect import DIALECTS, TO_THE_LIMIT
@@ -84,37 +83,20 @@ class Late(ClosedLoop):
             await send(request, time.perf_counter() - 100)
 
 
-class Interrupted(ClosedLoop):
-    """The user ends it while its clients run."""
-
-    async def run(self, requests: Sequence[T], send: Send[T], seed: str) -> None:
-        async with trio.open_nursery():
-            raise KeyboardInterrupt
-
-
-def plan_of(url: str, load: ClosedLoop) -> Plan:
-    """Two requests."""
-    return Plan(
-        targets=(Target.of(url, DIALECTS["paddler"], None),),
-        loads=(load,),
-        mix=Mix(Lengths(5, 5), Lengths(4, 4), shared_words=0, leaving=0),
-        settings=TO_THE_LIMIT,
-        requests=2,
-        rounds=1,
-        warm_up=1,
-        timeout=30,
-        seed=1,
-    )
-
-
-def test_an_interrupt_is_no_group_of_them() -> None:
-    with fake_server() as (url, _), pytest.raises(KeyboardInterrupt):
-        run(plan_of(url, Interrupted(1)), lambda: None)
-
-
 def test_a_request_that_is_held_up_counts_from_when_it_was_due() -> None:
     with fake_server() as (url, _):
-        [result] = run(plan_of(url, Late(1)), lambda: None).results
+        plan = Plan(
+            targets=(Target.of(url, DIALECTS["paddler"], None),),
+            loads=(Late(1),),
+            mix=Mix(Lengths(5, 5), Lengths(4, 4), shared_words=0, leaving=0),
+            settings=TO_THE_LIMIT,
+            requests=2,
+            rounds=1,
+            warm_up=1,
+            timeout=30,
+            seed=1,
+        )
+        [result] = run(plan, lambda: None).results
     assert [reply.outcome for reply in result.replies] == [Outcome.COMPLETE] * 2
     assert all(reply.times[0] > 100 for reply in result.replies)
 
