@@ -80,23 +80,32 @@ def add_concurrency(parser: argparse._ActionsContainer, default: list[int]) -> N
     parser.add_argument(
         "--concurrency",
         metavar="N[,N...]",
-        type=each_once(count),
+        type=counts,
         default=default,
         help=f"clients at once, each waiting for its answer (default: {shown})",
     )
 
 
 def add_counts(
-    parser: argparse._ActionsContainer, *flags: str, default: list[int], text: str
+    parser: argparse._ActionsContainer,
+    *flags: str,
+    default: list[int],
+    text: str,
+    or_none: bool = False,
 ) -> None:
-    """A list of numbers."""
+    """A list of numbers above 0; with `or_none` a single 0 is none of them, as llama-bench has
+    it."""
+
+    def parse(text: str) -> list[int]:
+        return [] if or_none and text == "0" else counts(text)
+
     shown = ",".join(map(str, default))
     parser.add_argument(
         *flags,
         metavar="N[,N...]",
-        type=counts,
+        type=parse,
         default=default,
-        help=f"{text} (default: {shown})",
+        help=f"{text}{'; 0 for none' if or_none else ''} (default: {shown})",
     )
 
 
@@ -127,13 +136,8 @@ not_negative = _checked(values.number(0))
 share = _checked(values.number(0, 1))
 
 
-def counts(text: str) -> list[int]:
-    """Numbers above 0; a single 0 is none of them, as llama-bench has it."""
-    return [] if text == "0" else [count(part) for part in text.split(",")]
-
-
 def each_once(parse_one: Callable[[str], T]) -> Callable[[str], list[T]]:
-    """Several values between commas. Two that are alike would be one load, whose figures would
+    """Several values between commas. Two that are alike would be one test, whose figures would
     count twice."""
 
     def parse(text: str) -> list[T]:
@@ -143,6 +147,9 @@ def each_once(parse_one: Callable[[str], T]) -> Callable[[str], list[T]]:
         return found
 
     return parse
+
+
+counts = each_once(count)
 
 
 def lengths(text: str) -> Lengths:

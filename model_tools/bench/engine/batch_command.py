@@ -24,7 +24,6 @@ from model_tools.bench.report.report import Cell, Report, Table
 from model_tools.bench.report.series import Better, Of, Series
 from model_tools.bench.report.spread import Spread
 from server.config import PrefixReuse
-from server.errors import StartError
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -113,8 +112,6 @@ def run(options: argparse.Namespace) -> Report:
         for new in options.new
         for streams in options.parallel
     ]
-    if not batches:
-        raise StartError("nothing to measure: -npp, -ntg and -npl need numbers above 0")
     folder = folder_of(options)
     workloads = [batch.workload for batch in batches]
     runner = SkiffRunner(

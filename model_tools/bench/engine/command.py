@@ -24,6 +24,7 @@ from model_tools.bench.flags import (
     add_repetitions,
     add_threads,
     count,
+    each_once,
     folder_of,
     sampling,
     whole,
@@ -38,8 +39,8 @@ from server.errors import StartError
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     add_folder(parser)
-    add_counts(parser, "-p", "--prompt", default=[512], text="prompt lengths to read; 0 for none")
-    add_counts(parser, "-n", "--new", default=[128], text="tokens to generate; 0 for none")
+    add_counts(parser, "-p", "--prompt", default=[512], text="prompt lengths to read", or_none=True)
+    add_counts(parser, "-n", "--new", default=[128], text="tokens to generate", or_none=True)
     parser.add_argument(
         "-pg",
         "--prompt-and-new",
@@ -53,7 +54,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "-d",
         "--depth",
         metavar="N[,N...]",
-        type=_depths,
+        type=each_once(whole),
         default=[0],
         help="tokens that the context holds before the clock starts (default: 0)",
     )
@@ -199,10 +200,6 @@ def _in_words(sampling: SamplingParameters) -> str:
     if not sampling.temperature and sampling.repetition_penalty == 1:
         return "greedy"
     return ", ".join(f"{name} {value}" for name, value in asdict(sampling).items())
-
-
-def _depths(text: str) -> list[int]:
-    return [whole(part) for part in text.split(",")]
 
 
 def _pair(text: str) -> tuple[int, int]:

@@ -46,6 +46,14 @@ def test_the_command_crosses_its_lists(
     assert all(row["S_PP t/s"] > 0 and row["S_TG t/s"] > 0 for row in rows)
 
 
-def test_a_bad_command_line_is_one_line(folder: Path) -> None:
-    with pytest.raises(SystemExit, match=r"^skiff-bench: nothing to measure: [^\n]*$"):
-        cli.main(["batch", str(folder), "-npp", "0"])
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["-npp", "0"], "-npp/--prompt: must be an integer from 1"),
+        (["-ntg", "5,0"], "-ntg/--new: must be an integer from 1"),
+        (["-npl", "2,2"], "-npl/--parallel: must name each value once"),
+    ],
+)
+def test_a_bad_command_line_is_one_line(folder: Path, flags: list[str], reason: str) -> None:
+    with pytest.raises(SystemExit, match=rf"^skiff-bench: [^\n]*{reason}[^\n]*$"):
+        cli.main(["batch", str(folder), *flags])

@@ -267,6 +267,8 @@ def test_a_folder_of_another_kind_has_no_shape(tmp_path: Path) -> None:
         (["--sampling=--top-q 2"], "unrecognized arguments: --top-q"),
         (["--sampling=--top-k 2", "--against", "genai"], "genai is measured greedily"),
         (["-p", "4000"], "more than the model's context of 128"),
+        (["-s", "0"], "-s/--streams: must be an integer from 1 to"),
+        (["-p", "20,20"], "-p/--prompt: must name each value once"),
         (["-p", "x"], "must be an integer from 1 to 2147483647"),
         (["-pg", "5"], "must be two numbers"),
         (["-d", "-1"], "must be an integer from 0 to 2147483647"),
