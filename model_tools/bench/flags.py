@@ -11,11 +11,15 @@ from model_tools.default_model import model_folder
 from server.config import SamplingParameters
 from server.cores import usable_cores
 from server.options import values
+from server.options.engine import MOST_THREADS
 from server.options.flag import Told
 from server.options.sampling import SAMPLING
 from server.program import Parser
 
 T = TypeVar("T")
+
+MOST = 2**31 - 1
+"""Where no other bound is known."""
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +61,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
         "-t",
         "--threads",
         metavar="N",
-        type=count,
+        type=up_to(MOST_THREADS),
         default=usable_cores(),
         help="cores that one call uses (default: all usable ones)",
     )
@@ -74,13 +78,15 @@ def add_repetitions(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_concurrency(parser: argparse._ActionsContainer, default: list[int]) -> None:
+def add_concurrency(
+    parser: argparse._ActionsContainer, default: list[int], most: int = MOST
+) -> None:
     """The loads of closed loops."""
     shown = ",".join(map(str, default))
     parser.add_argument(
         "--concurrency",
         metavar="N[,N...]",
-        type=counts,
+        type=each_once(up_to(most)),
         default=default,
         help=f"clients at once, each waiting for its answer (default: {shown})",
     )
@@ -91,10 +97,12 @@ def add_counts(
     *flags: str,
     default: list[int],
     text: str,
+    most: int = MOST,
     or_none: bool = False,
 ) -> None:
-    """A list of numbers above 0; with `or_none` a single 0 is none of them, as llama-bench has
-    it."""
+    """A list of numbers from 1 to `most`; with `or_none` a single 0 is none of them, as
+    llama-bench has it."""
+    counts = each_once(up_to(most))
 
     def parse(text: str) -> list[int]:
         return [] if or_none and text == "0" else counts(text)
@@ -129,8 +137,13 @@ def _checked(parse: Callable[[str], T]) -> Callable[[str], T]:
     return checked
 
 
-count = _checked(values.integer(1, 2**31 - 1))
-whole = _checked(values.integer(0, 2**31 - 1))
+def up_to(most: int) -> Callable[[str], int]:
+    """A number of at least 1."""
+    return _checked(values.integer(1, most))
+
+
+count = up_to(MOST)
+whole = _checked(values.integer(0, MOST))
 positive = _checked(values.number(0, above_low=True))
 not_negative = _checked(values.number(0))
 share = _checked(values.number(0, 1))
@@ -147,9 +160,6 @@ def each_once(parse_one: Callable[[str], T]) -> Callable[[str], list[T]]:
         return found
 
     return parse
-
-
-counts = each_once(count)
 
 
 def lengths(text: str) -> Lengths:

@@ -9,7 +9,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from model_tools.bench.flags import add_folder, add_lengths, count, folder_of, not_negative
+from model_tools.bench.flags import add_folder, add_lengths, count, folder_of, not_negative, up_to
 from model_tools.bench.machine import machine, model
 from model_tools.bench.report.report import Report, Table
 from model_tools.bench.report.series import Better, Of, Series
@@ -21,6 +21,7 @@ from model_tools.bench.serve.session import run as run_session
 from model_tools.bench.serve.tables import requests_table
 from model_tools.bench.serve.target import Target
 from model_tools.bench.server_process import ServerProcess, add_flags, serving
+from server.options.engine import MOST_SLOTS
 
 ROUNDS = 20
 """After each of them nothing runs, and the memory is noted."""
@@ -41,7 +42,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help=f"in {ROUNDS} rounds (default: 2000)",
     )
     parser.add_argument(
-        "--clients", metavar="N", type=count, default=8, help="at once, and slots (default: 8)"
+        "--clients",
+        metavar="N",
+        type=up_to(MOST_SLOTS),
+        default=8,
+        help="at once, and slots (default: 8)",
     )
     add_lengths(parser, words=Lengths(4, 64), new_tokens=Lengths(1, 16))
     parser.add_argument(

@@ -24,13 +24,21 @@ from model_tools.bench.report.report import Cell, Report, Table
 from model_tools.bench.report.series import Better, Of, Series
 from model_tools.bench.report.spread import Spread
 from server.config import PrefixReuse
+from server.options.engine import MOST_SLOTS
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     add_folder(parser)
     add_counts(parser, "-npp", "--prompt", default=[128], text="lengths of the prompts")
     add_counts(parser, "-ntg", "--new", default=[128], text="tokens to generate after each")
-    add_counts(parser, "-npl", "--parallel", default=[1, 2, 4, 8], text="sequences at once")
+    add_counts(
+        parser,
+        "-npl",
+        "--parallel",
+        default=[1, 2, 4, 8],
+        text="sequences at once",
+        most=MOST_SLOTS,
+    )
     parser.add_argument(
         "-pps",
         "--prompt-shared",

@@ -35,6 +35,7 @@ from model_tools.bench.report.series import Better, Of, Series
 from model_tools.bench.report.spread import Middle, Spread
 from server.config import SamplingParameters
 from server.errors import StartError
+from server.options.engine import MOST_SLOTS
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +59,14 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         default=[0],
         help="tokens that the context holds before the clock starts (default: 0)",
     )
-    add_counts(parser, "-s", "--streams", default=[1], text="sequences that generate side by side")
+    add_counts(
+        parser,
+        "-s",
+        "--streams",
+        default=[1],
+        text="sequences that generate side by side",
+        most=MOST_SLOTS,
+    )
     parser.add_argument(
         "--sampling",
         metavar="'FLAGS'",

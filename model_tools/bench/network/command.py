@@ -37,6 +37,7 @@ from model_tools.bench.turns import in_turn
 from server.app import LARGEST_DEFAULT_CONTEXT
 from server.cores import usable_cores
 from server.model.folder import ModelFolder
+from server.options.engine import MOST_SLOTS
 
 SECONDS = 120
 """For one answer."""
@@ -47,7 +48,7 @@ Round = tuple[Figures, Figures]
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     add_folder(parser)
-    add_concurrency(parser, default=[1, 8])
+    add_concurrency(parser, default=[1, 8], most=MOST_SLOTS)
     parser.add_argument(
         "--requests", metavar="N", type=count, default=24, help="of each round (default: 24)"
     )

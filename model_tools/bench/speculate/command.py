@@ -17,6 +17,7 @@ from model_tools.bench.flags import (
     add_threads,
     count,
     folder_of,
+    up_to,
 )
 from model_tools.bench.machine import machine, model
 from model_tools.bench.report.report import Cell, Report, Table
@@ -26,6 +27,7 @@ from model_tools.bench.speculate.prompts import COMMITTED, Kind, Prompt, read_pr
 from model_tools.bench.speculate.runner import Answer, AnswerRunner
 from model_tools.bench.turns import in_turn
 from server.config import SamplingParameters
+from server.options.engine import LONGEST_DRAFT
 
 CONTEXT = 4096
 COLUMNS = ("prompt", "tokens", "plain t/s", "drafting t/s", "ratio", "drafted", "accepted")
@@ -36,7 +38,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--speculate",
         metavar="N",
-        type=count,
+        type=up_to(LONGEST_DRAFT),
         default=16,
         help="the longest draft, as the server's flag (default: 16)",
     )

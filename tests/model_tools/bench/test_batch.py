@@ -51,6 +51,7 @@ def test_the_command_crosses_its_lists(
     [
         (["-npp", "0"], "-npp/--prompt: must be an integer from 1"),
         (["-ntg", "5,0"], "-ntg/--new: must be an integer from 1"),
+        (["-npl", "1,2000"], "-npl/--parallel: must be an integer from 1 to 1024"),
         (["-npl", "2,2"], "-npl/--parallel: must name each value once"),
     ],
 )

@@ -100,6 +100,7 @@ def test_figures_are_milliseconds() -> None:
     ("flags", "reason"),
     [
         (["--concurrency", "0"], "--concurrency: must be an integer from 1"),
+        (["--concurrency", "1,2000"], "--concurrency: must be an integer from 1 to 1024"),
         (["--concurrency", "2,1,2"], "--concurrency: must name each value once"),
         (["--words", "300"], "--words: .* tokens are too many"),
         (["--words", "10", "--new-tokens", "90"], "more than the context together"),

@@ -60,9 +60,18 @@ def test_a_soak_notes_the_memory_after_each_round(
         assert all(row["proportional MB"] <= row["resident MB"] for row in course)
 
 
-def test_a_rest_is_checked_before_anything_is_measured(folder: Path) -> None:
-    with pytest.raises(SystemExit, match=r"--rest: must be a number of at least 0, not '-1'"):
-        cli.main(["soak", str(folder), "--rest", "-1"])
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--rest", "-1"], "--rest: must be a number of at least 0, not '-1'"),
+        (["--clients", "2000"], "--clients: must be an integer from 1 to 1024"),
+    ],
+)
+def test_flags_are_checked_before_anything_is_measured(
+    folder: Path, flags: list[str], reason: str
+) -> None:
+    with pytest.raises(SystemExit, match=reason):
+        cli.main(["soak", str(folder), *flags])
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:

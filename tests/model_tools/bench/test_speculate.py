@@ -57,6 +57,12 @@ def test_other_files_are_one_line(tmp_path: Path, content: str) -> None:
         read_prompts(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("longest", ["0", "100"])
+def test_drafts_are_as_long_as_the_servers_may_be(longest: str) -> None:
+    with pytest.raises(SystemExit, match="--speculate: must be an integer from 1 to 30"):
+        cli.main(["speculate", "--speculate", longest])
+
+
 def test_a_ratio_is_that_of_answers_right_after_each_other() -> None:
     plain = [Answer(tokens=60, seconds=seconds, drafted=0, accepted=0) for seconds in (1, 2, 3)]
     drafting = [
