@@ -4,6 +4,7 @@ Nothing is parsed here. The client runs on the server's cores, and what it does 
 be taken from what it measures.
 """
 
+import os
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -20,6 +21,7 @@ LAST_CHUNK = b"\n0\r\n\r\n"
 class End(Enum):
     """How an exchange ended."""
 
+    UNCONNECTED = "there was no connection"
     CLOSED = "the server closed the connection"
     LEFT = "the client left"
     TIMED_OUT = "the time was up"
@@ -35,6 +37,8 @@ class Exchange:
     """When the client was to ask: before it had a connection, whatever held it up."""
     arrivals: list[tuple[float, bytes]]
     end: End
+    refusal: str = ""
+    """Why there was no connection, in the operating system's words."""
 
 
 async def exchange(
@@ -46,12 +50,24 @@ async def exchange(
     end = End.TIMED_OUT
     with trio.move_on_after(timeout):
         try:
-            async with await trio.open_tcp_stream(target.host, target.port) as stream:
+            stream = await trio.open_tcp_stream(target.host, target.port)
+        except OSError as error:
+            return Exchange(call, due, arrivals, End.UNCONNECTED, _refusal(error))
+        try:
+            async with stream:
                 await stream.send_all(call.request)
                 end = await _receive(stream, arrivals, leaves_after)
         except (OSError, trio.BrokenResourceError):
             end = End.BROKEN
     return Exchange(call, due, arrivals, end)
+
+
+def _refusal(error: OSError) -> str:
+    """That of the first address of a host, where Trio has tried them."""
+    match error.__cause__:
+        case ExceptionGroup(exceptions=(OSError(errno=int(number)), *_)):
+            return os.strerror(number)
+    return error.strerror or str(error)
 
 
 async def _receive(

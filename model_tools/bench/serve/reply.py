@@ -26,7 +26,7 @@ class Outcome(Enum):
     REFUSED = "refused"
     """The server said that it has too much to do."""
     FAILED = "failed"
-    """Anything else that is no answer: an error, a broken connection, the time that was up."""
+    """Anything else that is no answer: an error, no connection, a broken one, the time was up."""
     INCOMPLETE = "incomplete"
     """The answer began, and ended without its end."""
     LEFT = "left"
@@ -113,7 +113,7 @@ def read_reply(exchange: Exchange, dialect: Dialect, fixed_length: int | None) -
     if outcome is Outcome.COMPLETE:
         tokens = answer.total if answer.total is not None else fixed_length or answer.seen
     times = tuple(time - exchange.due for time in answer.times)
-    return Reply(outcome, _reason(exchange.end, answer), exchange.due, times, tokens)
+    return Reply(outcome, _reason(exchange, answer), exchange.due, times, tokens)
 
 
 def _outcome(end: End, answer: _Answer) -> Outcome:
@@ -129,10 +129,10 @@ def _outcome(end: End, answer: _Answer) -> Outcome:
     return Outcome.INCOMPLETE
 
 
-def _reason(end: End, answer: _Answer) -> str:
+def _reason(exchange: Exchange, answer: _Answer) -> str:
     if answer.complete:
         return ""
-    said = answer.reason.strip() or end.value
+    said = answer.reason.strip() or exchange.refusal or exchange.end.value
     return f"{answer.code}: {said}" if answer.code is not None else said
 
 

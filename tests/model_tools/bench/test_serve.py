@@ -1,6 +1,7 @@
 """`skiff-bench serve` against servers on real sockets, Skiff among them."""
 
 import json
+import re
 import socket
 import time
 from collections.abc import Sequence
@@ -130,11 +131,21 @@ def test_skiff_is_measured_and_clients_may_leave(
     assert 0 < own["decode steps: share inside the runtime"] < 1
 
 
-def test_a_server_that_is_not_there_is_one_line() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_server_that_is_not_there_is_one_line(host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    with pytest.raises(SystemExit, match=r"^skiff-bench: .*failed: the connection broke$"):
-        cli.main(["serve", f"http://127.0.0.1:{port}"])
+    with pytest.raises(SystemExit, match=r"^skiff-bench: .*failed: Connection refused$"):
+        cli.main(["serve", f"http://{host}:{port}"])
+
+
+def test_a_server_that_nobody_knows_is_one_line() -> None:
+    name = ".".join(["a" * 60] * 5)  # too long to be asked for, so that no network is
+    with pytest.raises(socket.gaierror) as unknown:
+        socket.getaddrinfo(name, 80)
+    reason = re.escape(unknown.value.strerror or "")
+    with pytest.raises(SystemExit, match=rf"^skiff-bench: .*failed: {reason}$"):
+        cli.main(["serve", f"http://{name}"])
 
 
 @pytest.mark.parametrize(
