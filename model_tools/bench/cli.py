@@ -46,6 +46,8 @@ def _measure(options: argparse.Namespace) -> None:
         plot.check(options.plot)
     report = run(options)
     print(FORMATS[options.output](report), end="", flush=True)
+    if report.failure:
+        raise StartError(report.failure)
     if options.save:
         save(report, options.save)
     if options.plot:

@@ -16,6 +16,7 @@ from model_tools.bench.report.series import Better, Of, Series
 from model_tools.bench.serve.dialect import DIALECTS, TO_THE_LIMIT
 from model_tools.bench.serve.load import ClosedLoop
 from model_tools.bench.serve.prompts import Lengths, Mix
+from model_tools.bench.serve.result import failure
 from model_tools.bench.serve.session import Plan
 from model_tools.bench.serve.session import run as run_session
 from model_tools.bench.serve.tables import requests_table
@@ -93,7 +94,7 @@ def run(options: argparse.Namespace) -> Report:
         _course(memory, plan.requests),
         _growth(late, plan.requests),
     )
-    return Report("soak", header, tables, (series,))
+    return Report("soak", header, tables, (series,), failure(findings.results))
 
 
 def _memory(server: ServerProcess) -> dict[str, float]:

@@ -26,3 +26,5 @@ class Report:
     """What a figure is worth nothing without: the machine, the versions, the model."""
     tables: tuple[Table, ...]
     series: tuple[Series, ...] = ()
+    failure: str | None = None
+    """Why nothing was measured; the tables say more."""

@@ -21,7 +21,7 @@ from model_tools.bench.report.report import Report, Table
 from model_tools.bench.serve.dialect import DIALECTS, Settings
 from model_tools.bench.serve.load import ClosedLoop, Load, OpenLoop
 from model_tools.bench.serve.prompts import Lengths, Mix
-from model_tools.bench.serve.result import Result
+from model_tools.bench.serve.result import Result, failure
 from model_tools.bench.serve.series import all_series
 from model_tools.bench.serve.session import Findings, Plan
 from model_tools.bench.serve.session import run as run_session
@@ -134,7 +134,8 @@ def run(options: argparse.Namespace) -> Report:
         findings = run_session(plan, bar.update)
     groups = _groups(plan, findings)
     series = tuple(all_series([rounds for group in groups for rounds in group]))
-    return Report("serve", {**machine(), **_asked(plan)}, _tables(groups, findings), series)
+    header, tables = {**machine(), **_asked(plan)}, _tables(groups, findings)
+    return Report("serve", header, tables, series, failure(findings.results))
 
 
 def _plan(options: argparse.Namespace) -> Plan:

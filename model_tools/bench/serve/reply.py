@@ -33,6 +33,10 @@ class Outcome(Enum):
     """The client left, as it was to."""
 
 
+ANSWERED = (Outcome.COMPLETE, Outcome.LEFT)
+"""A client that leaves has seen its first tokens as any other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One request's answer. Times are in seconds from when the request was due."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from model_tools.bench.report.series import Better, Of
 from model_tools.bench.serve.load import Load
-from model_tools.bench.serve.reply import Outcome, Reply
+from model_tools.bench.serve.reply import ANSWERED, Outcome, Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,15 @@ class Result:
         return sum(reply.outcome is outcome for reply in self.replies)
 
 
+def failure(results: Sequence[Result]) -> str | None:
+    """Why nothing was measured: where no request of any round was answered, the first one's
+    reason."""
+    replies = [reply for result in results for reply in result.replies]
+    if any(reply.outcome in ANSWERED for reply in replies):
+        return None
+    return f"no request was answered: {replies[0].reason}"
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """A kind of figure that replies have."""
@@ -57,14 +66,11 @@ def _each(
 
 
 def _gaps(replies: Sequence[Reply]) -> list[float]:
-    return [gap for reply in replies if reply.outcome in _ANSWERED for gap in reply.gaps]
+    return [gap for reply in replies if reply.outcome in ANSWERED for gap in reply.gaps]
 
-
-_ANSWERED = (Outcome.COMPLETE, Outcome.LEFT)
-"""A client that leaves has seen its first tokens as any other."""
 
 TIME_TO_FIRST_TOKEN = Measure(
-    "time to first token", _each(lambda reply: reply.time_to_first_token, *_ANSWERED)
+    "time to first token", _each(lambda reply: reply.time_to_first_token, *ANSWERED)
 )
 GAP = Measure("gap between tokens", _gaps, Of.GAP)
 TIME_PER_OUTPUT_TOKEN = Measure(

@@ -11,7 +11,7 @@ from model_tools.bench.serve.dialect import Settings
 from model_tools.bench.serve.load import Load, undisturbed
 from model_tools.bench.serve.prometheus import Metrics, fetch
 from model_tools.bench.serve.prompts import Mix, Request
-from model_tools.bench.serve.reply import Outcome, Reply, read_reply
+from model_tools.bench.serve.reply import ANSWERED, Reply, read_reply
 from model_tools.bench.serve.result import Result
 from model_tools.bench.serve.target import Target
 from model_tools.bench.turns import in_turn
@@ -71,7 +71,7 @@ async def _warm_up(plan: Plan, target: Target) -> None:
     for request in plan.mix.requests(plan.warm_up, f"{plan.seed} warm-up"):
         answer = await _ask(plan, target, request, time.perf_counter())
         reply = _reply(plan, target, request, answer)
-        if reply.outcome not in (Outcome.COMPLETE, Outcome.LEFT):
+        if reply.outcome not in ANSWERED:
             raise StartError(
                 f"{target.name}: a first request is {reply.outcome.value}: {reply.reason}"
             )

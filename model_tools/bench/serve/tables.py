@@ -6,7 +6,7 @@ from model_tools.bench.report.distribution import COLUMNS, Distribution
 from model_tools.bench.report.report import Cell, Table
 from model_tools.bench.report.spread import Middle, Spread
 from model_tools.bench.serve.prometheus import Metrics, changed, quotients
-from model_tools.bench.serve.reply import Outcome
+from model_tools.bench.serve.reply import ANSWERED, Outcome
 from model_tools.bench.serve.result import MEASURES, RATIOS, Ratio, Result
 
 Rounds = Sequence[Result]
@@ -22,7 +22,8 @@ def requests_table(groups: Sequence[Rounds]) -> Table:
 
 def _requests_row(rounds: Rounds) -> tuple[Cell, ...]:
     counts = [sum(result.count(outcome) for result in rounds) for outcome in Outcome]
-    reasons = [reply.reason for result in rounds for reply in result.replies if _bad(reply.outcome)]
+    replies = [reply for result in rounds for reply in result.replies]
+    reasons = [reply.reason for reply in replies if reply.outcome not in ANSWERED]
     return (
         rounds[0].load.name,
         rounds[0].server,
@@ -31,10 +32,6 @@ def _requests_row(rounds: Rounds) -> tuple[Cell, ...]:
         Spread.of([result.tokens_per_second for result in rounds]),
         reasons[0][:60] if reasons else None,
     )
-
-
-def _bad(outcome: Outcome) -> bool:
-    return outcome not in (Outcome.COMPLETE, Outcome.LEFT)
 
 
 def latency_table(groups: Sequence[Rounds]) -> Table:

@@ -109,6 +109,20 @@ def test_refusals_are_counted_apart(capsys: pytest.CaptureFixture[str]) -> None:
     assert row["first reason"] == "503: too busy"
 
 
+def test_a_run_without_an_answer_fails_once_its_tables_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = tmp_path / "run.json"
+    with (
+        fake_server(busy_after=0) as (url, _),
+        pytest.raises(SystemExit, match=r"^skiff-bench: no request was answered: 503: too busy$"),
+    ):
+        bench(capsys, url, *SHORT, "--warm-up", "0", "--save", str(saved))
+    [row] = json.loads(capsys.readouterr().out)["tables"]["requests"]
+    assert (row["refused"], row["first reason"]) == (6, "503: too busy")
+    assert not saved.exists()
+
+
 def test_skiff_is_measured_and_clients_may_leave(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
