@@ -101,6 +101,8 @@ def run(options: argparse.Namespace) -> Report:
     workloads = _workloads(options)
     if options.against and options.sampling != SamplingParameters():
         raise StartError(f"--sampling: {options.against} is measured greedily")
+    if options.sweep and not options.against:
+        raise StartError("--sweep: there is no other engine without --against")
     with ExitStack() as stack:
         folder = folder_of(options)
         if options.vocabulary:

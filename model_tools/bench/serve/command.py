@@ -35,6 +35,7 @@ from model_tools.bench.serve.target import Target
 from server.errors import StartError
 
 PAIRS = 5
+DIALECT = "paddler"
 _SEEDS = 1_000_000
 
 
@@ -51,13 +52,13 @@ def _add_servers(parser: argparse.ArgumentParser) -> None:
     add(
         "--dialect",
         choices=dialects,
-        default="paddler",
+        default=DIALECT,
         help="what it speaks: Skiff's and Paddler's raw prompts, OpenAI's completions or chat, "
-        "or llama-server's /completion (default: paddler)",
+        f"or llama-server's /completion (default: {DIALECT})",
     )
     add("--name", metavar="NAME", help="what it is called in tables (default: HOST:PORT)")
     add("--vs", metavar="URL", help="a second server; the two take turns, and are compared")
-    add("--vs-dialect", choices=dialects, default="paddler", help="(default: paddler)")
+    add("--vs-dialect", choices=dialects, help=f"(default: {DIALECT})")
     add("--vs-name", metavar="NAME", help="(default: HOST:PORT)")
 
 
@@ -118,7 +119,7 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="(default: 0; the paddler dialect cannot ask for one)",
     )
-    add("--model", metavar="NAME", default="default", help="for OpenAI's dialects")
+    add("--model", metavar="NAME", help="for OpenAI's dialects (default: default)")
     add(
         "--cache-prompt",
         action="store_true",
@@ -129,6 +130,7 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     """Raises `StartError`."""
     plan = _plan(options)
+    _check(options, plan)
     turns = len(plan.loads) * plan.rounds * len(plan.targets)
     with tqdm(total=turns, unit="round", disable=None) as bar:
         findings = run_session(plan, bar.update)
@@ -142,7 +144,8 @@ def _plan(options: argparse.Namespace) -> Plan:
     """Raises `StartError`."""
     targets = [Target.of(options.url, DIALECTS[options.dialect], options.name)]
     if options.vs:
-        targets.append(Target.of(options.vs, DIALECTS[options.vs_dialect], options.vs_name))
+        dialect = DIALECTS[options.vs_dialect or DIALECT]
+        targets.append(Target.of(options.vs, dialect, options.vs_name))
         if targets[0].name == targets[1].name:
             raise StartError(f"--vs-name: both servers would be called {targets[0].name}")
     loads: list[Load] = [ClosedLoop(clients) for clients in options.concurrency]
@@ -153,7 +156,10 @@ def _plan(options: argparse.Namespace) -> Plan:
         loads=tuple(loads),
         mix=Mix(options.words, options.new_tokens, options.shared, options.leave),
         settings=Settings(
-            options.model, options.temperature, options.ignore_eos, options.cache_prompt
+            options.model or "default",
+            options.temperature,
+            options.ignore_eos,
+            options.cache_prompt,
         ),
         requests=options.requests,
         rounds=options.rounds or (PAIRS if options.vs else 1),
@@ -163,14 +169,38 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
+def _check(options: argparse.Namespace, plan: Plan) -> None:
+    """Raises `StartError` for a flag that would mean nothing."""
+    for name in ("vs_dialect", "vs_name"):
+        if getattr(options, name) and not options.vs:
+            raise StartError(f"{_flag(name)}: there is no second server without --vs")
+    for name in ("model", "temperature", "cache_prompt"):
+        if getattr(options, name) and not _is_asked_for(name, plan):
+            able = [key for key, dialect in DIALECTS.items() if name in dialect.asks_for]
+            raise StartError(f"{_flag(name)}: only --dialect {' or '.join(able)} can ask for it")
+    mix = plan.mix
+    if mix.shared_words > mix.words.low:
+        raise StartError(f"--shared: prompts of {mix.words} words cannot share {mix.shared_words}")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _is_asked_for(setting: str, plan: Plan) -> bool:
+    return any(setting in target.dialect.asks_for for target in plan.targets)
+
+
 def _asked(plan: Plan) -> dict[str, str]:
     """What was asked of the servers, for the header."""
     mix = plan.mix
     shared = f"{mix.shared_words} words shared" if mix.shared_words else "unique"
     ends = "end of text ignored" if plan.settings.ignore_eos else "up to the end of text"
+    asked_for = _is_asked_for("temperature", plan)
+    temperature = f"{plan.settings.temperature:g}" if asked_for else "as the server has it"
     return {
         "prompts": f"{mix.words} words, {shared}",
-        "answers": f"{mix.new_tokens} tokens, {ends}, temperature {plan.settings.temperature:g}",
+        "answers": f"{mix.new_tokens} tokens, {ends}, temperature {temperature}",
         "requests": f"{plan.requests} in each of {plan.rounds} rounds, seed {plan.seed}",
     }
 

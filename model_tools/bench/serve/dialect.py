@@ -44,6 +44,8 @@ class Dialect(Protocol):
     """A route of a kind of server."""
 
     path: str
+    asks_for: frozenset[str]
+    """The names of those of `Settings` that its requests have."""
 
     def body(self, request: Request, settings: Settings) -> dict[str, object]: ...
 
@@ -56,6 +58,7 @@ class Paddler:
     only, and cannot be taken for each other."""
 
     path = "/api/v1/continue_from_raw_prompt"
+    asks_for: frozenset[str] = frozenset()
 
     def body(self, request: Request, settings: Settings) -> dict[str, object]:  # noqa: ARG002 of the protocol
         """How to sample is the server's own matter here."""
@@ -88,6 +91,7 @@ class OpenAi:
     """Completions."""
 
     path = "/v1/completions"
+    asks_for = frozenset({"model", "temperature", "ignore_eos"})
 
     def body(self, request: Request, settings: Settings) -> dict[str, object]:
         return {
@@ -138,6 +142,7 @@ class Llama:
     """llama-server's native completion."""
 
     path = "/completion"
+    asks_for = frozenset({"temperature", "ignore_eos", "cache_prompt"})
 
     def body(self, request: Request, settings: Settings) -> dict[str, object]:
         return {

@@ -56,7 +56,8 @@ class Mix:
     """Of a prompt."""
     new_tokens: Lengths
     shared_words: int
-    """How many words at its beginning a prompt has in common with all others."""
+    """How many words at its beginning a prompt has in common with all others; `words.low` at
+    most."""
     leaving: float
     """The share of clients that leave before their answer ends."""
 
@@ -68,8 +69,8 @@ class Mix:
 
     def _request(self, common: list[str], source: random.Random) -> Request:
         length, new_tokens = self.words.draw(source), self.new_tokens.draw(source)
-        own = source.choices(WORDS, k=max(length - len(common), 0))
+        own = source.choices(WORDS, k=length - len(common))
         leaves = source.random() < self.leaving
         pieces = source.randint(1, new_tokens)
-        prompt = " ".join([*common[:length], *own])
+        prompt = " ".join([*common, *own])
         return Request(prompt, new_tokens, pieces if leaves else None)

@@ -266,6 +266,7 @@ def test_a_folder_of_another_kind_has_no_shape(tmp_path: Path) -> None:
         (["--sampling=--top-p 2"], "--top-p must be a number above 0 and at most 1"),
         (["--sampling=--top-q 2"], "unrecognized arguments: --top-q"),
         (["--sampling=--top-k 2", "--against", "genai"], "genai is measured greedily"),
+        (["--sweep"], "--sweep: there is no other engine without --against"),
         (["-p", "4000"], "more than the model's context of 128"),
         (["-s", "0"], "-s/--streams: must be an integer from 1 to 1024"),
         (["-t", "2000"], "-t/--threads: must be an integer from 1 to 1024"),

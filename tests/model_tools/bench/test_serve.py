@@ -5,16 +5,17 @@ import re
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from model_tools.bench import cli
-from model_tools.bench.serve.dialect import DIALECTS, TO_THE_LIMIT
+from model_tools.bench.serve.dialect import DIALECTS, TO_THE_LIMIT, Dialect, Settings
 from model_tools.bench.serve.load import ClosedLoop, Send, T
 from model_tools.bench.serve.prometheus import changed, parse, quotients
-from model_tools.bench.serve.prompts import Lengths, Mix
+from model_tools.bench.serve.prompts import Lengths, Mix, Request
 from model_tools.bench.serve.reply import Outcome, Reply
 from model_tools.bench.serve.result import RATIOS, Result
 from model_tools.bench.serve.session import Plan, run
@@ -49,6 +50,8 @@ def test_a_server_is_measured_in_its_dialect(
         document = bench(capsys, url, "--dialect", dialect, "--concurrency", "1,3", *SHORT)
     assert len(asked) == 1 + 2 * 6
     assert {each for each, _ in asked} == {path}
+    told = document["header"]["answers"].endswith("temperature 0")
+    assert told == all(body.get("temperature") == 0 for _, body in asked)
     first, second = document["tables"]["requests"]
     assert (first["load"], second["load"]) == ("1 client", "3 clients")
     for row in (first, second):
@@ -57,6 +60,19 @@ def test_a_server_is_measured_in_its_dialect(
     assert kinds.count("time to first token") == 2
     [metric] = document["tables"]["the servers' own metrics"]
     assert (metric["metric"], metric["difference"]) == ("asked_total", 12)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_a_dialect_says_what_it_asks_for(dialect: Dialect) -> None:
+    request = Request("a b", max_tokens=9, leaves_after=None)
+    plain = Settings(model="a", temperature=0, ignore_eos=False, cache_prompt=False)
+    other = Settings(model="b", temperature=1, ignore_eos=True, cache_prompt=True)
+    asked_for = {
+        name
+        for name, value in asdict(other).items()
+        if dialect.body(request, replace(plain, **{name: value})) != dialect.body(request, plain)
+    }
+    assert asked_for == dialect.asks_for
 
 
 def test_paddlers_newer_envelope_needs_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,6 +188,12 @@ def test_a_server_that_nobody_knows_is_one_line() -> None:
         (["http://a/b c"], "must be http://HOST:PORT"),
         (["http://a/\u00e4"], "must be http://HOST:PORT"),
         (["http://a", "--vs", "http://a"], "both servers would be called a"),
+        (["http://a", "--vs-dialect", "llama"], "--vs-dialect: there is no second server"),
+        (["http://a", "--vs-name", "b"], "--vs-name: there is no second server"),
+        (["http://a", "--temperature", "1"], "--temperature: only --dialect openai or"),
+        (["http://a", "--model", "b"], "--model: only --dialect openai or openai-chat can"),
+        (["http://a", "--dialect", "openai", "--cache-prompt"], "--cache-prompt: only .* llama"),
+        (["http://a", "--words", "9-20", "--shared", "10"], "of 9 to 20 words cannot share 10"),
         (["http://a", "--words", "9-3"], "must be N or LOW-HIGH"),
         (["http://a", "--leave", "2"], "must be a number of at least 0 and at most 1"),
         (["http://a", "--temperature", "nan"], "must be a number of at least 0"),
