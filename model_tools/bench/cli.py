@@ -4,6 +4,7 @@ Knows the modes' names; each has its flags and its tables in a package of its ow
 """
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -39,9 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _measure(options: argparse.Namespace) -> None:
     """Runs the mode. Raises `StartError`."""
     run: Callable[[argparse.Namespace], Report] = options.run
-    for file in filter(None, (options.save, options.plot)):
-        if not file.absolute().parent.is_dir():  # said before an hour was spent on measuring
+    for file in filter(None, (options.save, options.plot)):  # before an hour is spent on measuring
+        if not file.parent.is_dir():
             raise StartError(f"{file}: no such folder")
+        if file.is_dir():
+            raise StartError(f"{file}: is a folder")
+        if not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise StartError(f"{file}: may not be written")
     if options.plot:
         plot.check(options.plot)
     report = run(options)

@@ -1,5 +1,7 @@
 """What `--plot` draws, and what it says beforehand where it cannot."""
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -32,10 +34,26 @@ def test_what_cannot_be_drawn_is_said_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--plot", "--save"])
-def test_a_missing_folder_is_said_before_anything_is_measured(tmp_path: Path, flag: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("missing/run.png", "no such folder"),
+        ("folder.png", "is a folder"),
+        pytest.param(
+            "kept.png",
+            "may not be written",
+            marks=pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere"),
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_anything_is_measured(
+    tmp_path: Path, flag: str, file: str, reason: str
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "kept.png").touch(mode=0o400)
     nobody = "http://127.0.0.1:1"
-    with pytest.raises(SystemExit, match="no such folder"):
-        cli.main(["serve", nobody, flag, str(tmp_path / "missing" / "run.png")])
+    with pytest.raises(SystemExit, match=f"{re.escape(file)}: {reason}$"):
+        cli.main(["serve", nobody, flag, str(tmp_path / file)])
 
 
 def test_a_load_without_answers_is_not_drawn(tmp_path: Path) -> None:
