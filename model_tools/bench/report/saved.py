@@ -30,7 +30,9 @@ def load(file: Path) -> Report:
     """Without tables. Raises `StartError`."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise StartError(f"{file}: {error.strerror}") from None
+    except ValueError as error:
         raise StartError(f"{file}: cannot be read as JSON: {error}") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise StartError(f"{file}: was not written by --save of this skiff-bench")

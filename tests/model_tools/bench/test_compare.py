@@ -136,6 +136,11 @@ def test_a_file_that_is_no_run_is_one_line(tmp_path: Path, content: str, reason:
         save(report(), tmp_path / "missing" / "run.json")
 
 
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"run\.json: No such file or directory$"):
+        load(tmp_path / "run.json")
+
+
 def test_the_chance_of_few_figures_is_exact() -> None:
     """Of the 252 ways to deal, the true one and its mirror are furthest apart."""
     assert chance(FAST, SLOW) == pytest.approx(2 / math.comb(10, 5))
