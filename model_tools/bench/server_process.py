@@ -86,6 +86,8 @@ def serving(folder: Path, flags: Sequence[str]) -> Iterator[ServerProcess]:
         with process:
             try:
                 url = _url(process)
+                if not url.startswith("http://"):
+                    raise StartError(f"--flags: only TCP without TLS is measured, not {url}")
                 yield ServerProcess(url, started, time.perf_counter(), process.pid)
             except EOFError:
                 log.seek(0)

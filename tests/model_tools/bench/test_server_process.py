@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from model_tools.bench import cli
 from model_tools.bench.server_process import serving
@@ -80,6 +81,21 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
         serving(tmp_path / "nowhere", []),
     ):
         pass
+
+
+def test_a_server_is_measured_over_tcp_without_tls(folder: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "certificate", tmp_path / "key"]
+    issued = trustme.CA().issue_cert("localhost")
+    issued.cert_chain_pems[0].write_to_path(files[0])
+    issued.private_key_pem.write_to_path(files[1])
+    encrypted = [f"--tls-{file.name}={file}" for file in files]
+    elsewhere = [f"--inference-address=unix:{tmp_path}/socket"]
+    for flags, url in ((encrypted, "https://127"), (elsewhere, "unix:/")):
+        with (
+            pytest.raises(StartError, match=f"only TCP without TLS is measured, not {url}"),
+            serving(folder, flags),
+        ):
+            pass
 
 
 def test_a_server_that_has_ended_has_no_memory(folder: Path) -> None:
