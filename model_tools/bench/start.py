@@ -62,7 +62,7 @@ def _start(folder: Path, flags: Sequence[str]) -> tuple[float, float]:
         answer = trio.run(ask)
     reply = read_reply(answer, target.dialect, REQUEST.max_tokens)
     if reply.outcome is not Outcome.COMPLETE or not reply.times:
-        raise StartError(f"the first request is {reply.outcome.value}: {reply.reason}")
+        raise StartError(f"no answer to the first request: {reply.reason}")
     first_token = reply.due + reply.times[0]
     return 1000 * (server.ready - server.started), 1000 * (first_token - server.started)
 

@@ -72,9 +72,7 @@ async def _warm_up(plan: Plan, target: Target) -> None:
         answer = await _ask(plan, target, request, time.perf_counter())
         reply = _reply(plan, target, request, answer)
         if reply.outcome not in ANSWERED:
-            raise StartError(
-                f"{target.name}: a first request is {reply.outcome.value}: {reply.reason}"
-            )
+            raise StartError(f"{target.name}: no answer to a first request: {reply.reason}")
 
 
 async def _round(

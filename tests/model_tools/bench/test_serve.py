@@ -165,7 +165,7 @@ def test_skiff_is_measured_and_clients_may_leave(
 def test_a_server_that_is_not_there_is_one_line(host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    with pytest.raises(SystemExit, match=r"^skiff-bench: .*failed: Connection refused$"):
+    with pytest.raises(SystemExit, match=r"^skiff-bench: .*first request: Connection refused$"):
         cli.main(["serve", f"http://{host}:{port}"])
 
 
@@ -174,7 +174,7 @@ def test_a_server_that_nobody_knows_is_one_line() -> None:
     with pytest.raises(socket.gaierror) as unknown:
         socket.getaddrinfo(name, 80)
     reason = re.escape(unknown.value.strerror or "")
-    with pytest.raises(SystemExit, match=rf"^skiff-bench: .*failed: {reason}$"):
+    with pytest.raises(SystemExit, match=rf"^skiff-bench: .*first request: {reason}$"):
         cli.main(["serve", f"http://{name}"])
 
 
