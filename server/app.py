@@ -79,7 +79,7 @@ def run(config: ServerConfig) -> None:
 def _leave(code: int) -> NoReturn:
     """Ends the process at once, though a thread may hang in the runtime: at an orderly exit, the
     runtime's own destructors could wait for it, or end it in the middle."""
-    logging.shutdown()
+    logging.shutdown()  # no `finally` is run
     os._exit(code)
 
 

@@ -35,41 +35,54 @@ class LogWriter(logging.Handler):
         self._writable.register(self._descriptor, select.POLLOUT)
         self._waiting: queue.SimpleQueue[str | threading.Event] = queue.SimpleQueue()
         self._dropped = 0
+        """Lines of which none has told yet."""
+        self._order = threading.RLock()
+        """Of what is put into the queue. Not the handler's own lock, which `logging` holds while it
+        waits for `flush`."""
         self._flushed = threading.Event()
         self._flushed.set()
         threading.Thread(target=self._live, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._waiting.qsize() >= ROOM:
-            self._dropped += 1
-            return
-        try:
-            self._waiting.put(self.format(record))
-        except Exception:  # as every handler does: a record's fault is not its caller's
-            self.handleError(record)
+        with self._order:
+            if self._dropped or self._waiting.qsize() >= ROOM:
+                self._dropped += 1
+                return
+            try:
+                self._waiting.put(self.format(record))
+            except Exception:  # as every handler does: a record's fault is not its caller's
+                self.handleError(record)
 
     def flush(self) -> None:
         """Returns when all lines until now are written, or after a second; at once where that was
         too short before, as `logging` calls this once more at the interpreter's end."""
         if self._flushed.is_set():
             self._flushed = threading.Event()
+            self._tell_of_loss()
             self._waiting.put(self._flushed)
             self._flushed.wait(_LAST_SECONDS)
 
     def _live(self) -> None:
-        told = 0
         while True:
-            self._take(self._waiting.get())
-            # Nothing was queued after the first line that was dropped: this one is in its place.
-            if (dropped := self._dropped) > told:
-                self._waiting.put(self.format(_loss(dropped - told)))
-                told = dropped
+            item = self._waiting.get()
+            if isinstance(item, threading.Event):
+                item.set()
+                continue
+            self._write(item)
+            # Until that is told, all lines are dropped. At once, each line that a slow reader takes
+            # would make room for one that says so, and for no other.
+            if self._dropped and self._waiting.qsize() <= ROOM // 2:
+                self._tell_of_loss()
 
-    def _take(self, item: str | threading.Event) -> None:
-        if isinstance(item, threading.Event):
-            item.set()
-            return
-        left = f"{item}\n".encode(self._encoding, "backslashreplace")
+    def _tell_of_loss(self) -> None:
+        """In the place of what was dropped, since nothing was let in after it."""
+        with self._order:
+            if self._dropped:
+                self._waiting.put(self.format(_loss(self._dropped)))
+                self._dropped = 0
+
+    def _write(self, line: str) -> None:
+        left = f"{line}\n".encode(self._encoding, "backslashreplace")
         with suppress(OSError):
             while left:
                 self._writable.poll()  # what others made non-blocking, as they may a terminal
