@@ -65,8 +65,8 @@ class Prefixes:
             return found
         beginning = {call.key for call in reading}
         while found and not self._room.for_one(key, found.length, beginning):
-            running = found.length if isinstance(found.source, int) else 0
-            helps = self._room.for_one(key, running, beginning, without_copies=True)
+            _, shared = self._longest_running(self._readable(key))
+            helps = self._room.for_one(key, shared, beginning, without_copies=True)
             found = None  # nor does this hold on to what is dropped
             if helps and self._kept.drop_oldest():
                 found = self._best(key, reading)
@@ -77,13 +77,12 @@ class Prefixes:
         fail."""
         if self._reuse is PrefixReuse.OFF:
             return Found()
-        prompt = self._sequences[key].prompt[:-_ALWAYS_READ]
+        prompt = self._readable(key)
         kept, longest = self._kept.longest(prompt)
         source: int | SavedKv | None = kept.saved if kept else None
-        for other in self._sequences.values():
-            length = common_length(prompt, self._held(other))
-            if length > longest:
-                source, longest = other.key, length
+        running, length = self._longest_running(prompt)
+        if length > longest:
+            source, longest = running, length
         for call in reading:
             coming = self._sequences[call.key].prompt[: call.stop]
             if common_length(prompt, coming) >= longest + _WORTH_A_STEP:
@@ -93,6 +92,19 @@ class Prefixes:
         if kept and source is kept.saved:
             self._kept.used(kept)
         return Found(source, longest)
+
+    def _readable(self, key: int) -> Tokens:
+        """What a prompt can have from others."""
+        return self._sequences[key].prompt[:-_ALWAYS_READ]
+
+    def _longest_running(self, prompt: Tokens) -> tuple[int | None, int]:
+        """The running sequence that has most in common with the prompt, and how many tokens."""
+        best, longest = None, 0
+        for other in self._sequences.values():
+            length = common_length(prompt, self._held(other))
+            if length > longest:
+                best, longest = other.key, length
+        return best, longest
 
     def keep(self, sequence: Sequence, slot: int) -> None:
         """Copies what an ended sequence left in its slot."""

@@ -10,7 +10,7 @@ from server.errors import StartError
 from server.model.candidates import Candidates
 from server.model.device_layout import batches
 from tests.engine.fake_decoder import VOCABULARY, greedy_tokens, logits_after
-from tests.model.fake_paged_device import PAGE_BYTES, PagedDevice
+from tests.model.fake_paged_device import PagedDevice
 from tests.model.generating import core_of, generated, sequence_of
 
 TEXT = np.random.default_rng(0).integers(0, VOCABULARY, 256)
@@ -73,7 +73,6 @@ def test_what_sequences_have_in_common_they_share() -> None:
     for slot in range(4):
         device.decoder.release(slot)
     assert pages - device.kv.free_pages == 11
-    assert saved.nbytes == 11 * PAGE_BYTES
     saved.load(4, 40)
     assert pages - device.kv.free_pages == 11
     del saved
@@ -136,6 +135,23 @@ def test_a_copy_stays_where_its_pages_are_in_use_anyway() -> None:
     core.submit(other)
     core.step(lambda: None)
     assert other.reused == 18
+
+
+def test_a_copy_goes_where_that_lets_a_conversation_go_on_beside_one_that_begins_alike() -> None:
+    """Of 16 pages the conversation's copy holds 8, of which another sequence runs on 4, and an
+    older copy 5. To go on takes 11, of which 8 are there."""
+    device = PagedDevice(slots=3, context=64, pages=16)
+    core = core_of(device.decoder, PrefixReuse.PROMPTS)
+    beginning, conversation = TEXT[:16], TEXT[:32]
+    for key, prompt in enumerate([TEXT[100:120], conversation]):
+        core.submit(sequence_of(key, prompt, 1))
+        core.step(lambda: None)
+    core.submit(sequence_of(2, np.append(beginning, [1, 2]), 6))
+    core.step(lambda: None)
+    going_on = sequence_of(3, np.append(conversation, [3, 4, 5]), 9)
+    core.submit(going_on)
+    core.step(lambda: None)
+    assert (going_on.reused, going_on.read) == (32, 35)
 
 
 def test_a_graph_is_captured_for_each_number_of_rows_and_of_pages() -> None:
