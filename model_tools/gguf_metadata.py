@@ -4,6 +4,7 @@ Keys that describe (name, licence, dataset and the like) and namespaces that no 
 knows (a quantiser's own) may pass; what would change the model's behaviour is read or refused.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TypeVar
 from model_tools.end_of_generation import end_of_generation
 from model_tools.gguf_keys import GgufKeys
 from model_tools.gguf_vocabulary import Vocabulary, read_vocabulary
+from server.model.folder import SAMPLING_BOUNDS
 
 T = TypeVar("T", int, float)
 
@@ -93,20 +95,21 @@ def _sampling(keys: GgufKeys) -> SuggestedSampling:
     unused = ("xtc_threshold", "mirostat_tau", "mirostat_eta")
     keys.ignore(prefix + name for name in unused)
 
-    def suggested(name: str, read: Callable[[str], T], low: float, high: float) -> T | None:
+    def suggested(name: str, read: Callable[[str], T], bounds: tuple[float, float]) -> T | None:
         key = prefix + name
         if not keys.has(key):
             return None
         value = read(key)
-        if not low <= value <= high:
-            raise keys.error(f"{key} = {value} is not from {low} to {high}")
+        if not bounds[0] <= value <= bounds[1]:
+            raise keys.error(f"{key} = {value} is not from {bounds[0]:g} to {bounds[1]:g}")
         return value
 
-    # The bounds are those of the server, which reads these numbers from the folder.
+    # The server, which reads these numbers from the folder, would refuse others.
+    bounds = SAMPLING_BOUNDS
     return SuggestedSampling(
-        temperature=suggested("temp", keys.number, 0, 10**6),
-        top_k=suggested("top_k", keys.integer, 0, 2**31 - 1),
-        top_p=suggested("top_p", keys.number, 0, 1),
-        min_p=suggested("min_p", keys.number, 0, 1),
-        repetition_penalty=suggested("penalty_repeat", keys.number, 1e-6, 10**6),
+        temperature=suggested("temp", keys.number, bounds["temperature"]),
+        top_k=suggested("top_k", keys.integer, (0, math.inf)),
+        top_p=suggested("top_p", keys.number, bounds["top_p"]),
+        min_p=suggested("min_p", keys.number, bounds["min_p"]),
+        repetition_penalty=suggested("penalty_repeat", keys.number, bounds["repetition_penalty"]),
     )

@@ -12,7 +12,13 @@ from server.config import DeviceKind, SamplingParameters
 from server.errors import StartError
 
 _ABOVE_ZERO = 1e-6
-"""The least of what may be anything above 0."""
+SAMPLING_BOUNDS: dict[str, tuple[float, float]] = {
+    "temperature": (0, 1e6),
+    "top_p": (_ABOVE_ZERO, 1),
+    "min_p": (0, 1),
+    "repetition_penalty": (_ABOVE_ZERO, 1e6),
+}
+"""The least and the most of numbers in `generation_config.json`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +88,18 @@ def _target(genai: "_Document") -> DeviceKind | None:
 def _sampling(generation: "_Document") -> SamplingParameters:
     """`generation_config.json`: no sampling unless `do_sample`, as `transformers` has it. What it
     leaves out is off."""
-    penalty = generation.number("repetition_penalty", 1.0, low=_ABOVE_ZERO)
+
+    def number(name: str, default: float) -> float:
+        return generation.number(name, default, *SAMPLING_BOUNDS[name])
+
+    penalty = number("repetition_penalty", 1.0)
     if not generation.flag("do_sample"):
         return SamplingParameters(repetition_penalty=penalty)
     return SamplingParameters(
-        temperature=generation.number("temperature", 1.0),
+        temperature=number("temperature", 1.0),
         top_k=generation.integer("top_k", default=0, low=0),
-        top_p=generation.number("top_p", 1.0, low=_ABOVE_ZERO, high=1),
-        min_p=generation.number("min_p", 0.0, high=1),
+        top_p=number("top_p", 1.0),
+        min_p=number("min_p", 0.0),
         repetition_penalty=penalty,
     )
 
@@ -146,7 +156,7 @@ class _Document:
             raise self._wrong(name, f"an integer of at least {low}")
         return value
 
-    def number(self, name: str, default: float, *, low: float = 0, high: float = 1e6) -> float:
+    def number(self, name: str, default: float, low: float, high: float) -> float:
         value = self.find(name)
         if value is None:
             return default
