@@ -67,12 +67,15 @@ def cuda_works(driver: Driver | NoDriver) -> bool:
 
 def obstacle(device: Device) -> str | None:
     """What is in the way of using a device of CUDA's."""
-    trial = [sys.executable, "-P", "-m", "model_tools.device_trial", str(device)]
-    run = subprocess.run(trial, stderr=subprocess.PIPE, text=True, check=False)
+    trial = [sys.executable, "-P", "-m", "model_tools.device_trial", str(device.index)]
+    # Not to stdout: what is said there is the folder's place.
+    run = subprocess.run(
+        trial, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+    )
     if run.returncode == 0:
         return None
-    said = run.stderr.splitlines()
-    return said[-1] if said else f"its trial has ended with code {run.returncode}"
+    *_, said = ["", *run.stderr.splitlines()]
+    return said if run.returncode == 1 else f"its trial has ended with code {run.returncode}"
 
 
 def model_folder(target: DeviceKind = DeviceKind.CPU) -> Path:
