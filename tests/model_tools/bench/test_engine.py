@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -167,9 +168,18 @@ class Interrupting:
 
     def answer(self) -> None:
         os.kill(os.getppid(), signal.SIGINT)
-        threading.Event().wait()
+        threading.Event().wait(timeout=30)
 
 
+@pytest.fixture
+def _hears_ctrl_c() -> Iterator[None]:
+    """Which a script's background does not, and with it these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_hears_ctrl_c")
 def test_an_interrupt_ends_a_run(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt), OwnProcess(Interrupting) as engine:
         engine.run("answer")

@@ -1,5 +1,6 @@
 """What a report's header says of the machine and of the program."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,10 @@ def test_the_commit_is_that_of_a_tree_that_holds_skiff(
     def git(*arguments: str) -> None:
         subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)  # noqa: S607 the PATH's
 
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)  # a hook's repository, for one
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
     for name in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{name}_NAME", "nobody")
         monkeypatch.setenv(f"GIT_{name}_EMAIL", "nobody@example.com")
