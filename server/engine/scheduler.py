@@ -58,8 +58,8 @@ class Scheduler:
         """By key the tokens of each prompt that has no slot yet, in order of arrival."""
         self._reading: _Place | None = None
         self._decoding: list[_Place] = []
-        self._gaps = False
-        """Whether a slot is free below one that is taken."""
+        self._some_left = False
+        """Whether a slot may be free below one that is taken."""
         self._last: StepPlan | None = None
         """The last plan, where the next one can only be the same."""
 
@@ -85,7 +85,7 @@ class Scheduler:
             self._reading = None
         else:
             self._decoding.remove(place)
-        self._gaps = True
+        self._some_left = True
         return place.slot
 
     def accepted(self, key: int, tokens: int) -> None:
@@ -95,8 +95,8 @@ class Scheduler:
     def plan(self, pace: Pace, drafts: Mapping[int, Draft]) -> StepPlan:
         """The next step. What it holds counts as done: a call that fails ends in `remove`, and of
         the `drafts`, for keys of decoding sequences, only what is `accepted` later."""
-        moves = self._close_gaps() if self._gaps else []
-        self._gaps = False
+        moves = self._close_gaps() if self._some_left else []
+        self._some_left = False
         seconds = pace.allowance(
             len(self._decoding), self._coming(), sum(place.tokens for place in self._decoding)
         )

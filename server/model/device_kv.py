@@ -105,10 +105,9 @@ class SavedSlot:
     """A copy of the first `length` tokens of a slot, on the same device."""
 
     def __init__(self, kv: DeviceKv, slot: int, length: int) -> None:
-        self.nbytes = length * kv.token_bytes
         self._kv = kv
         self._length = length
-        self._block = kv.memory.reserve(self.nbytes)
+        self._block = kv.memory.reserve(length * kv.token_bytes)
         for buffer, address in self._places():
             buffer.save(slot, length, address)
 

@@ -52,9 +52,6 @@ class DeviceCall:
 class SavedDeviceKv(Protocol):
     """What `KvOwner.save` keeps, as long as this object lives."""
 
-    @property
-    def nbytes(self) -> int: ...
-
     def load(self, slot: int, length: int) -> None:
         """Puts the first `length` tokens into a free slot."""
 

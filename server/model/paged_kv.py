@@ -144,10 +144,6 @@ class SavedPages:
         pool.retain(self.table)
         weakref.finalize(self, pool.release, self.table).atexit = False
 
-    @property
-    def nbytes(self) -> int:
-        return len(self.table) * self._kv.page_tokens * self._kv.token_bytes
-
     def load(self, slot: int, length: int) -> None:
         """Puts the first `length` tokens into a free slot. Raises `MemoryError`."""
         self._kv.give(self.table, slot, length)
