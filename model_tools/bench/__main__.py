@@ -4,7 +4,7 @@ from server.interrupt import end_at_once
 
 end_at_once()
 
-from model_tools.bench.cli import main  # noqa: E402 - see there
+from model_tools.bench.cli import main  # noqa: E402 - now Ctrl-C in it is quiet
 
 if __name__ == "__main__":
     main()

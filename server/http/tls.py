@@ -24,16 +24,17 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     try:
+        for path in (certificate, key):
+            path.stat()  # ssl does not say which is not there
         context.load_cert_chain(certificate, key, ask_for_password)
     except ssl.SSLError as error:
         reason = (error.reason or "not in PEM form").replace("_", " ").lower()
         raise StartError(
             f"{certificate} and {key} are no TLS certificate and key: {reason}"
         ) from None
-    except OSError as error:  # ssl does not say which file it could not read
-        raise StartError(
-            f"cannot read the TLS certificate {certificate} or key {key}: {error.strerror}"
-        ) from None
+    except OSError as error:
+        where = error.filename or f"{certificate} or {key}"
+        raise StartError(f"cannot read {where}, for TLS: {error.strerror}") from None
     return context
 
 

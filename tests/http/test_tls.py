@@ -141,9 +141,13 @@ def test_a_key_may_come_through_a_pipe(files: Path) -> None:
 def test_bad_files_are_one_line(files: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no certificate")
     for certificate, key, says in (
-        (tmp_path / "none", files / "key", "cannot read the TLS"),
-        (files / "certificate", tmp_path / "none", "cannot read the TLS"),
-        (files / "certificate", tmp_path, "cannot read the TLS"),
+        (tmp_path / "none", files / "key", f"cannot read {tmp_path}/none, for TLS: No such file"),
+        (
+            files / "certificate",
+            tmp_path / "none",
+            f"cannot read {tmp_path}/none, for TLS: No such",
+        ),
+        (files / "certificate", tmp_path, f"certificate or {tmp_path}, for TLS: "),
         (files / "certificate", files / "other-key", "mismatch"),
         (tmp_path / "text", files / "key", "no TLS certificate"),
         (files / "key", files / "certificate", "no TLS certificate"),
