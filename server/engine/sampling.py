@@ -7,6 +7,7 @@ draw.
 import logging
 import math
 import random
+from collections.abc import Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,8 @@ class Sampler:
         if not math.isfinite(candidates.log_sum_exp):
             return None
         chance = self._chance()
-        token = certain_token(candidates, self._parameters, self._penalised, chance)
+        seen = _NONE if self._seen is None else self._seen.tokens
+        token = certain_token(candidates, self._parameters, seen, chance)
         return self._noted(self._chosen(candidates.whole(), chance) if token is None else token)
 
     def _chance(self) -> float:
@@ -71,6 +73,7 @@ class Sampler:
 
 
 _NOTHING = np.empty(0, np.int64)
+_NONE: Set[int] = frozenset()
 
 
 class _Seen:
@@ -79,12 +82,13 @@ class _Seen:
     def __init__(self, prompt: NDArray[np.int64]) -> None:
         self.ids = self._room = np.unique(prompt)
         """Each once, in any order."""
-        self._known = set(self.ids.tolist())
+        self.tokens = set(self.ids.tolist())
+        """The same."""
 
     def add(self, token: int) -> None:
-        if token in self._known:
+        if token in self.tokens:
             return
-        self._known.add(token)
+        self.tokens.add(token)
         count = len(self.ids)
         if count == len(self._room):
             self._room = np.concatenate([self.ids, np.empty(count + 64, np.int64)])

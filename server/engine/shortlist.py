@@ -6,23 +6,31 @@ all logits above the floor are known, and of the others their number of nats tog
 of 1 or more only lowers logits, which leaves both true. A filter is decided where its bound lies
 above the floor, and a draw where every way in which the unknown logits may lie between the known
 ones gives the same token.
+
+A step on a GPU is over before NumPy has seen to the few candidates of many rows: they are numbers
+of Python's, as in `distribution`.
 """
 
 import functools
 import math
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import gt, neg
 
 import numpy as np
-from numpy.typing import NDArray
 
 from server.config import SamplingParameters
-from server.engine.distribution import Row, draw_of_few, largest, passing, usable, weights_of
+from server.engine.distribution import Row, draw_of_few, passing, usable
 from server.model.candidates import Candidates
 
 _SLACK = 1e-4
 """Share of all probability by which sums may be off. Float32 sums, here and on a device, are off by
 less than 2e-5."""
 _LARGEST_EXPONENT = 80.0
+_NO_REST = (0.0, 0.0)
 _HARDEST = 1e30
 """A penalty beyond it is as hard: it leaves nothing of a logit, and products would be infinite."""
 
@@ -41,21 +49,20 @@ def _factor(penalty: float) -> np.float32:
 
 
 def certain_token(
-    candidates: Candidates, parameters: SamplingParameters, seen: NDArray[np.int64], chance: float
+    candidates: Candidates, parameters: SamplingParameters, seen: Set[int], chance: float
 ) -> int | None:
     """The token for `chance`, which has no meaning where the temperature is 0; None where the
     candidates leave it open. `seen` are the ids under the penalty."""
-    penalty = parameters.repetition_penalty
-    logits = candidates.logits
-    if parameters.temperature == 0 and penalty == 1 and len(logits) > 1 and logits[0] > logits[1]:
-        return int(candidates.ids[0])
-    if penalty < 1:
+    if parameters.repetition_penalty < 1:
         return None  # what was seen rises, wherever it was
-    known = _Known.of(candidates, parameters, seen)
-    if known is None:
+    if parameters.temperature == 0 and parameters.repetition_penalty == 1:
+        first, *others = candidates.logits[:2]
+        return candidates.ids[0] if others and first > others[0] else None
+    known = _Known.of(candidates, parameters.repetition_penalty, seen)
+    if not known.ids:
         return None
     if parameters.temperature == 0:
-        return int(known.ids[known.logits.argmax()])
+        return known.ids[0]
     if parameters.top_k == 0 and parameters.top_p >= 1 and parameters.min_p == 0:
         return known.drawn_from_all(parameters.temperature, chance)
     return known.drawn_of_few(parameters, chance)
@@ -63,71 +70,95 @@ def certain_token(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """All logits above `floor`, under the penalty, by rising id: one at least."""
+    """All logits above the floor, under the penalty: the largest first, of equal ones the lower id
+    first."""
 
-    ids: NDArray[np.int64]
-    logits: Row
-    floor: float
-    rest: tuple[float, float]
-    """Bounds of the sum of exp(logit - peak) over all others, the peak being the largest logit."""
+    ids: Sequence[int]
+    logits: Sequence[float]
+    candidates: Candidates
+    places: Sequence[int]
+    """Where each is among the candidates."""
+    under_penalty: bool
 
     @classmethod
-    def of(
-        cls, candidates: Candidates, parameters: SamplingParameters, seen: NDArray[np.int64]
-    ) -> "_Known | None":
-        logits, floor = candidates.logits, candidates.logits[-1]
-        under_penalty = parameters.repetition_penalty != 1
-        if under_penalty:
-            lowered = penalised(logits, parameters.repetition_penalty)
-            logits = np.where(np.isin(candidates.ids, seen), lowered, logits)
-        above = np.flatnonzero(logits > floor)
-        if not len(above):
-            return None
-        by_id = above[np.argsort(candidates.ids[above])]
-        highest, peak = float(candidates.logits[0]), float(logits[above].max())
-        if highest - peak > _LARGEST_EXPONENT:
-            return None
-        whole = math.exp(candidates.log_sum_exp - highest)
-        raw = np.exp(candidates.logits[above] - candidates.logits[0]).sum(dtype=np.float64)
-        # A sum far from 0 is only as exact as its float32.
-        slack = (_SLACK + float(np.spacing(np.float32(abs(candidates.log_sum_exp))))) * whole
-        most = max(whole - float(raw), 0.0) + slack
-        least = 0.0 if under_penalty else max(most - 2 * slack, 0.0)
-        scale = math.exp(highest - peak)
-        rest = (least * scale, most * scale)
-        return cls(candidates.ids[by_id], logits[by_id], float(floor), rest)
+    def of(cls, candidates: Candidates, penalty: float, seen: Set[int]) -> "_Known":
+        logits, places = candidates.logits, list(range(len(candidates.ids)))
+        if penalty > 1:
+            logits = _lowered(candidates, penalty, seen)
+            places.sort(key=logits.__getitem__, reverse=True)
+        values = [logits[place] for place in places]
+        if not all(map(gt, values, values[1:])):
+            places.sort(key=lambda place: (-logits[place], candidates.ids[place]))
+        floor = candidates.logits[-1]
+        count = bisect_left(values, -floor, key=neg)  # of those above it
+        places = places[:count]
+        ids = [candidates.ids[place] for place in places]
+        return cls(ids, values[:count], candidates, places, penalty > 1)
 
     def drawn_of_few(self, parameters: SamplingParameters, chance: float) -> int | None:
         """`draw_of_few`, where all sums that are possible leave the same ones."""
-        if parameters.top_k > len(self.ids):
+        top_k = parameters.top_k
+        if top_k > len(self.ids):
             return None
-        places, logits = largest(self.logits, parameters.top_k or len(self.ids))
+        logits = self.logits[:top_k] if top_k else self.logits
+        rest = _NO_REST if top_k else self._rest()
+        if rest is None:
+            return None
+        beyond = 0.0 if top_k else math.exp(self.candidates.logits[-1] - logits[0])
         weights = [math.exp(logit - logits[0]) for logit in logits]
-        known, rest, beyond = sum(weights), self.rest, math.exp(self.floor - logits[0])
-        if parameters.top_k:
-            rest, beyond = (0.0, 0.0), 0.0
-        ends = {passing(weights, parameters, known + each, beyond) for each in rest}
+        known = sum(weights)
+        ends = {passing(weights, parameters, known + each, beyond) for each in {*rest}}
         end = ends.pop()
         if ends or end is None:
             return None
-        drawn = draw_of_few(logits[:end], parameters.temperature, chance)
-        return int(self.ids[places[drawn]])
+        return self.ids[draw_of_few(logits[:end], parameters.temperature, chance)]
 
     def drawn_from_all(self, temperature: float, chance: float) -> int | None:
         """`draw_from_all`, where the others, before or behind, change nothing."""
         if temperature > 1:
             return None  # how far the others rise together depends on each of them
-        peak = float(self.logits.max())
+        rest = self._rest()
+        if rest is None:
+            return None
+        peak, floor = self.logits[0], self.candidates.logits[-1]
         # Each of the others falls at least as far as one at the floor would.
         cold = float(usable(temperature))
-        fall = 1.0 if temperature == 1 else math.exp((self.floor - peak) * (1 / cold - 1))
-        others = self.rest[1] * fall
-        bounds = np.cumsum(weights_of(self.logits, temperature), dtype=np.float64)
-        known = float(bounds[-1])
+        fall = 1.0 if temperature == 1 else math.exp((floor - peak) * (1 / cold - 1))
+        others = rest[1] * fall
+        weights = [math.exp((logit - peak) / cold) for logit in self.logits]
+        known = sum(weights)
         slack = _SLACK * (known + others)
         low = chance * known - (1 - chance) * others - slack
         high = chance * (known + others) + slack
         if low < 0 or high >= known:
             return None
-        first, last = np.searchsorted(bounds, (low, high), side="right")
-        return int(self.ids[first]) if first == last else None
+        by_id = sorted(zip(self.ids, weights, strict=True))
+        bounds = list(accumulate(weight for _, weight in by_id))
+        first, last = bisect_right(bounds, low), bisect_right(bounds, high)
+        return by_id[first][0] if first == last < len(by_id) else None
+
+    def _rest(self) -> tuple[float, float] | None:
+        """Bounds of the sum of exp(logit - peak) over all others, the peak being the largest logit.
+        None where it has fallen so far that such a sum says nothing."""
+        told, peak = self.candidates, self.logits[0]
+        highest = told.logits[0]
+        if highest - peak > _LARGEST_EXPONENT:
+            return None
+        whole = math.exp(told.log_sum_exp - highest)
+        raw = sum(math.exp(told.logits[place] - highest) for place in self.places)
+        # A sum far from 0 is only as exact as its float32.
+        slack = (_SLACK + float(np.spacing(np.float32(abs(told.log_sum_exp))))) * whole
+        most = max(whole - raw, 0.0) + slack
+        least = 0.0 if self.under_penalty else max(most - 2 * slack, 0.0)
+        scale = math.exp(highest - peak)
+        return least * scale, most * scale
+
+
+def _lowered(candidates: Candidates, penalty: float, seen: Set[int]) -> list[float]:
+    """The candidates' logits as `penalised` has them, to the bit."""
+    factor = float(_factor(penalty))
+    exact = [
+        logit if token not in seen else logit / factor if logit > 0 else logit * factor
+        for token, logit in zip(candidates.ids, candidates.logits, strict=True)
+    ]
+    return array("f", exact).tolist()

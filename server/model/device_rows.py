@@ -91,8 +91,8 @@ class DeviceRows:
             Candidates(ids, largest, log_sum_exp, partial(self._row, row, restore))
             for row, (ids, largest, log_sum_exp) in enumerate(
                 zip(
-                    told.ids[:count],
-                    told.largest[:count],
+                    told.ids[:count].tolist(),
+                    told.largest[:count].tolist(),
                     told.sums[:count, 0].tolist(),
                     strict=True,
                 )

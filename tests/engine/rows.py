@@ -25,7 +25,7 @@ class Device:
         with np.errstate(all="ignore"):
             sum_of_all = np.exp(row - row.max(), dtype=np.float32).sum(dtype=np.float32)
             log_sum_exp = float(np.float32(peak + np.log(sum_of_all)))
-        return Candidates(ids.astype(np.int64), row[ids], log_sum_exp, lambda: self._fetch(row))
+        return Candidates(ids.tolist(), row[ids].tolist(), log_sum_exp, lambda: self._fetch(row))
 
     def _fetch(self, row: Row) -> Row:
         self.fetched += 1
