@@ -23,7 +23,7 @@ from model_tools.folder_format import FORMAT_VERSION
 from server.command_line import read
 from server.config import Device, DeviceKind
 from server.errors import StartError
-from server.model.cuda_driver import Driver, NoDriver, find_driver
+from server.model.gpu.cuda_driver import Driver, NoDriver, find_driver
 from server.program import program
 
 NAME = "SmolLM2-135M-Instruct"

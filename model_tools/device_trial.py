@@ -8,7 +8,7 @@ ends with 0 where the device works, and else with one line on stderr that says w
 import sys
 
 from server.config import Device, DeviceKind
-from server.model.cuda import cuda_obstacle
+from server.model.gpu.cuda import cuda_obstacle
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from server.engine.decoder import Decoder
 from server.engine.decoder import Rows as Told
 from server.errors import StartError
 from server.model.choice import Obstacle, open_on_best
-from server.model.cuda import cuda_obstacle
 from server.model.folder import ModelFolder
+from server.model.gpu.cuda import cuda_obstacle
 from server.model.opening import open_decoder
 from server.model.tokenizer import Tokenizer
 

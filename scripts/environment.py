@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from server.model.cuda_driver import LEAST_CUDA, Driver, NoDriver, find_driver  # noqa: E402 - stdlib only
+from server.model.gpu.cuda_driver import LEAST_CUDA, Driver, NoDriver, find_driver  # noqa: E402 - stdlib only
 
 BEST = "best"
 """Among the extras, it stands for the runtime that this machine can use."""

@@ -23,9 +23,9 @@ from server.engine.pacer import Pacer
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
 from server.engine.windowed_text import WindowedText
+from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
 from server.model.opening import open_cpu_decoder
-from server.model.session import OnnxDecoder
 from server.options.engine import ENGINE
 from server.options.flag import Flag, Group, Told
 from server.options.values import integer, listed
@@ -41,7 +41,7 @@ CONTEXT = 8192
 class Run:
     """Streams that go on without end, and when each of their tokens came."""
 
-    def __init__(self, decoder: OnnxDecoder, stretch: float) -> None:
+    def __init__(self, decoder: CpuDecoder, stretch: float) -> None:
         self._decoder = decoder
         self._core = EngineCore(
             decoder, self._deliver, Pacer(stretch), PrefixCacheConfig(PrefixReuse.OFF)
@@ -95,7 +95,7 @@ class Figures:
     beside: float
 
 
-def measure(decoder: OnnxDecoder, stretch: float, streams: int, prompt: int) -> Figures:
+def measure(decoder: CpuDecoder, stretch: float, streams: int, prompt: int) -> Figures:
     run = Run(decoder, stretch)
     run.first_token(SHORT)
     alone = run.first_token(prompt)

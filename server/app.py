@@ -35,11 +35,11 @@ from server.http.tls import tls_context
 from server.log_format import formatter
 from server.log_writer import LogWriter
 from server.model.choice import open_on_best
-from server.model.cuda import cuda_obstacle
-from server.model.device_decoder import DeviceDecoder
+from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
+from server.model.gpu.cuda import cuda_obstacle
+from server.model.gpu.decoder import DeviceDecoder
 from server.model.opening import open_decoder
-from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
 from server.open_files import allow_connections
 from server.program import say
@@ -194,11 +194,11 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
 
 def _load(
     config: ServerConfig, engine: EngineConfig, folder: ModelFolder
-) -> OnnxDecoder | DeviceDecoder:
+) -> CpuDecoder | DeviceDecoder:
     """The model, once the terminal shows what holds for it. Raises `StartError`."""
     slots, context, threads = engine.slots, engine.context, config.engine.threads
 
-    def open_on(device: Device) -> OnnxDecoder | DeviceDecoder:
+    def open_on(device: Device) -> CpuDecoder | DeviceDecoder:
         return open_decoder(
             folder,
             device,

@@ -21,8 +21,8 @@ from server.findings import (
     of_tokenizer,
 )
 from server.machine import Machine
-from server.model.cuda import CudaFacts, find_cuda
 from server.model.folder import ModelFolder
+from server.model.gpu.cuda import CudaFacts, find_cuda
 from server.model.opening import open_decoder
 from server.model.tokenizer import Tokenizer
 from server.program import say

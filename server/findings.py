@@ -9,9 +9,9 @@ from enum import Enum
 
 from server.config import Device, DeviceKind
 from server.machine import Machine
-from server.model.cuda import CudaFacts, dotted
-from server.model.cuda_driver import Gpu, NoDriver
-from server.model.cuda_libraries import Library
+from server.model.gpu.cuda import CudaFacts, dotted
+from server.model.gpu.cuda_driver import Gpu, NoDriver
+from server.model.gpu.cuda_libraries import Library
 from server.model.runtime import MISSING, Runtime
 
 _FLASH = (8, 0)

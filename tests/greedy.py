@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from server.model.session import OnnxDecoder
+from server.model.cpu.decoder import CpuDecoder
 
 
-def greedy(decoder: OnnxDecoder, prompts: Sequence[list[int]], new_tokens: int) -> list[list[int]]:
+def greedy(decoder: CpuDecoder, prompts: Sequence[list[int]], new_tokens: int) -> list[list[int]]:
     """Continues all prompts side by side, one slot each; the end of text does not stop them."""
     generated = [
         [int(decoder.prefill(slot, 0, np.array(prompt)).argmax())]

@@ -30,8 +30,8 @@ from server.engine.sampling import Sampler
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
 from server.engine.windowed_text import WindowedText
+from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
-from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
 from tests.engine.paces import ChangingPacer
 
@@ -82,7 +82,7 @@ class Play:
 
     def __init__(
         self,
-        decoder: OnnxDecoder,
+        decoder: CpuDecoder,
         visitors: Iterable[Visitor],
         prefix_cache: PrefixCacheConfig = NO_REUSE,
     ) -> None:
@@ -145,7 +145,7 @@ def test_greedy_tokens_are_bit_identical_alone_and_in_any_mix(
 ) -> None:
     context = max(LENGTHS) + NEW_TOKENS
     folder = ModelFolder.read(int8_folder)
-    decoder = OnnxDecoder(folder, slots=SLOTS, context=context, threads=usable_cores())
+    decoder = CpuDecoder(folder, slots=SLOTS, context=context, threads=usable_cores())
     everyone = visitors(int8_folder)
     alone = {each.key: Play(decoder, [each]).choices[each.key] for each in map(stays, everyone)}
     plans = recorded_plans(monkeypatch)
@@ -176,7 +176,7 @@ def test_greedy_tokens_are_bit_identical_read_or_begun_with_what_others_read(
     int8_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = ModelFolder.read(int8_folder)
-    decoder = OnnxDecoder(folder, slots=SLOTS, context=512, threads=usable_cores())
+    decoder = CpuDecoder(folder, slots=SLOTS, context=512, threads=usable_cores())
     everyone = visitors_alike(int8_folder)
     alone = {each.key: Play(decoder, [each]).choices[each.key] for each in map(stays, everyone)}
     plans = recorded_plans(monkeypatch)

@@ -15,9 +15,9 @@ from server.findings import (
     of_target,
 )
 from server.machine import Machine
-from server.model.cuda import CudaFacts
-from server.model.cuda_driver import Driver, Gpu, NoDriver
-from server.model.cuda_libraries import find_libraries
+from server.model.gpu.cuda import CudaFacts
+from server.model.gpu.cuda_driver import Driver, Gpu, NoDriver
+from server.model.gpu.cuda_libraries import find_libraries
 from server.model.runtime import Runtime
 
 GIB = 2**30

@@ -8,8 +8,8 @@ import onnxruntime_genai
 import pytest
 
 from server.cores import usable_cores
+from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
-from server.model.session import OnnxDecoder
 from tests.golden.continuations import CONTINUATIONS
 from tests.greedy import greedy
 
@@ -40,7 +40,7 @@ def test_genai_gives_the_same_greedy_tokens(
     int8_folder: Path, genai_model: onnxruntime_genai.Model
 ) -> None:
     folder = ModelFolder.read(int8_folder)
-    decoder = OnnxDecoder(folder, slots=8, context=512, threads=usable_cores())
+    decoder = CpuDecoder(folder, slots=8, context=512, threads=usable_cores())
     prompts = [continuation.prompt_ids for continuation in CONTINUATIONS]
     for prompt, ours in zip(prompts, greedy(decoder, prompts, NEW_TOKENS), strict=True):
         theirs = genai_greedy(genai_model, prompt)

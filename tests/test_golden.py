@@ -10,8 +10,8 @@ from model_tools.gguf_source import GgufSource
 from model_tools.reference import reference_logits
 from model_tools.verify import compare
 from server.cores import usable_cores
+from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
-from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
 from tests.golden.continuations import CONTINUATIONS, Continuation
 from tests.greedy import greedy
@@ -21,9 +21,9 @@ PROMPTS = [continuation.prompt_ids for continuation in CONTINUATIONS]
 NEW_TOKENS = len(CONTINUATIONS[0].generated_ids)
 
 
-def decoder(folder: Path, *, slots: int, context: int) -> OnnxDecoder:
+def decoder(folder: Path, *, slots: int, context: int) -> CpuDecoder:
     model = ModelFolder.read(folder)
-    return OnnxDecoder(model, slots=slots, context=context, threads=usable_cores())
+    return CpuDecoder(model, slots=slots, context=context, threads=usable_cores())
 
 
 def continuations(folder: Path) -> list[list[int]]:

@@ -14,7 +14,7 @@ import pytest
 from model_tools import default_model
 from server.config import Device, DeviceKind
 from server.errors import StartError
-from server.model.cuda_driver import Driver, Gpu, NoDriver
+from server.model.gpu.cuda_driver import Driver, Gpu, NoDriver
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -30,8 +30,8 @@ HANGS = (
     "-c",
     """
 import threading
-from server.model.session import OnnxDecoder
-OnnxDecoder.decode = lambda *_, **__: threading.Event().wait()
+from server.model.cpu.decoder import CpuDecoder
+CpuDecoder.decode = lambda *_, **__: threading.Event().wait()
 from server.cli import main
 main()
 """,
@@ -41,10 +41,10 @@ FAILS = (
     "-P",
     "-c",
     """
-from server.model.session import OnnxDecoder
+from server.model.cpu.decoder import CpuDecoder
 def fail(*arguments):
     raise RuntimeError("a fault of the model's")
-OnnxDecoder.decode = fail
+CpuDecoder.decode = fail
 from server.cli import main
 main()
 """,
@@ -473,8 +473,8 @@ def test_a_server_whose_first_lines_nobody_reads_on_ends_quietly(tiny: Path) -> 
     """As in `skiff MODEL_FOLDER | head -1`."""
     program = """
 import sys
-from server.model.session import OnnxDecoder
-OnnxDecoder.warm_up = lambda self: sys.stdin.readline()
+from server.model.cpu.decoder import CpuDecoder
+CpuDecoder.warm_up = lambda self: sys.stdin.readline()
 from server.cli import main
 main()
 """
@@ -507,11 +507,11 @@ def test_the_log_comes_before_the_line_that_ends_the_program(tiny: Path) -> None
     program = """
 import logging
 from server.errors import StartError
-from server.model.session import OnnxDecoder
+from server.model.cpu.decoder import CpuDecoder
 def fail(decoder):
     logging.getLogger("model").warning("the log")
     raise StartError("the end")
-OnnxDecoder.warm_up = fail
+CpuDecoder.warm_up = fail
 from server.cli import main
 main()
 """
@@ -554,9 +554,9 @@ opened = socket.create_server(("127.0.0.1", 0))
 os.dup2(opened.fileno(), 3)
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
 print(opened.getsockname()[1], flush=True)
-from server.model.session import OnnxDecoder
-load = OnnxDecoder.__init__
-OnnxDecoder.__init__ = lambda *a, **k: sys.stdin.readline() and load(*a, **k)
+from server.model.cpu.decoder import CpuDecoder
+load = CpuDecoder.__init__
+CpuDecoder.__init__ = lambda *a, **k: sys.stdin.readline() and load(*a, **k)
 from server.cli import main
 main()
 """

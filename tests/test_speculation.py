@@ -15,8 +15,8 @@ from server.engine.drafter import LookupDrafter
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
 from server.engine.windowed_text import WindowedText
+from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
-from server.model.session import OnnxDecoder
 from server.model.tokenizer import Tokenizer
 from tests.engine.paces import SteadyPacer
 
@@ -49,12 +49,12 @@ class Answer:
 
 
 @pytest.fixture(scope="module")
-def decoder(fp32_folder: Path) -> OnnxDecoder:
+def decoder(fp32_folder: Path) -> CpuDecoder:
     folder = ModelFolder.read(fp32_folder)
-    return OnnxDecoder(folder, slots=1, context=512, threads=usable_cores())
+    return CpuDecoder(folder, slots=1, context=512, threads=usable_cores())
 
 
-def answer(decoder: OnnxDecoder, prompt: list[int], longest_draft: int) -> Answer:
+def answer(decoder: CpuDecoder, prompt: list[int], longest_draft: int) -> Answer:
     core = EngineCore(
         decoder, lambda news: None, SteadyPacer(alone=512, beside_streams=32), PrefixCacheConfig()
     )
@@ -80,7 +80,7 @@ def answer(decoder: OnnxDecoder, prompt: list[int], longest_draft: int) -> Answe
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda each: each.name)
 def test_greedy_tokens_are_those_without_drafts_but_where_two_are_close(
-    fp32_folder: Path, decoder: OnnxDecoder, prompt: Prompt
+    fp32_folder: Path, decoder: CpuDecoder, prompt: Prompt
 ) -> None:
     tokens = Tokenizer.read(fp32_folder / "tokenizer.json").encode(prompt.text)
     plain = answer(decoder, tokens, 0)

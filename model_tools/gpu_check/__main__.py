@@ -16,8 +16,8 @@ from model_tools.gpu_check.shapes import ON_A_GPU, REHEARSAL
 from model_tools.progress import Progress
 from server.config import Device, DeviceKind
 from server.errors import StartError
-from server.model.cuda import find_cuda
-from server.model.cuda_driver import Driver
+from server.model.gpu.cuda import find_cuda
+from server.model.gpu.cuda_driver import Driver
 from server.options.values import device
 from server.program import Parser, program
 

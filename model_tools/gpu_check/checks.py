@@ -14,8 +14,8 @@ from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.loaded import LoadedModel
 from model_tools.gpu_check.streams import GREEDY, Streams, alone, random_prompt
 from server.config import DeviceKind, PrefixReuse, SamplingParameters
-from server.model.device_decoder import DeviceDecoder
-from server.model.foresight import TRUSTED
+from server.model.gpu.decoder import DeviceDecoder
+from server.model.gpu.foresight import TRUSTED
 
 _LEAVES = 0.4
 """How often somebody who is there leaves when another one comes."""

@@ -14,10 +14,10 @@ from model_tools.kv_scales import balanced
 from model_tools.progress import Report, steps
 from model_tools.recipe import KvType, Recipe
 from server.config import Device, SamplingParameters
-from server.model.device_decoder import DeviceDecoder
-from server.model.device_memory import DeviceMemory
 from server.model.folder import ModelFolder
-from server.model.foresight import TRUSTED
+from server.model.gpu.decoder import DeviceDecoder
+from server.model.gpu.foresight import TRUSTED
+from server.model.gpu.memory import DeviceMemory
 from server.model.graph_interface import GraphInterface
 from server.model.opening import memory_of
 from server.model.runtime import open_session, run_options
@@ -105,7 +105,7 @@ class LoadedModel:
         self, *, slots: int, context: int, least_foresight: float = TRUSTED
     ) -> DeviceDecoder:
         """Warm; the ones before it must be gone. Raises `DoesNotFit`."""
-        token = sum(each.heads * each.head_dim * each.dtype.itemsize for each in self._graph.kv)
+        token = sum(shape.token_bytes for shape in self._graph.kv)
         page = self._graph.page_tokens or 1
         kv_bytes = slots * -(-context // page) * page * token
         logits = 4 * slots * self._graph.vocabulary_size

@@ -11,7 +11,7 @@ from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.loaded import LoadedModel
 from model_tools.gpu_check.streams import NewSampler, Streams, random_prompt, room_for
 from server.engine.sampling import Sampler
-from server.model.device_memory import DeviceMemory
+from server.model.gpu.memory import DeviceMemory
 
 _ROW = 1 << 20
 """Bytes that are copied in one piece."""

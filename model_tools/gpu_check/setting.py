@@ -11,8 +11,8 @@ from model_tools.progress import Report
 from model_tools.recipe import CUDA_BLOCK_SIZE, KvLayout, KvType, Recipe, Target, WeightType
 from server.config import Device
 from server.cores import usable_cores
+from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
-from server.model.session import OnnxDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,11 @@ class Setting:
         threads = usable_cores()
         return LoadedModel(folder, self.device, threads=threads, cuda_graphs=cuda_graphs)
 
-    def on_the_cpu(self, name: str, source: WeightSource, slots: int, context: int) -> OnnxDecoder:
+    def on_the_cpu(self, name: str, source: WeightSource, slots: int, context: int) -> CpuDecoder:
         """The same in fp32, by the CPU's own decoder."""
         recipe = Recipe(WeightType.FP32, CUDA_BLOCK_SIZE)
         folder = exported(self.place, f"{name}-cpu", source, recipe, self.report)
-        return OnnxDecoder(folder, slots=slots, context=context, threads=usable_cores())
+        return CpuDecoder(folder, slots=slots, context=context, threads=usable_cores())
 
     def _exported(self, name: str, source: WeightSource, kind: Kind) -> ModelFolder:
         folder = f"{name}-{kind}".replace(" ", "-")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from server.errors import StartError
-from server.model.kv_memory import KvShape
+from server.model.kv_shape import KvShape
 from server.model.tensor_types import BY_NAME
 
 _KV_TYPES = {"tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(int8)"}

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from server.config import Device, DeviceKind
 from server.errors import StartError
-from server.model.cuda_memory import CudaError, CudaMemory, find_library
-from server.model.device_decoder import DeviceDecoder
-from server.model.device_memory import DeviceMemory, HostMemory
+from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
+from server.model.gpu.cuda_memory import CudaError, CudaMemory, find_library
+from server.model.gpu.decoder import DeviceDecoder
+from server.model.gpu.memory import DeviceMemory, HostMemory
 from server.model.runtime import open_session, run_options
-from server.model.session import OnnxDecoder
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def open_decoder(
     threads: int,
     cuda_graphs: bool = True,
     kv_bytes: int | None = None,
-) -> OnnxDecoder | DeviceDecoder:
+) -> CpuDecoder | DeviceDecoder:
     """`threads` is the number of cores that one call uses; `kv_bytes` bounds keys and values that
     lie in pages. Raises `StartError`, and `MemoryError` where the device has no room."""
     if device.kind is DeviceKind.CPU:
@@ -42,16 +42,16 @@ def open_decoder(
     )
 
 
-def open_cpu_decoder(folder: ModelFolder, *, slots: int, context: int, threads: int) -> OnnxDecoder:
+def open_cpu_decoder(folder: ModelFolder, *, slots: int, context: int, threads: int) -> CpuDecoder:
     """With one graph where a folder's second one cannot be run. Raises as `open_decoder` does."""
     obstacle = None
     if folder.mixed_file is not None:
         try:
-            return OnnxDecoder(folder, slots=slots, context=context, threads=threads)
+            return CpuDecoder(folder, slots=slots, context=context, threads=threads)
         except StartError as error:
             obstacle = str(error)
     plain = replace(folder, mixed_file=None)
-    decoder = OnnxDecoder(plain, slots=slots, context=context, threads=threads)
+    decoder = CpuDecoder(plain, slots=slots, context=context, threads=threads)
     if obstacle:  # said only now, as the first graph may have been it
         log.warning("prompts are not read together with decode rows: %s", obstacle)
     return decoder
@@ -67,7 +67,7 @@ def open_device_decoder(
     cuda_graphs: bool,
     kv_bytes: int | None = None,
 ) -> DeviceDecoder:
-    """Also of the CPU, where it is slower than `OnnxDecoder` and does the same: so what a GPU will
+    """Also of the CPU, where it is slower than `CpuDecoder` and does the same: so what a GPU will
     run is run without one. Raises as `open_decoder` does."""
     try:
         memory = memory_of(device)

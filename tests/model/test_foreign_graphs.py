@@ -6,13 +6,13 @@ import onnx_ir as ir
 import pytest
 
 from server.errors import StartError
+from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
-from server.model.session import OnnxDecoder
 from tests.model.tiny_folder import tiny_folder
 
 
-def open_decoder(folder: Path) -> OnnxDecoder:
-    return OnnxDecoder(ModelFolder.read(folder), slots=2, context=64, threads=1)
+def open_decoder(folder: Path) -> CpuDecoder:
+    return CpuDecoder(ModelFolder.read(folder), slots=2, context=64, threads=1)
 
 
 FOREIGN = """

@@ -4,8 +4,8 @@ import pytest
 
 from server.errors import StartError
 from server.model.graph_interface import GraphInterface
-from tests.model.fake_device import FakeMemory, Node
-from tests.model.fake_paged_device import PAGE_TOKENS, FakePagedSession
+from tests.model.gpu.fake_device import FakeMemory, Node
+from tests.model.gpu.fake_paged_device import PAGE_TOKENS, FakePagedSession
 
 KEY = "past_key_values.0.key"
 

@@ -15,8 +15,8 @@ from model_tools.recipe import FloatType, KvType, Recipe, Target, WeightType
 from model_tools.verify import Verification
 from model_tools.verify_weights import WeightsVerification
 from server.errors import StartError
+from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
-from server.model.session import OnnxDecoder
 from tests.model_tools.tiny_gguf import TinyLlama
 
 FAST = TinyLlama(hidden_size=64, intermediate_size=128, head_dim=64)
@@ -93,10 +93,10 @@ def test_the_runtime_finds_nothing_wrong_but_kernels_that_the_cpu_lacks(
     """It infers all types and shapes before it looks for kernels."""
     folder = ModelFolder.read(model_file.parent)
     if recipe.activations is FloatType.FP16:
-        OnnxDecoder(folder, slots=1, context=8, threads=1)
+        CpuDecoder(folder, slots=1, context=8, threads=1)
         return
     with pytest.raises(StartError, match="Could not find an implementation for"):
-        OnnxDecoder(folder, slots=1, context=8, threads=1)
+        CpuDecoder(folder, slots=1, context=8, threads=1)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from model_tools.gguf_source import GgufSource
 from model_tools.progress import Progress
 from model_tools.reference import reference_logits
 from server.errors import StartError
+from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
-from server.model.session import OnnxDecoder
 from tests.model_tools.tiny_gguf import TinyLlama
 
 
@@ -64,7 +64,7 @@ def assert_refused(outcome: subprocess.CompletedProcess[str], *words: str) -> No
 
 def test_a_folder_serves_its_source(gguf: Path, place: Path) -> None:
     export(gguf, place / "model", weights="fp32")
-    decoder = OnnxDecoder(ModelFolder.read(place / "model"), slots=1, context=64, threads=1)
+    decoder = CpuDecoder(ModelFolder.read(place / "model"), slots=1, context=64, threads=1)
     text = np.arange(20, 60)
     [expected] = reference_logits(GgufSource.open(gguf), [text])
     logits = decoder.prefill(0, 0, text, logits_to_keep=0)

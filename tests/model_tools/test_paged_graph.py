@@ -1,5 +1,5 @@
 """Graphs with keys and values in pages: as ONNX Runtime's operator is described, and named as
-ONNX Runtime GenAI's engine has it. `tests.model.test_paged_decoder` sees what they compute."""
+ONNX Runtime GenAI's engine has it. `tests.model.gpu.test_paged_decoder` sees what they compute."""
 
 from pathlib import Path
 

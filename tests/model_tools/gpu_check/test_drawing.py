@@ -23,8 +23,8 @@ from model_tools.random_source import RandomSource
 from model_tools.recipe import WeightType
 from server.config import CPU, SamplingParameters
 from server.model.candidates import Candidates
-from server.model.device_decoder import DeviceDecoder
-from tests.model.fake_device import FakeDevice
+from server.model.gpu.decoder import DeviceDecoder
+from tests.model.gpu.fake_device import FakeDevice
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,8 @@ def test_on_a_device_that_does_things_later_no_draw_differs(
 def candidates(row: np.ndarray[tuple[int], np.dtype[np.float32]], shift: int) -> Candidates:
     ids = np.argsort(-row)[:8]
     log_sum_exp = float(np.log(np.exp(row).sum()))
-    return Candidates((ids + shift) % len(row), row[ids], log_sum_exp, row.copy)
+    shifted = (ids + shift) % len(row)
+    return Candidates(shifted.tolist(), row[ids].tolist(), log_sum_exp, row.copy)
 
 
 @pytest.mark.parametrize(("shift", "differing"), [(0, 0), (1, 100)])

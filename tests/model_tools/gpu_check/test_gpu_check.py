@@ -23,8 +23,8 @@ from model_tools.random_source import RandomSource
 from model_tools.recipe import KvLayout, Recipe, Target, WeightType
 from model_tools.reference import reference_logits
 from server.config import CPU, Device
-from server.model.device_memory import HostMemory
-from tests.model.paged_attention import stand_in
+from server.model.gpu.memory import HostMemory
+from tests.model.gpu.paged_attention import stand_in
 from tests.model_tools.tiny_gguf import TinyLlama
 
 

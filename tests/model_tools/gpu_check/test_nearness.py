@@ -18,7 +18,7 @@ from model_tools.progress import unseen
 from model_tools.random_source import RandomSource
 from model_tools.recipe import KvType, WeightType
 from server.config import CPU
-from server.model.device_decoder import DeviceDecoder
+from server.model.gpu.decoder import DeviceDecoder
 
 TEXTS = [random_prompt(TINY.vocabulary_size, 40, seed) for seed in range(3)]
 INT8_KV = Kind(WeightType.FP16, kv=KvType.INT8)

@@ -1,0 +1,218 @@
+"""A graph on the CPU, by way of ONNX Runtime's C API.
+
+Knows sessions, weights, bindings and tensors; does not know what a graph's inputs mean.
+"""
+
+import ctypes
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from server.errors import StartError
+from server.model.cpu.c_api import CApi, Handle
+from server.model.cpu.mapped_weights import MappedWeights
+from server.model.heap import give_back, huge_pages
+from server.model.runtime import CALL_SETTINGS, QUIET, SESSION_SETTINGS, library, loading
+from server.model.tensor_types import BY_DTYPE, BY_NUMBER
+
+_ARENA, _DEFAULT_MEMORY = 1, 0
+"""OrtArenaAllocator, OrtMemTypeDefault."""
+_MOST_BINDINGS = 64
+"""That are kept for calls of one kind: one takes 70 to 140 KB with the default model's 30 layers,
+and many slots make thousands of different calls."""
+_PACKED = 1.25
+"""Bytes that weights take as the runtime's kernels want them, to one on disk, at most."""
+
+
+class SharedWeights:
+    """What the graphs that are opened with it have of their weights in memory once: mapped, and as
+    the runtime has packed them. Some kernels cannot share what they pack, such as those for 16-bit
+    numbers: their graphs cannot be opened with it."""
+
+    def __init__(self) -> None:
+        """Raises `StartError`."""
+        self.mapped = MappedWeights()
+        self.packed = _api().make("PrepackedWeightsContainer", "CreatePrepackedWeightsContainer")
+
+
+@dataclass(frozen=True, slots=True)
+class HostNode:
+    """An input or output of a graph."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+    """None: known when the graph runs."""
+
+
+class CallOptions:
+    """Of calls that another thread may end."""
+
+    def __init__(self) -> None:
+        self.handle = _api().make("RunOptions", "CreateRunOptions")
+        for name, value in CALL_SETTINGS.items():
+            _api().call("AddRunConfigEntry", self.handle, name.encode(), value.encode())
+        self.terminated = False
+
+    def terminate(self) -> None:
+        """The call under way ends with an error, and so does each later one."""
+        self.terminated = True
+        _api().call("RunOptionsSetTerminate", self.handle)
+
+
+class HostBinding:
+    """What one kind of call reads and writes: arrays, by their addresses."""
+
+    def __init__(self, session: Handle) -> None:
+        self.handle = _api().make("IoBinding", "CreateIoBinding", session, needs=(session,))
+        self._arrays: dict[str, NDArray[Any]] = {}
+        """Kept as long as calls are made."""
+
+    def input(self, name: str, array: NDArray[Any]) -> None:
+        _api().call("BindInput", self.handle, name.encode(), _tensor(array))
+        self._arrays[name] = array
+
+    def output(self, name: str, array: NDArray[Any]) -> None:
+        _api().call("BindOutput", self.handle, name.encode(), _tensor(array))
+        self._arrays[name] = array
+
+    def in_place(self, past: str, present: str, array: NDArray[Any]) -> None:
+        """The same memory as the input `past` and the output `present`."""
+        self.input(past, array)
+        self.output(present, array)
+
+
+def make_room(bindings: dict[Any, Any]) -> None:
+    """For one more. The oldest goes where there are many, to be made anew when it is needed."""
+    if len(bindings) >= _MOST_BINDINGS:
+        del bindings[next(iter(bindings))]
+
+
+class HostGraph:
+    """A graph that is ready to be called; describes itself as `graph_interface.Session`."""
+
+    def __init__(self, file: Path, threads: int, weights: SharedWeights | None = None) -> None:
+        """`threads` share a call. Raises `StartError`."""
+        with loading(file):
+            self._session = _session(file, threads, weights)
+
+    def get_inputs(self) -> list[HostNode]:
+        return self._nodes("Input")
+
+    def get_outputs(self) -> list[HostNode]:
+        return self._nodes("Output")
+
+    def get_overridable_initializers(self) -> list[HostNode]:
+        return self._nodes("OverridableInitializer")
+
+    def binding(self) -> HostBinding:
+        """In which nothing is bound yet."""
+        return HostBinding(self._session)
+
+    def run(self, binding: HostBinding, options: CallOptions) -> None:
+        """Raises `RuntimeError`."""
+        _api().call("RunWithBinding", self._session, options.handle, binding.handle)
+
+    def _nodes(self, kind: str) -> list[HostNode]:
+        count = _api().ask(f"SessionGet{kind}Count", self._session)
+        return [
+            HostNode(self._name(kind, index), *self._type(kind, index)) for index in range(count)
+        ]
+
+    def _name(self, kind: str, index: int) -> str:
+        allocator = _api().ask("GetAllocatorWithDefaultOptions")
+        place = _api().ask(f"SessionGet{kind}Name", self._session, index, allocator)
+        try:
+            return ctypes.string_at(place).decode(errors="replace")
+        finally:
+            _api().call("AllocatorFree", allocator, place)
+
+    def _type(self, kind: str, index: int) -> tuple[str, list[int | str | None]]:
+        info = _api().make("TypeInfo", f"SessionGet{kind}TypeInfo", self._session, index)
+        tensor = _api().ask("CastTypeInfoToTensorInfo", info)
+        if not tensor:
+            return "no tensor", []
+        number = _api().ask("GetTensorElementType", tensor)
+        sizes = (ctypes.c_int64 * _api().ask("GetDimensionsCount", tensor))()
+        _api().call("GetDimensions", tensor, sizes, len(sizes))
+        shape: list[int | str | None] = [None if size < 0 else size for size in sizes]
+        known = BY_NUMBER.get(number)  # the runtime's numbers are ONNX's
+        return known.name if known else f"tensor of type {number}", shape
+
+
+# A process has one library and one environment of it: the runtime gives no second one.
+
+
+@functools.cache
+def _api() -> CApi:
+    try:
+        return CApi(library())
+    except OSError as error:
+        raise StartError(f"ONNX Runtime's library cannot be loaded: {error}") from None
+
+
+@functools.cache
+def _environment() -> Handle:
+    return _api().make("Env", "CreateEnv", QUIET, b"skiff")
+
+
+@functools.cache
+def _host_memory() -> Handle:
+    return _api().make("MemoryInfo", "CreateCpuMemoryInfo", _ARENA, _DEFAULT_MEMORY)
+
+
+def _tensor(array: NDArray[Any]) -> Handle:
+    """At the array's address; who has it keeps the array."""
+    shape = (ctypes.c_int64 * array.ndim)(*array.shape)
+    place = (array.ctypes.data, array.nbytes, shape, array.ndim, BY_DTYPE[array.dtype].number)
+    return _api().make("Value", "CreateTensorWithDataAsOrtValue", _host_memory(), *place)
+
+
+def _session_options(threads: int) -> Handle:
+    api = _api()
+    options = api.make("SessionOptions", "CreateSessionOptions")
+    api.call("SetIntraOpNumThreads", options, threads)
+    api.call("SetInterOpNumThreads", options, 1)
+    api.call("DisableMemPattern", options)  # shapes vary, and a pattern is kept for each
+    api.call("SetSessionLogSeverityLevel", options, QUIET)
+    for name, value in SESSION_SETTINGS.items():
+        api.call("AddSessionConfigEntry", options, name.encode(), value.encode())
+    return options
+
+
+def _session(file: Path, threads: int, weights: SharedWeights | None) -> Handle:
+    api, options = _api(), _session_options(threads)
+    mapped = weights.mapped if weights else MappedWeights()
+    arrays = mapped.of(file)
+    given = (_environment(), os.fsencode(file), options)
+    with _together(sum(array.nbytes for array in arrays.values())):
+        if weights is None:
+            return api.make("Session", "CreateSession", *given, needs=(_environment(),))
+        tensors = {name: _tensor(array) for name, array in arrays.items()}
+        for name, tensor in tensors.items():
+            api.call("AddInitializer", options, name.encode(), tensor)
+        session = api.make(
+            "Session",
+            "CreateSessionWithPrepackedWeightsContainer",
+            *(*given, weights.packed),
+            needs=(_environment(), weights.packed, tensors, arrays),
+        )
+    mapped.forget()  # most of it was packed, and is not read again
+    return session
+
+
+@contextmanager
+def _together(size: int) -> Iterator[None]:
+    """What is packed of so many bytes of weights lies together and in huge pages; what is freed
+    again leaves memory."""
+    try:
+        with huge_pages(int(_PACKED * size)):
+            yield
+    finally:
+        give_back()

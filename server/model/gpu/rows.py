@@ -1,0 +1,137 @@
+"""Where calls leave their rows of logits on a device, and what is read of them.
+
+Knows the outputs that `model_tools.selection` adds to a graph; does not know what is called.
+"""
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.model.candidates import Candidates
+from server.model.gpu.bindings import Binding, Placed
+from server.model.gpu.memory import Block, DeviceMemory, Landing
+from server.model.graph_interface import GraphInterface
+from server.model.tensor_types import Logits
+
+Restore = Callable[[], None]
+"""Brings back the logits of a call, if another one wrote over them."""
+FLOAT_BYTES = 4
+
+
+class Told:
+    """What is told of some rows, on its way to the host or there."""
+
+    def __init__(self, landing: Landing, rows: int, candidates: int) -> None:
+        self.landing = landing
+        ids, largest = 8 * rows * candidates, 4 * rows * candidates
+        by_row = (rows, candidates)
+        parts = np.split(landing.array, [ids, ids + largest])
+        self.ids = parts[0].view(np.int64).reshape(by_row)
+        self.largest = parts[1].view(np.float32).reshape(by_row)
+        self.sums = parts[2].view(np.float32).reshape(rows, 1)
+
+
+class DeviceRows:
+    """The outputs of calls that give `rows` rows, at addresses that never change.
+
+    Candidates lie side by side, so that one copy brings all of them to the host, to either of two
+    places: those of one call are read there while those of the next are on their way.
+    """
+
+    def __init__(
+        self, memory: DeviceMemory, graph: GraphInterface, rows: int, logits: Block
+    ) -> None:
+        """`logits` has room for all rows; calls may share it."""
+        self._memory = memory
+        self._logits = logits
+        self.count = rows
+        self._width = graph.vocabulary_size
+        self._candidates = graph.candidates or 0
+        nbytes = rows * (self._candidates * (8 + 4) + 4)
+        self._place = memory.reserve(nbytes)
+        self._here = [Told(memory.landing(nbytes), rows, self._candidates) for _ in range(2)]
+        self._turns = itertools.cycle(self._here)
+
+    def bind(self, binding: Binding, shape: tuple[int, ...]) -> None:
+        """As outputs of a call whose logits are [*shape, V]."""
+        logits = Placed(self._logits.address, np.dtype(np.float32), (*shape, self._width))
+        binding.output("logits", logits)
+        if not self._candidates:
+            return
+        told = self._here[0]
+        of: list[tuple[str, NDArray[np.int64] | NDArray[np.float32]]] = [
+            ("candidate_ids", told.ids),
+            ("candidate_logits", told.largest),
+            ("log_sum_exp", told.sums),
+        ]
+        first = told.ids.ctypes.data
+        for name, array in of:
+            place = self._place.address + array.ctypes.data - first
+            binding.output(name, Placed(place, array.dtype, array.shape))
+
+    def fetch(self) -> Told | None:
+        """Queues, behind a call, what brings what is told of its rows; None where nothing is."""
+        if not self._candidates:
+            return None
+        told = next(self._turns)
+        told.landing.fetch(self._place.address)
+        return told
+
+    def read(self, told: Told | None, count: int, restore: Restore) -> list[Candidates] | Logits:
+        """The first `count` rows: what is told of them, when it has come, or their logits."""
+        if told is None:
+            logits = np.empty((count, self._width), np.float32)
+            self._memory.read(self._logits.address, logits)
+            return logits
+        told.landing.wait()
+        return [
+            Candidates(ids, largest, log_sum_exp, partial(self._row, row, restore))
+            for row, (ids, largest, log_sum_exp) in enumerate(
+                zip(
+                    told.ids[:count].tolist(),
+                    told.largest[:count].tolist(),
+                    told.sums[:count, 0].tolist(),
+                    strict=True,
+                )
+            )
+        ]
+
+    def copy_best(self, address: int) -> None:
+        """Queues a copy of the most probable token of each row, on the device."""
+        size = np.dtype(np.int64).itemsize
+        pitches = (self._candidates * size, size)
+        self._memory.copy(
+            self._place.address, address, rows=self.count, row_bytes=size, pitches=pitches
+        )
+
+    def _row(self, row: int, restore: Restore) -> Logits:
+        restore()
+        logits = np.empty(self._width, np.float32)
+        self._memory.read(self._logits.address + row * self._width * FLOAT_BYTES, logits)
+        return logits
+
+
+class PromptRows:
+    """Those of calls over prompts, by how many there are. They share the place of the logits."""
+
+    def __init__(self, memory: DeviceMemory, graph: GraphInterface) -> None:
+        self._memory = memory
+        self._graph = graph
+        self._rows: dict[int, DeviceRows] = {}
+        self._room = 0
+
+    def of(self, tokens: int, keep: int) -> DeviceRows:
+        """What a call over so many tokens leaves, of which the last `keep` are asked for, or all
+        where that is 0."""
+        count = keep or tokens if self._graph.keeps_last else tokens
+        if count > self._room:
+            self._rows.clear()
+            nbytes = FLOAT_BYTES * self._graph.vocabulary_size * count
+            self._logits = self._memory.reserve(nbytes)
+            self._room = count
+        if count not in self._rows:
+            self._rows[count] = DeviceRows(self._memory, self._graph, count, self._logits)
+        return self._rows[count]

@@ -1,0 +1,236 @@
+"""Calls over slots, with inputs in buffers that never move.
+
+Knows the graph's inputs and how few numbers of them are new in a call; does not know slots' owners.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from server.model.gpu.bindings import Binding, Placed
+from server.model.gpu.layout import TURNS, DeviceCall, DeviceGraph, batches
+from server.model.gpu.memory import Block, DeviceMemory
+from server.model.gpu.rows import DeviceRows, PromptRows
+from server.model.gpu.slot_kv import DeviceKv
+from server.model.graph_interface import GraphInterface
+from server.model.tensor_types import Tokens
+
+_INT64 = np.dtype(np.int64)
+
+
+class SlotCalls:
+    """All calls over the slots of one `DeviceKv`.
+
+    Sequences decode in calls of a few fixed numbers of rows, each with its own buffers, so that a
+    CUDA graph can be captured for each. Prompts run outside of graphs.
+    """
+
+    def __init__(self, graph: DeviceGraph, kv: DeviceKv, *, cuda_graphs: bool) -> None:
+        self._graph = graph
+        self._kv = kv
+        self._cuda_graphs = cuda_graphs
+        self._logits = graph.logits(kv.slots)
+        self._prompts = PromptCalls(graph, kv)
+        self._decode: dict[tuple[int, int], DecodeCalls] = {}
+        """By the first slot and the number of rows."""
+
+    def first(self) -> Iterator[DeviceCall]:
+        """The largest comes first, so that its memory is there for the others."""
+        for rows in reversed(batches(self._kv.slots)):
+            yield self._calls(0, rows).write([], [])
+
+    def prompt(self, slot: int, past: int, tokens: Tokens, keep: int) -> DeviceCall:
+        self._kv.held[slot] = past + len(tokens)
+        return self._prompts.write(slot, past, tokens, keep)
+
+    def decode(self, first_slot: int, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceCall:
+        count = len(tokens)
+        self._kv.held[first_slot : first_slot + count] = [past + 1 for past in pasts]
+        return self._calls(first_slot, count).write(tokens, pasts)
+
+    def follow(self, last: DeviceRows, first_slot: int, pasts: Sequence[int]) -> DeviceCall | None:
+        if first_slot:
+            return None  # between drafts: what comes next is no decode call
+        self._kv.held[: len(pasts)] = [past + 1 for past in pasts]
+        return self._calls(0, len(pasts)).follow(last, pasts)
+
+    def _calls(self, first_slot: int, count: int) -> "DecodeCalls":
+        """With rows for `count` sequences. Those that draft part the others into runs that begin at
+        any slot, too many for a graph each: these run as they are."""
+        rows = count
+        if first_slot == 0:
+            rows = next(size for size in batches(self._kv.slots) if size >= count)
+        if (first_slot, rows) not in self._decode:
+            captured = self._cuda_graphs and first_slot == 0
+            self._decode[first_slot, rows] = DecodeCalls(
+                self._graph,
+                self._kv,
+                self._logits,
+                first_slot=first_slot,
+                rows=rows,
+                options=self._graph.options(rows if captured else None),
+            )
+        return self._decode[first_slot, rows]
+
+
+def bound(graph: DeviceGraph, kv: DeviceKv, slot: int, rows: int) -> Binding:
+    """A binding with the keys and values of `rows` neighbouring slots as both past and present."""
+    binding = graph.binding()
+    for buffer in kv.buffers:
+        of = buffer.shape
+        shape = (rows, of.heads, kv.capacity, of.head_dim)
+        placed = Placed(buffer.address(slot), of.dtype, shape, of.onnx_type)
+        binding.input(of.past, placed)
+        binding.output(of.present, placed)
+    return binding
+
+
+class CallInputs:
+    """Tokens, attention mask and positions of calls [rows, n] with rows * n tokens at most.
+
+    Of the mask the graph takes a row's sum and the width, and nothing else: so a row's first number
+    is its count of tokens, all others are 0, and a call writes one number for a row whatever it
+    holds. (Ones for all tokens would be a number for each, or one more at another place for each.)
+    """
+
+    def __init__(
+        self, memory: DeviceMemory, graph: GraphInterface, *, rows: int, tokens: int, width: int
+    ) -> None:
+        """`width` is that of the widest mask."""
+        self._memory = memory
+        self._fed = graph.fed
+        self._width = width
+        self._blocks: dict[str, Block] = {
+            name: memory.reserve(_INT64.itemsize * size)
+            for name, size in (
+                ("input_ids", tokens),
+                ("attention_mask", rows * width),
+                ("position_ids", tokens),
+            )
+            if name in graph.fed
+        }
+        self._kept = np.zeros((), np.int64)
+
+    def bind(self, binding: Binding, shape: tuple[int, int], width: int) -> None:
+        """For calls [rows, n], whose masks are so wide: all rows' masks if there are several."""
+        rows, _ = shape
+        for name, of in (
+            ("input_ids", shape),
+            ("attention_mask", (rows, width)),
+            ("position_ids", shape),
+        ):
+            if name in self._fed:
+                binding.input(name, Placed(self._blocks[name].address, _INT64, of))
+        if "num_logits_to_keep" in self._fed:
+            binding.host_input("num_logits_to_keep", self._kept)
+
+    @property
+    def tokens_address(self) -> int:
+        """Where the tokens are to lie."""
+        return self._blocks["input_ids"].address
+
+    def write(self, tokens: Tokens, counts: Tokens, positions: Tokens, keep: int) -> None:
+        """For the next call; `counts` [rows] are the tokens of each row, with the new ones."""
+        self._kept[()] = keep
+        self._memory.write(self.tokens_address, tokens)
+        self.write_places(counts, positions)
+
+    def write_places(self, counts: Tokens, positions: Tokens) -> None:
+        """For a call whose tokens are there."""
+        if mask := self._blocks.get("attention_mask"):
+            self._memory.write(mask.address, counts, self._width * _INT64.itemsize)
+        if place := self._blocks.get("position_ids"):
+            self._memory.write(place.address, positions)
+
+
+class DecodeCalls:
+    """Calls [rows, 1] over the slots from `first_slot` on: the same addresses and shapes each time,
+    so that a CUDA graph of one can be replayed.
+
+    Fewer sequences than rows leave rows over. These write where nobody reads: behind what their
+    slot holds, which is where its own next token will come to lie.
+    """
+
+    def __init__(
+        self,
+        graph: DeviceGraph,
+        kv: DeviceKv,
+        logits: Block,
+        *,
+        first_slot: int,
+        rows: int,
+        options: Any,
+    ) -> None:
+        """`options` are the runtime's for each call."""
+        self._options = options
+        self._kv = kv
+        self._slots = range(first_slot, first_slot + rows)
+        memory, interface = graph.memory, graph.interface
+        self._turns = itertools.cycle([HostInputs(memory, rows) for _ in range(TURNS)])
+        self._inputs = CallInputs(memory, interface, rows=rows, tokens=rows, width=kv.capacity)
+        self._rows = DeviceRows(memory, interface, rows, logits)
+        self._binding = bound(graph, kv, first_slot, rows)
+        self._inputs.bind(self._binding, (rows, 1), kv.capacity)
+        self._rows.bind(self._binding, (rows, 1))
+
+    def write(self, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceCall:
+        """For the first rows; the others are left over."""
+        live, here = len(tokens), self._places(pasts)
+        here.tokens[:live] = tokens
+        self._inputs.write(here.tokens, here.counts, here.positions, keep=1)
+        return DeviceCall(self._binding, self._options, self._rows, live)
+
+    def follow(self, last: DeviceRows, pasts: Sequence[int]) -> DeviceCall:
+        """For the most probable tokens of the last call's rows."""
+        here = self._places(pasts)
+        last.copy_best(self._inputs.tokens_address)
+        self._inputs.write_places(here.counts, here.positions)
+        return DeviceCall(self._binding, self._options, self._rows, len(pasts))
+
+    def _places(self, pasts: Sequence[int]) -> "HostInputs":
+        live, last, here = len(pasts), self._kv.capacity - 1, next(self._turns)
+        here.positions[:live] = pasts
+        here.positions[live:] = [min(self._kv.held[slot], last) for slot in self._slots[live:]]
+        np.add(here.positions, 1, out=here.counts)
+        return here
+
+
+class HostInputs:
+    """Inputs of one call, [rows] each, from where they are copied when its turn comes."""
+
+    def __init__(self, memory: DeviceMemory, rows: int) -> None:
+        self.tokens, self.counts, self.positions = (
+            memory.pinned(_INT64.itemsize * rows).view(np.int64) for _ in range(3)
+        )
+
+
+class PromptCalls:
+    """Calls [1, n] over one slot, of any length."""
+
+    def __init__(self, graph: DeviceGraph, kv: DeviceKv) -> None:
+        self._graph = graph
+        self._kv = kv
+        self._options = graph.options(None)
+        memory, most = graph.memory, kv.capacity
+        self._inputs = CallInputs(memory, graph.interface, rows=1, tokens=most, width=most)
+        self._bindings: dict[int, Binding] = {}
+        self._rows = PromptRows(memory, graph.interface)
+        nothing = np.zeros(0, np.int64)
+        self._sent = (nothing, nothing, nothing)
+        """What the last call was given: who asked for it waits for its end."""
+
+    def write(self, slot: int, past: int, tokens: Tokens, keep: int) -> DeviceCall:
+        """For `tokens` after the slot's first `past` ones."""
+        count, total = len(tokens), past + len(tokens)
+        if slot not in self._bindings:
+            self._bindings[slot] = bound(self._graph, self._kv, slot, rows=1)
+        binding = self._bindings[slot]
+        self._inputs.bind(binding, (1, count), total)
+        positions = np.arange(past, total, dtype=np.int64)
+        self._sent = (np.ascontiguousarray(tokens), np.array([total]), positions)
+        self._inputs.write(*self._sent, keep)
+        rows = self._rows.of(count, keep)
+        rows.bind(binding, (1, rows.count))
+        return DeviceCall(binding, self._options, rows, rows.count)

@@ -1,0 +1,293 @@
+"""A real graph gives the same logits however its calls are cut, batched and placed."""
+
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from server.engine.decoder import Decoder
+from server.engine.scheduler import cut
+from server.errors import Interrupted, StartError
+from server.model.cpu.decoder import CpuDecoder
+from server.model.folder import ModelFolder
+from server.model.tensor_types import Logits, Tokens
+from tests.model.tiny_folder import (
+    CONTEXT,
+    tiny_folder,
+    with_position_ids,
+    with_required_logits_to_keep,
+    without_logits_to_keep,
+)
+
+TEXT: Tokens = np.random.default_rng(0).integers(0, 270, CONTEXT)
+SLOTS = 4
+
+
+def opened(folder: Path) -> CpuDecoder:
+    return opened_as(ModelFolder.read(folder))
+
+
+def opened_as(folder: ModelFolder) -> CpuDecoder:
+    return CpuDecoder(folder, slots=SLOTS, context=CONTEXT, threads=1)
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CpuDecoder:
+    return opened(tiny_folder(tmp_path_factory.mktemp("session") / request.param, request.param))
+
+
+def copied(logits: Logits) -> Logits:
+    """The next call may overwrite what it gave."""
+    return logits.copy()
+
+
+def read(decoder: CpuDecoder, slot: int, tokens: Tokens, lengths: list[int]) -> Logits:
+    """Reads tokens in calls of these lengths; the logits of all of them."""
+    rows, past = [], 0
+    for length in lengths:
+        chunk = tokens[past : past + length]
+        rows.append(copied(decoder.prefill(slot, past, chunk, logits_to_keep=0)))
+        past += length
+    return np.concatenate(rows)
+
+
+def continued(decoder: CpuDecoder, prompts: list[Tokens], steps: int) -> list[list[Logits]]:
+    """Greedy steps of prompts side by side: each one's rows of logits."""
+    rows = [[copied(decoder.prefill(i, 0, prompt))[0]] for i, prompt in enumerate(prompts)]
+    for step in range(steps):
+        newest = [int(row[-1].argmax()) for row in rows]
+        pasts = [len(prompt) + step for prompt in prompts]
+        for row, logits in zip(rows, copied(decoder.decode(newest, pasts)), strict=True):
+            row.append(logits)
+    return rows
+
+
+@st.composite
+def cuts(draw: st.DrawFn, tile: int) -> list[int]:
+    """A prompt's length and its calls, as the scheduler cuts them."""
+    left, lengths = draw(st.integers(1, CONTEXT)), []
+    while left:
+        lengths.append(cut(left, draw(st.integers(4, CONTEXT)), tile))
+        left -= lengths[-1]
+    return lengths
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_prompt_in_chunks_is_the_whole_one(decoder: CpuDecoder, data: st.DataObject) -> None:
+    lengths, other = data.draw(cuts(decoder.tile)), data.draw(cuts(decoder.tile))
+    end = min(sum(lengths), sum(other))
+    first, second = read(decoder, 0, TEXT, lengths), read(decoder, 1, TEXT, other)
+    if 1 not in (lengths[0], other[0]):  # a prompt of one token is another computation
+        np.testing.assert_array_equal(first[:end], second[:end])
+
+
+@settings(max_examples=25)
+@given(lengths=st.lists(st.integers(1, 100), min_size=2, max_size=SLOTS))
+def test_a_decode_row_is_the_same_alone_and_in_a_batch(
+    decoder: CpuDecoder, lengths: list[int]
+) -> None:
+    prompts = [TEXT[start : start + length] for start, length in enumerate(lengths)]
+    together = continued(decoder, prompts, steps=6)
+    for prompt, rows in zip(prompts, together, strict=True):
+        [alone] = continued(decoder, [prompt], steps=6)
+        np.testing.assert_array_equal(rows, alone)
+
+
+@settings(max_examples=25)
+@given(
+    lengths=st.lists(st.integers(1, 100), min_size=1, max_size=SLOTS - 1),
+    past=st.integers(2, 60),
+    piece=st.integers(1, 60),
+    last=st.booleans(),
+)
+def test_decode_rows_and_a_prompt_in_one_call_are_what_they_are_in_two(
+    decoder: CpuDecoder, lengths: list[int], past: int, piece: int, last: bool
+) -> None:
+    """So are the keys and values that they leave."""
+    assume(piece % decoder.tile != 1)
+    assert decoder.mixed is not None
+    prompts = [TEXT[start : start + length] for start, length in enumerate(lengths)]
+    newest, above = [int(prompt[0]) for prompt in prompts], len(prompts)
+    results = []
+    for mixed in (False, True):
+        for slot, prompt in enumerate(prompts):
+            decoder.prefill(slot, 0, prompt)
+        decoder.prefill(above, 0, TEXT[:past])
+        read = TEXT[past : past + piece]
+        if mixed:
+            rows = copied(decoder.mixed(newest, lengths, above, past, read, last))
+        else:
+            decoded = copied(decoder.decode(newest, lengths))
+            rows = np.concatenate([decoded, copied(decoder.prefill(above, past, read))[:last]])
+        pasts = [*(length + 1 for length in lengths), past + piece]
+        results.append((rows, copied(decoder.decode([*newest, 7], pasts))))
+    for apart, together in zip(*results, strict=True):
+        np.testing.assert_array_equal(apart, together)
+
+
+def test_without_a_graph_for_it_or_room_beside_there_are_no_mixed_calls(tmp_path: Path) -> None:
+    folder = ModelFolder.read(tiny_folder(tmp_path / "tiny", "fp32"))
+    one_slot = CpuDecoder(folder, slots=1, context=CONTEXT, threads=1)
+    no_graph = CpuDecoder(replace(folder, mixed_file=None), slots=2, context=CONTEXT, threads=1)
+    assert one_slot.mixed is None
+    assert no_graph.mixed is None
+
+
+def test_a_second_graph_of_another_kind_is_an_error(tmp_path: Path) -> None:
+    folder = ModelFolder.read(tiny_folder(tmp_path / "tiny", "fp32"))
+    with pytest.raises(StartError, match="has no input `prompt_logits_to_keep`"):
+        opened_as(replace(folder, mixed_file=folder.model_file))
+
+
+def test_decode_rows_may_begin_at_any_slot(decoder: CpuDecoder) -> None:
+    prompts = [TEXT[:30], TEXT[1:60]]
+    expected = continued(decoder, prompts, steps=1)
+    for slot, prompt in enumerate(prompts, start=2):
+        decoder.prefill(slot, 0, prompt)
+    newest = [int(rows[0].argmax()) for rows in expected]
+    logits = decoder.decode(newest, [30, 59], first_slot=2)
+    for row, rows in zip(logits, expected, strict=True):
+        np.testing.assert_array_equal(row, rows[1])
+
+
+def test_what_a_rejected_draft_wrote_changes_nothing_that_comes_after(
+    decoder: CpuDecoder,
+) -> None:
+    [expected] = continued(decoder, [TEXT[:40]], steps=2)
+    newest = [int(row.argmax()) for row in expected]
+    decoder.prefill(0, 0, TEXT[:40])
+    decoder.prefill(0, 40, np.array([5, 6, 7, 8, 9, 10]), logits_to_keep=6)
+    for step in range(2):
+        logits = decoder.decode([newest[step]], [40 + step])
+        np.testing.assert_array_equal(logits[0], expected[step + 1])
+
+
+def test_a_sequence_goes_on_in_another_slot(decoder: CpuDecoder) -> None:
+    [expected] = continued(decoder, [TEXT[:40]], steps=1)
+    decoder.prefill(3, 0, TEXT[:40])
+    decoder.release(0)
+    decoder.move(3, 0, 40)
+    logits = decoder.decode([int(expected[0].argmax())], [40])
+    np.testing.assert_array_equal(logits[0], expected[1])
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_a_prompt_that_begins_with_another_ones_tokens_is_the_whole_one(
+    decoder: CpuDecoder, data: st.DataObject
+) -> None:
+    """Whether these come from a slot or from a copy, and wherever they end."""
+    prompt = TEXT[: data.draw(st.integers(4, CONTEXT))]
+    whole = read(decoder, 0, prompt, [cut(len(prompt), CONTEXT, decoder.tile)])
+    length = data.draw(st.integers(2, len(whole) - 2))
+    rest = prompt[length : length + cut(len(whole) - length, CONTEXT, decoder.tile)]
+    for slot, kept in ((1, None), (2, decoder.save(0, length))):
+        decoder.release(slot)
+        if kept is None:
+            decoder.copy(0, slot, length)
+        else:
+            kept.load(slot, length)
+        logits = decoder.prefill(slot, length, rest, logits_to_keep=0)
+        np.testing.assert_array_equal(logits, whole[length : length + len(rest)])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not empty pages")
+@pytest.mark.parametrize("moves", [False, True])
+def test_after_a_rest_a_slot_that_was_released_is_as_one_that_was_never_used(
+    tmp_path: Path, moves: bool
+) -> None:
+    """Attention to what it holds, which no sequence pays any, tells the one from the other."""
+    folder = tiny_folder(tmp_path / "tiny", "fp32")
+    used, fresh = opened(folder), opened(folder)
+    past = CONTEXT - 1
+    expected = copied(fresh.decode([1], [past], first_slot=3))
+    used.prefill(1, 0, TEXT[:past])
+    if moves:
+        used.move(1, 2, past)
+    slot = 2 if moves else 1
+    assert not np.array_equal(used.decode([1], [past], slot), expected)
+    used.release(slot)
+    used.rest()
+    for slot in (1, 2):
+        np.testing.assert_array_equal(used.decode([1], [past], slot), expected)
+
+
+def test_logits_of_the_last_few_tokens_in_any_order_of_calls(decoder: CpuDecoder) -> None:
+    every = read(decoder, 1, TEXT[:30], [30])
+    assert every.shape == (30, decoder.vocabulary_size)
+    for keep in (1, 0, 3, 1, 30, 0, 1):
+        logits = decoder.prefill(1, 0, TEXT[:30], logits_to_keep=keep)
+        np.testing.assert_array_equal(logits, every[-keep:])
+
+
+def test_a_slot_can_be_filled_to_its_last_token(decoder: CpuDecoder) -> None:
+    decoder.prefill(0, 0, TEXT[: CONTEXT - 1])
+    logits = decoder.decode([int(TEXT[-1])], [CONTEXT - 1])
+    assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(
+    "change", [without_logits_to_keep, with_required_logits_to_keep, with_position_ids]
+)
+def test_a_graph_is_driven_by_what_it_declares(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    folder = tiny_folder(tmp_path / "tiny", "fp32")
+    prompts = [TEXT[:33], TEXT[5:9], TEXT[:1]]
+    expected = continued(opened(folder), prompts, steps=5)
+    change(folder)
+    other = opened(folder)
+    np.testing.assert_array_equal(continued(other, prompts, steps=5), expected)
+    chunks = read(other, 0, TEXT, [32, 30, 66])
+    np.testing.assert_array_equal(chunks, read(other, 1, TEXT, [128]))
+    np.testing.assert_array_equal(other.prefill(1, 0, TEXT, logits_to_keep=3), chunks[-3:])
+
+
+def test_the_memory_that_full_slots_take(decoder: CpuDecoder) -> None:
+    layers, heads, head_dim, float32 = 2, 2, 16, 4
+    assert decoder.kv_bytes == 2 * layers * SLOTS * heads * CONTEXT * head_dim * float32
+
+
+def test_the_decoder_is_what_the_engine_needs(decoder: CpuDecoder) -> None:
+    needed: Decoder = decoder
+    assert (needed.slots, needed.context) == (SLOTS, CONTEXT)
+    assert needed.tile >= 4
+
+
+def test_an_interruption_ends_every_later_call(tmp_path: Path) -> None:
+    decoder = opened(tiny_folder(tmp_path / "tiny", "fp32"))
+    decoder.prefill(0, 0, TEXT)
+    decoder.interrupt()
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            decoder.prefill(0, 0, TEXT)
+        with pytest.raises(Interrupted):
+            decoder.decode([int(TEXT[0])], [5])
+
+
+def test_an_interruption_ends_the_call_under_way(tmp_path: Path) -> None:
+    """Wherever it is: the thread reads without end."""
+    decoder = opened(tiny_folder(tmp_path / "tiny", "int8"))
+    begun, ended = threading.Event(), threading.Event()
+
+    def read_on() -> None:
+        try:
+            while True:
+                decoder.prefill(0, 0, TEXT)
+                begun.set()
+        except Interrupted:
+            ended.set()
+
+    thread = threading.Thread(target=read_on, daemon=True)
+    thread.start()
+    assert begun.wait(timeout=10)
+    decoder.interrupt()
+    thread.join(timeout=10)
+    assert ended.is_set()

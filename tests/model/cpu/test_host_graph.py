@@ -1,0 +1,207 @@
+"""Graphs on the CPU share what is packed of their weights, and that changes no bit."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from server.errors import StartError
+from server.model.cpu.c_api import CApi
+from server.model.cpu.decoder import CpuDecoder
+from server.model.cpu.host_graph import CallOptions, HostGraph
+from server.model.folder import ModelFolder
+from server.model.opening import open_cpu_decoder
+from server.model.tensor_types import Logits
+from server.model.trial_graph import SIDE, TRIAL_GRAPH
+from tests.model.tiny_folder import CONTEXT, tiny_folder
+
+PROMPT = np.random.default_rng(0).integers(0, 270, 20)
+
+
+def trial(place: Path) -> HostGraph:
+    """Multiplies `x` with itself."""
+    (place / "trial.onnx").write_bytes(TRIAL_GRAPH)
+    return HostGraph(place / "trial.onnx", threads=1)
+
+
+def test_a_graph_says_what_it_takes_and_computes_in_the_arrays_that_are_bound(
+    tmp_path: Path,
+) -> None:
+    graph = trial(tmp_path)
+    [x], [y] = graph.get_inputs(), graph.get_outputs()
+    assert (x.name, x.type, x.shape) == ("x", "tensor(float)", [SIDE, SIDE])
+    assert (y.name, y.type, y.shape) == ("y", "tensor(float)", [SIDE, SIDE])
+    assert graph.get_overridable_initializers() == []
+    given = np.random.default_rng(0).random((SIDE, SIDE), np.float32)
+    found = np.zeros_like(given)
+    binding, options = graph.binding(), CallOptions()
+    binding.input("x", given)
+    binding.output("y", found)
+    for _ in range(2):
+        given[:] += 1
+        graph.run(binding, options)
+        np.testing.assert_allclose(found, given @ given, rtol=1e-5)
+
+
+def test_a_call_that_fails_says_why(tmp_path: Path) -> None:
+    graph = trial(tmp_path)
+    binding, options = graph.binding(), CallOptions()
+    with pytest.raises(RuntimeError, match="At least one output"):
+        graph.run(binding, options)
+    with pytest.raises(RuntimeError, match="z"):
+        binding.input("z", np.zeros(1, np.float32))
+
+
+def test_calls_that_are_to_end_end(tmp_path: Path) -> None:
+    graph, options = trial(tmp_path), CallOptions()
+    binding = graph.binding()
+    binding.input("x", np.ones((SIDE, SIDE), np.float32))
+    binding.output("y", np.ones((SIDE, SIDE), np.float32))
+    options.terminate()
+    assert options.terminated
+    with pytest.raises(RuntimeError, match="terminate"):
+        graph.run(binding, options)
+
+
+def test_a_library_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "no library").write_bytes(b"")
+    with pytest.raises(OSError, match="no library"):
+        CApi(tmp_path / "no library")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ModelFolder:
+    return ModelFolder.read(tiny_folder(tmp_path / "tiny", "int8"))
+
+
+def logits(decoder: CpuDecoder) -> list[Logits]:
+    """Of a prompt and of a few tokens after it."""
+    rows = [decoder.prefill(0, 0, PROMPT)[0].copy()]
+    for past in range(len(PROMPT), len(PROMPT) + 5):
+        rows.append(decoder.decode([int(rows[-1].argmax())], [past])[0].copy())
+    return rows
+
+
+def opened(folder: ModelFolder) -> CpuDecoder:
+    return open_cpu_decoder(folder, slots=2, context=CONTEXT, threads=1)
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8", "int4"])
+def test_shared_weights_change_no_bit(tmp_path: Path, weights: str) -> None:
+    folder = ModelFolder.read(tiny_folder(tmp_path / weights, weights))
+    plain = opened(replace(folder, mixed_file=None))
+    np.testing.assert_array_equal(logits(opened(folder)), logits(plain))
+
+
+def no_graph_at_all(folder: ModelFolder) -> None:
+    (folder.path / "mixed.onnx").write_bytes(b"")
+
+
+def text_in_another_encoding(folder: ModelFolder) -> None:
+    file = folder.path / "mixed.onnx"
+    file.write_bytes(file.read_bytes().replace(b"prompt_mask", b"prompt_ma\xffk"))
+
+
+def no_graph(folder: ModelFolder) -> None:
+    (folder.path / "mixed.onnx").write_bytes(b"no graph")
+
+
+def another_graph(folder: ModelFolder) -> None:
+    (folder.path / "mixed.onnx").write_bytes((folder.path / "model.onnx").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (no_graph_at_all, "mixed.onnx: ONNX Runtime cannot load it"),
+        (text_in_another_encoding, "mixed.onnx: "),
+        (no_graph, "mixed.onnx: ONNX Runtime cannot load it"),
+        (another_graph, "mixed.onnx: has no input `prompt_logits_to_keep`"),
+    ],
+)
+def test_without_a_second_graph_one_is_run_and_one_line_says_why(
+    folder: ModelFolder,
+    caplog: pytest.LogCaptureFixture,
+    fault: Callable[[ModelFolder], None],
+    reason: str,
+) -> None:
+    both = logits(opened(folder))
+    fault(folder)
+    with caplog.at_level(logging.WARNING):
+        decoder = opened(ModelFolder.read(folder.path))
+    assert decoder.mixed is None
+    np.testing.assert_array_equal(logits(decoder), both)
+    [record] = caplog.records
+    assert reason in record.getMessage()
+    assert "\n" not in record.getMessage()
+
+
+def test_a_first_graph_that_cannot_be_run_is_not_blamed_on_the_second(
+    folder: ModelFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.model_file.write_bytes(b"no graph")
+    with pytest.raises(StartError, match=r"model\.onnx"):
+        opened(folder)
+    assert caplog.records == []
+
+
+SIZE = 4096
+"""Rows and columns of a matrix of 64 MiB."""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells what memory is of"
+)
+def test_what_is_packed_lies_in_memory_once_and_goes_with_the_last_graph(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).random((SIZE, SIZE), np.float32)
+    (tmp_path / "model.onnx.data").write_bytes(data.data)
+    text = f"""
+    <ir_version: 10, opset_import: ["" : 21]>
+    multiplies (float[1, {SIZE}] x, float[{SIZE}, {SIZE}] w) => (float[1, {SIZE}] y) {{
+        y = MatMul(x, w)
+    }}
+    """
+    for name in ("model", "mixed"):
+        model = ir.from_onnx_text(text)
+        weights = model.graph.inputs.pop()
+        where = ("model.onnx.data", 0, data.nbytes, ir.DataType.FLOAT)
+        weights.const_value = ir.ExternalTensor(*where, shape=ir.Shape(data.shape), name="w")
+        model.graph.initializers.add(weights)
+        ir.save(model, tmp_path / f"{name}.onnx")
+    program = """
+import sys
+from pathlib import Path
+from server.model.heap import give_back
+from server.model.cpu.host_graph import HostGraph, SharedWeights
+
+def mebibytes(kind):
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(kind)) >> 10
+
+folder = Path(sys.argv[1])
+before = mebibytes("Rss:"), mebibytes("Anonymous:")
+weights = SharedWeights()
+first = HostGraph(folder / "model.onnx", 1, weights)
+one = mebibytes("Rss:") - before[0], mebibytes("Anonymous:") - before[1]
+second = HostGraph(folder / "mixed.onnx", 1, weights)
+both = mebibytes("Rss:") - before[0], mebibytes("Anonymous:") - before[1]
+del weights, first
+rest = mebibytes("Anonymous:") - before[1]
+del second
+give_back()
+none = mebibytes("Anonymous:") - before[1]
+print(one, both, rest, none)
+assert 64 <= one[1] < 80 and one[0] < 90, "packed, and no copy beside it"
+assert both[1] - one[1] < 8 and both[0] - one[0] < 8, "once for both"
+assert rest >= 64, "kept as long as one is there"
+assert none < 16
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
