@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from model_tools.decoder_spec import DecoderSpec
-from model_tools.reference import Tokens
+from model_tools.verification.reference import Tokens
 
 RANDOM_TOKENS = 128
 

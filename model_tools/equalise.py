@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model_tools.decoder_spec import DecoderSpec, LayerWeights, Weights, WeightSource
-from model_tools.reference import LayerRun, Rows, Tokens, normalise, run_layers
+from model_tools.verification.reference import LayerRun, Rows, Tokens, normalise, run_layers
 
 FLOOR = np.float32(1e-5)
 """Stands for a channel that is never used."""

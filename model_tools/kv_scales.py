@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model_tools.decoder_spec import DecoderSpec, LayerWeights, Weights, WeightSource
-from model_tools.reference import Tokens, run_layers
+from model_tools.verification.reference import Tokens, run_layers
 
 LARGEST = 127
 FLOOR = 1e-5

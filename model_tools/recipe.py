@@ -5,8 +5,8 @@ from enum import StrEnum
 
 import onnx_ir as ir
 
-from model_tools.graph_writer import OPSET
-from model_tools.matrices import INT8_ACTIVATIONS, FloatFormat, IntegerFormat, MatrixFormat
+from model_tools.graph.matrices import INT8_ACTIVATIONS, FloatFormat, IntegerFormat, MatrixFormat
+from model_tools.graph.writer import OPSET
 from model_tools.quantise import BlockFormat
 from server.errors import StartError
 

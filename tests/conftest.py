@@ -8,7 +8,7 @@ import pytest
 
 from model_tools.default_model import BLOCK_SIZE, alone, fetched
 from model_tools.export import export
-from model_tools.gguf_source import GgufSource
+from model_tools.gguf.source import GgufSource
 from server.config import DeviceKind
 
 FIGURES = pytest.StashKey[list[str]]()

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_tools.gguf_source import GgufSource
-from model_tools.reference import reference_logits
-from model_tools.verify import compare
+from model_tools.gguf.source import GgufSource
+from model_tools.verification.reference import reference_logits
+from model_tools.verification.verify import compare
 from server.cores import usable_cores
 from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder

@@ -6,7 +6,7 @@ Knows samplers; does not know which decoder the rows come from.
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
-from model_tools.comparison import Tokens
+from model_tools.verification.comparison import Tokens
 from server.config import SamplingParameters
 from server.engine.distribution import Row
 from server.engine.sampling import Sampler

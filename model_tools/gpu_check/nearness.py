@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from model_tools.comparison import Comparison, Rows, Tokens, measure
 from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.streams import alone
-from model_tools.verify import whole
+from model_tools.verification.comparison import Comparison, Rows, Tokens, measure
+from model_tools.verification.verify import whole
 from server.engine.decoder import Decoder
 
 LARGEST_KL = 0.02

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from model_tools.comparison import Tokens
 from model_tools.decoder_spec import DecoderSpec, WeightSource
-from model_tools.gguf_source import GgufSource
+from model_tools.gguf.source import GgufSource
 from model_tools.gpu_check.cells import at_length, drawn, in_brief
 from model_tools.gpu_check.checks import (
     ahead_against_asked,
@@ -35,6 +34,7 @@ from model_tools.gpu_check.speeds import speeds
 from model_tools.gpu_check.streams import random_prompt
 from model_tools.random_source import RandomSource
 from model_tools.recipe import KvLayout
+from model_tools.verification.comparison import Tokens
 from server.config import CPU
 
 _TEXTS = 4

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from model_tools.comparison import Rows, Tokens
 from model_tools.decoder_spec import DecoderSpec, Weights, WeightSource
-from model_tools.rotary import half_rotated
+from model_tools.graph.rotary import half_rotated
+from model_tools.verification.comparison import Rows, Tokens
 from server.config import Device, DeviceKind
 
 try:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from model_tools.comparison import Rows, Tokens
 from model_tools.decoder_spec import DecoderSpec
 from model_tools.gpu_check import peer
 from model_tools.gpu_check.cells import Cell, Measured
@@ -22,6 +21,7 @@ from model_tools.gpu_check.outcome import outcome, outcomes
 from model_tools.gpu_check.setting import Setting
 from model_tools.gpu_check.streams import random_prompt
 from model_tools.random_source import RandomSource
+from model_tools.verification.comparison import Rows, Tokens
 
 _TEXTS = 4
 _PEERS_SHARE = 0.5

@@ -144,7 +144,7 @@ def _logits_width(session: Session) -> int:
 
 
 def _candidates(session: Session) -> int | None:
-    """What `model_tools.selection` adds, all of it or nothing."""
+    """What `model_tools.graph.selection` adds, all of it or nothing."""
     outputs = {node.name: node.shape for node in session.get_outputs()}
     if not {"candidate_logits", "log_sum_exp"} <= outputs.keys():
         return None

@@ -9,8 +9,8 @@ Row = NDArray[np.float32]
 
 
 class Device:
-    """Tells of a row what `model_tools.selection` makes a graph tell; counts how often the row
-    itself is asked for."""
+    """Tells of a row what `model_tools.graph.selection` makes a graph tell; counts how often the
+    row itself is asked for."""
 
     def __init__(self, count: int, seed: int = 0) -> None:
         """`count` is the number of candidates; `seed` decides which of equal logits come first."""

@@ -3,7 +3,7 @@
 import math
 
 from model_tools.decoder_spec import DecoderSpec, LayerWeights, RotarySpec, Weights, WeightSource
-from model_tools.reference import Tokens
+from model_tools.verification.reference import Tokens
 
 Vector = list[float]
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from model_tools.reference import Rows, Tokens
+from model_tools.verification.reference import Rows, Tokens
 
 Cache = dict[str, NDArray[np.float32]]
 

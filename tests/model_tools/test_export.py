@@ -10,9 +10,9 @@ import pytest
 
 from model_tools import cli
 from model_tools.export import export
-from model_tools.gguf_source import GgufSource
+from model_tools.gguf.source import GgufSource
 from model_tools.progress import Progress
-from model_tools.reference import reference_logits
+from model_tools.verification.reference import reference_logits
 from server.errors import StartError
 from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder

@@ -2,7 +2,7 @@
 
 import pytest
 
-from model_tools.matrices import IntegerFormat
+from model_tools.graph.matrices import IntegerFormat
 from model_tools.recipe import FloatType, KvType, Recipe, Target, WeightType
 from server.errors import StartError
 

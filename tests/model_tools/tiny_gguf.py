@@ -14,7 +14,7 @@ from gguf.quants import quant_shape_to_byte_shape, quantize
 from numpy.typing import NDArray
 from tokenizers.pre_tokenizers import ByteLevel
 
-from model_tools.gguf_vocabulary import PreTokenizer, TokenType, Vocabulary
+from model_tools.gguf.vocabulary import PreTokenizer, TokenType, Vocabulary
 
 END_OF_TEXT, BEGIN_OF_TURN, END_OF_TURN = 0, 1, 2
 MERGES = ("Ġ t", "h e", "Ġt he", "i n", "Ġ a", "o n", "Ġ Ġ", "ĠĠ ĠĠ", "1 2", "12 3")

@@ -1,6 +1,6 @@
 """What a decoder on a device asks of a layout of keys and values: an owner of them, and calls.
 
-There are two, slots (`device_kv`, `device_calls`) and pages (`paged_kv`, `paged_calls`); the graph
+There are two, slots (`slot_kv`, `slot_calls`) and pages (`paged_kv`, `paged_calls`); the graph
 decides. Knows neither.
 """
 

@@ -1,6 +1,6 @@
 """Where calls leave their rows of logits on a device, and what is read of them.
 
-Knows the outputs that `model_tools.selection` adds to a graph; does not know what is called.
+Knows the outputs that `model_tools.graph.selection` adds to a graph; does not know what is called.
 """
 
 import itertools

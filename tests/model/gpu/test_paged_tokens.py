@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_tools.export import write_model
-from model_tools.gguf_source import GgufSource
+from model_tools.gguf.source import GgufSource
 from model_tools.recipe import KvLayout, Recipe, Target, WeightType
 from server.config import CPU, SamplingParameters
 from server.model.folder import ModelFolder

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_tools.comparison import Rows, Tokens
 from model_tools.gpu_check import measures, peer
 from model_tools.gpu_check.__main__ import main
 from model_tools.gpu_check.findings import Finding
@@ -21,7 +20,8 @@ from model_tools.gpu_check.shapes import REHEARSAL, TINY
 from model_tools.progress import unseen
 from model_tools.random_source import RandomSource
 from model_tools.recipe import KvLayout, Recipe, Target, WeightType
-from model_tools.reference import reference_logits
+from model_tools.verification.comparison import Rows, Tokens
+from model_tools.verification.reference import reference_logits
 from server.config import CPU, Device
 from server.model.gpu.memory import HostMemory
 from tests.model.gpu.paged_attention import stand_in
