@@ -7,17 +7,14 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from model_tools.calibration_text import calibration_texts
 from model_tools.decoder_spec import WeightSource
 from model_tools.documents.tokenizer_json import build_tokenizer
 from model_tools.documents.writer import write_documents
-from model_tools.equalise import EqualisedSource, equalised
 from model_tools.gguf.source import GgufSource
 from model_tools.graph.data_file import DataFile
 from model_tools.graph.decoder import build_graph
 from model_tools.graph.mixed import mixed_graph
 from model_tools.graph.writer import GraphWriter
-from model_tools.kv_scales import BalancedSource, balanced
 from model_tools.new_folder import new_folder
 from model_tools.progress import Report, steps, unseen
 from model_tools.recipe import FloatType, KvLayout, KvType, Recipe, Target, WeightType
@@ -25,6 +22,9 @@ from model_tools.verification.reference import Tokens
 from model_tools.verification.verify import Verification
 from model_tools.verification.verify import verify as verify_folder
 from model_tools.verification.verify_weights import WeightsVerification
+from model_tools.weights.calibration_text import calibration_texts
+from model_tools.weights.equalise import EqualisedSource, equalised
+from model_tools.weights.kv_scales import BalancedSource, balanced
 from server.errors import StartError
 
 MODEL_FILE = "model.onnx"

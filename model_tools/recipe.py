@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from model_tools.graph.matrices import INT8_ACTIVATIONS, FloatFormat, IntegerFormat, MatrixFormat
 from model_tools.graph.writer import OPSET
-from model_tools.quantise import BlockFormat
+from model_tools.weights.quantise import BlockFormat
 from server.errors import StartError
 
 

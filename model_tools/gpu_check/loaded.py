@@ -10,9 +10,9 @@ import onnx_ir as ir
 from model_tools.decoder_spec import WeightSource
 from model_tools.export import MODEL_FILE, write_model
 from model_tools.gpu_check.streams import random_prompt
-from model_tools.kv_scales import balanced
 from model_tools.progress import Report, steps
 from model_tools.recipe import KvType, Recipe
+from model_tools.weights.kv_scales import balanced
 from server.config import Device, SamplingParameters
 from server.model.folder import ModelFolder
 from server.model.gpu.decoder import DeviceDecoder

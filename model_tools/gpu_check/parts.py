@@ -32,9 +32,9 @@ from model_tools.gpu_check.outcome import outcomes
 from model_tools.gpu_check.setting import Kind, Setting
 from model_tools.gpu_check.speeds import speeds
 from model_tools.gpu_check.streams import random_prompt
-from model_tools.random_source import RandomSource
 from model_tools.recipe import KvLayout
 from model_tools.verification.comparison import Tokens
+from model_tools.weights.random_source import RandomSource
 from server.config import CPU
 
 _TEXTS = 4

@@ -20,8 +20,8 @@ from model_tools.gpu_check.nearness import LARGEST_KL, against, read
 from model_tools.gpu_check.outcome import outcome, outcomes
 from model_tools.gpu_check.setting import Setting
 from model_tools.gpu_check.streams import random_prompt
-from model_tools.random_source import RandomSource
 from model_tools.verification.comparison import Rows, Tokens
+from model_tools.weights.random_source import RandomSource
 
 _TEXTS = 4
 _PEERS_SHARE = 0.5

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from model_tools.decoder_spec import Weights
 from model_tools.graph.node_writer import MICROSOFT
 from model_tools.graph.writer import GraphWriter
-from model_tools.quantise import BlockFormat, quantise
+from model_tools.weights.quantise import BlockFormat, quantise
 
 INT8_ACTIVATIONS = 4
 """MatMulNBits' accuracy_level: activations are rounded to int8, several times faster than float."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model_tools.graph.data_file import DataFile
 from model_tools.graph.node_writer import MICROSOFT, NodeWriter
-from model_tools.slabs import by_slabs
+from model_tools.weights.slabs import by_slabs
 from server.errors import StartError
 
 OPSET = 21

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model_tools.decoder_spec import DecoderSpec, LayerWeights, Weights
 from model_tools.graph.rotary import interleaved
-from model_tools.quantise import BlockFormat, QuantisedMatrix, dequantise
+from model_tools.weights.quantise import BlockFormat, QuantisedMatrix, dequantise
 
 
 @dataclass(frozen=True, slots=True)

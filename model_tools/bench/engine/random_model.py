@@ -15,8 +15,8 @@ from typing import Any
 from model_tools.decoder_spec import DecoderSpec, RotarySpec
 from model_tools.default_model import BLOCK_SIZE
 from model_tools.export import write_model
-from model_tools.random_source import RandomSource
 from model_tools.recipe import Recipe, WeightType
+from model_tools.weights.random_source import RandomSource
 from server.config import DeviceKind
 from server.errors import StartError
 

@@ -19,8 +19,8 @@ from model_tools.gpu_check.loaded import LoadedModel, exported
 from model_tools.gpu_check.setting import Kind
 from model_tools.gpu_check.shapes import TINY
 from model_tools.progress import unseen
-from model_tools.random_source import RandomSource
 from model_tools.recipe import WeightType
+from model_tools.weights.random_source import RandomSource
 from server.config import CPU, SamplingParameters
 from server.model.candidates import Candidates
 from server.model.gpu.decoder import DeviceDecoder

@@ -18,10 +18,10 @@ from model_tools.gpu_check.nearness import LARGEST_KL
 from model_tools.gpu_check.setting import Kind
 from model_tools.gpu_check.shapes import REHEARSAL, TINY
 from model_tools.progress import unseen
-from model_tools.random_source import RandomSource
 from model_tools.recipe import KvLayout, Recipe, Target, WeightType
 from model_tools.verification.comparison import Rows, Tokens
 from model_tools.verification.reference import reference_logits
+from model_tools.weights.random_source import RandomSource
 from server.config import CPU, Device
 from server.model.gpu.memory import HostMemory
 from tests.model.gpu.paged_attention import stand_in

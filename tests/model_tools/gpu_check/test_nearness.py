@@ -13,10 +13,10 @@ from model_tools.gpu_check.nearness import CpuReference, decoded, logits_against
 from model_tools.gpu_check.setting import Kind
 from model_tools.gpu_check.shapes import TINY
 from model_tools.gpu_check.streams import random_prompt
-from model_tools.kv_scales import BalancedSource, Peaks
 from model_tools.progress import unseen
-from model_tools.random_source import RandomSource
 from model_tools.recipe import KvType, WeightType
+from model_tools.weights.kv_scales import BalancedSource, Peaks
+from model_tools.weights.random_source import RandomSource
 from server.config import CPU
 from server.model.gpu.decoder import DeviceDecoder
 

@@ -14,9 +14,9 @@ from model_tools.gguf.source import GgufSource
 from model_tools.graph.data_file import PAGE, DataFile
 from model_tools.graph.matrices import INT8_ACTIVATIONS, IntegerFormat
 from model_tools.graph.writer import GraphWriter
-from model_tools.quantise import BlockFormat, dequantise, quantise
 from model_tools.recipe import Recipe, WeightType
 from model_tools.verification.reference import reference_logits
+from model_tools.weights.quantise import BlockFormat, dequantise, quantise
 from server.errors import StartError
 from tests.model_tools.plain_session import PlainSession
 from tests.model_tools.tiny_gguf import TinyLlama

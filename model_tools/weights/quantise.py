@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_tools.decoder_spec import Weights
-from model_tools.slabs import by_slabs
+from model_tools.weights.slabs import by_slabs
 
 
 @dataclass(frozen=True, slots=True)

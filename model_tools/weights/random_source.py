@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_tools.decoder_spec import DecoderSpec, LayerWeights, Weights
-from model_tools.slabs import by_slabs
+from model_tools.weights.slabs import by_slabs
 
 _DRAWN = (1 << 24) + 43
 """A prime, so no multiple of a row's length: where numbers come again, rows are not the same."""

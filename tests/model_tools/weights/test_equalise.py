@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_tools.calibration_text import calibration_texts
-from model_tools.equalise import EqualisedSource, equalised
 from model_tools.export import write_model
 from model_tools.gguf.source import GgufSource
 from model_tools.recipe import Recipe, WeightType
 from model_tools.verification.reference import Rows, reference_logits, run_layers
+from model_tools.weights.calibration_text import calibration_texts
+from model_tools.weights.equalise import EqualisedSource, equalised
 from tests.model_tools.plain_session import PlainSession
 from tests.model_tools.tiny_gguf import TinyLlama
 

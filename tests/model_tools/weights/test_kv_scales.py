@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from model_tools.gguf.source import GgufSource
-from model_tools.kv_scales import LARGEST, BalancedSource, Peaks, balanced
 from model_tools.verification.reference import reference_logits, run_layers
+from model_tools.weights.kv_scales import LARGEST, BalancedSource, Peaks, balanced
 from tests.model_tools.tiny_gguf import TinyLlama
 
 TEXTS = [np.random.default_rng(3).integers(0, 270, 50), np.arange(30)]

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_internals
 
-from model_tools import quantise as module
-from model_tools import slabs as slabs_module
 from model_tools.decoder_spec import Weights
-from model_tools.quantise import BlockFormat, dequantise, quantise
+from model_tools.weights import quantise as module
+from model_tools.weights import slabs as slabs_module
+from model_tools.weights.quantise import BlockFormat, dequantise, quantise
 
 FORMATS = [BlockFormat(bits, size) for bits in (4, 8) for size in (32, 64, 128)]
 BY_FORMAT = pytest.mark.parametrize("block_format", FORMATS, ids=str)
