@@ -50,11 +50,11 @@ def main() -> None:
 
 def target(device: Device | None) -> DeviceKind:
     """What the model is to be made for, by what `skiff` is told. Raises `StartError` where that
-    cannot be had, before a model is made for it."""
+    is not available, before a model is made for it."""
     if device is None:
         return DeviceKind.CUDA if cuda_works(find_driver()) else DeviceKind.CPU
     if device.kind is DeviceKind.CUDA and (in_the_way := obstacle(device)):
-        raise StartError(f"{device} cannot be had: {in_the_way}")
+        raise StartError(f"{device} is not available: {in_the_way}")
     return device.kind
 
 

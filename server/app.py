@@ -143,8 +143,8 @@ async def watch_over(engine: Engine, manager: ServiceManager) -> None:
     if manager.watchdog_seconds is None:
         return
     while True:
-        await engine.alive()
-        manager.alive()
+        await engine.sign_of_life()
+        manager.ping_watchdog()
         await trio.sleep(manager.watchdog_seconds / 2)
 
 

@@ -21,7 +21,7 @@ from server.options.serving import SERVING
 from server.program import Parser
 
 RESERVED = ("inspect",)
-"""First words that will be."""
+"""Words that will be commands; a folder of such a name is given as ./NAME."""
 GROUPS: tuple[Group[object], ...] = (
     SERVING,
     ACCESS,

@@ -136,7 +136,8 @@ class EngineConfig:
     patience: Patience = field(default_factory=Patience)
     prefix_cache: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
     gap_stretch: float = GAP_STRETCH
-    """Times as long as without prompts that a step of running streams may take; above 1."""
+    """How many times as long as without prompts a step of running streams may take while prompts
+    are read; above 1."""
     speculate: int = 0
     """Tokens that a sequence guesses ahead at most, to be verified in one call; 0 for none."""
 

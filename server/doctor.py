@@ -27,7 +27,7 @@ from server.model.opening import open_decoder
 from server.model.tokenizer import Tokenizer
 from server.program import say
 
-LARGEST_CONTEXT = 64
+TRIAL_CONTEXT = 64
 """Tokens; enough to try a folder."""
 
 
@@ -62,7 +62,7 @@ def _folder(folder: ModelFolder, told: Device | None, facts: CudaFacts) -> Itera
 
 
 def _open(folder: ModelFolder, device: Device) -> None:
-    context = min(LARGEST_CONTEXT, folder.context_length)
+    context = min(TRIAL_CONTEXT, folder.context_length)
     open_decoder(
         folder, device, slots=1, context=context, threads=usable_cores(), cuda_graphs=False
     ).warm_up()

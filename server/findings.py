@@ -86,7 +86,7 @@ def of_cuda(facts: CudaFacts, asked: bool) -> Iterator[Finding]:
         means = "a tiny graph ran on it and gave the right numbers"
         yield Finding(Mark.GOOD, str(facts.device), "works", means)
     else:
-        yield Finding(fault, str(facts.device), "cannot be had", facts.obstacle)
+        yield Finding(fault, str(facts.device), "not available", facts.obstacle)
 
 
 def of_folder(device: Device, error: str | None, asked: bool) -> Finding:

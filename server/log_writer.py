@@ -14,7 +14,7 @@ from typing import TextIO
 log = logging.getLogger(__name__)
 
 ROOM = 1000
-"""Lines that wait for who does not read; those that come after are dropped."""
+"""Lines that wait for a slow reader at most; later ones are dropped."""
 _LAST_SECONDS = 1.0
 """At the end of the program, for what still waits."""
 
@@ -69,8 +69,8 @@ class LogWriter(logging.Handler):
                 item.set()
                 continue
             self._write(item)
-            # Until that is told, all lines are dropped. At once, each line that a slow reader takes
-            # would make room for one that says so, and for no other.
+            # Once half the queue is free. Told at the first free place, a slow reader would get one
+            # line of loss after another, and nothing else.
             if self._dropped and self._waiting.qsize() <= ROOM // 2:
                 self._tell_of_loss()
 

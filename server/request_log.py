@@ -3,7 +3,7 @@
 import logging
 
 from server.engine.events import FinishReason
-from server.engine.facts import RequestEnded
+from server.engine.facts import End, RequestEnded
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def log_request(ended: RequestEnded) -> None:
     log.info("request ended", extra={"fields": fields})
 
 
-def _end(end: FinishReason | int | None) -> dict[str, object]:
+def _end(end: End) -> dict[str, object]:
     """In vLLM's words."""
     if isinstance(end, FinishReason):
         return {"finish_reason": end.value}

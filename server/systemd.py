@@ -70,7 +70,7 @@ class ServiceManager:
         """The service is up; `status` is one line for the operator."""
         self._tell(f"READY=1\nSTATUS={status}")
 
-    def alive(self) -> None:
+    def ping_watchdog(self) -> None:
         """Within every `watchdog_seconds`."""
         self._tell("WATCHDOG=1")
 

@@ -20,7 +20,7 @@ from server.engine.pace import Pace
 from server.engine.plan import (
     DecodeCall,
     MixedCall,
-    PromptCall,
+    PrefillCall,
     SavedPrefix,
     SlotPrefix,
     StepPlan,
@@ -226,6 +226,6 @@ def assert_everything_occurred(plans: list[StepPlan]) -> None:
     assert any(call.slot > 0 for call in prompt_calls(plans))
 
 
-def prompt_calls(plans: list[StepPlan]) -> list[PromptCall]:
+def prompt_calls(plans: list[StepPlan]) -> list[PrefillCall]:
     """What was read of prompts, by themselves or in a call with running streams."""
     return [prompt for plan in plans for call in plan.calls if (prompt := prompt_in(call))]

@@ -136,7 +136,7 @@ async def back_at(tasks: int, engine: Engine, decoder: FakeDecoder) -> None:
     """Returns when nothing but the engine itself is left."""
     assert engine.requests == 0
     while decoder.held != [None] * decoder.slots:
-        await engine.alive()
+        await engine.sign_of_life()
     while trio.lowlevel.current_statistics().tasks_living > tasks:
         await trio.lowlevel.checkpoint()
 

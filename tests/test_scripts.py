@@ -157,7 +157,7 @@ def test_for_a_device_that_cannot_be_had_no_model_is_made(tmp_path: Path) -> Non
     assert (run.returncode, run.stdout) == (1, "")
     # Here the runtime is the one for the CPU.
     assert re.fullmatch(
-        r"skiff: cuda:1 cannot be had: onnxruntime .* has no CUDA: .*\n", run.stderr
+        r"skiff: cuda:1 is not available: onnxruntime .* has no CUDA: .*\n", run.stderr
     )
     assert not (tmp_path / "cache").exists()
 

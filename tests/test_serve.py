@@ -634,7 +634,7 @@ def test_without_a_runtime_the_line_names_the_extras(stub: Path) -> None:
 
 def test_a_device_that_cannot_be_had_is_one_line(stub: Path) -> None:
     """Never a silent run on the CPU."""
-    assert "cuda:0 cannot be had" in refused(stub, "--device", "cuda")
+    assert "cuda:0 is not available" in refused(stub, "--device", "cuda")
 
 
 def test_a_folder_for_cuda_is_served_on_the_cpu_where_that_is_able(tmp_path: Path) -> None:
@@ -642,13 +642,13 @@ def test_a_folder_for_cuda_is_served_on_the_cpu_where_that_is_able(tmp_path: Pat
     with serving(folder) as server:
         said = "".join(server.start)
         assert b'"Done"' in in_a_shell(server.curl)
-    assert "device cpu: cuda:0 cannot be had: onnxruntime" in said
-    assert "cuda:0 cannot be had" in refused(folder, "--device", "cuda")
+    assert "device cpu: cuda:0 is not available: onnxruntime" in said
+    assert "cuda:0 is not available" in refused(folder, "--device", "cuda")
 
 
 def test_a_folder_that_runs_nowhere_here_is_one_line_with_both_reasons(tmp_path: Path) -> None:
     said = refused(cuda_folder(tmp_path, "bf16"))
-    for words in ("cuda:0 cannot be had", "on the CPU", "skiff-export --target cpu"):
+    for words in ("cuda:0 is not available", "on the CPU", "skiff-export --target cpu"):
         assert words in said
 
 

@@ -48,7 +48,7 @@ def heard(manager: socket.socket) -> list[bytes]:
 def test_it_is_told_what_it_knows(manager: socket.socket) -> None:
     told = ServiceManager.of(environment(manager))
     told.ready("Ready at http://127.0.0.1:8061")
-    told.alive()
+    told.ping_watchdog()
     told.stopping()
     assert heard(manager) == [
         b"READY=1\nSTATUS=Ready at http://127.0.0.1:8061",
@@ -109,11 +109,11 @@ def test_the_watchdog_hears_of_an_idle_engine_but_not_of_one_that_hangs(
             nursery.start_soon(watch_over, engine, told)
             for _ in range(3):
                 await wait_all_tasks_blocked()
-                await engine.alive()
+                await engine.sign_of_life()
                 await wait_all_tasks_blocked()
                 clock.jump(1)
             await wait_all_tasks_blocked()
-            await engine.alive()
+            await engine.sign_of_life()
             await wait_all_tasks_blocked()
             assert heard(manager) == [b"WATCHDOG=1"] * 4
             async with engine.generate(asks("a")):
@@ -123,7 +123,7 @@ def test_the_watchdog_hears_of_an_idle_engine_but_not_of_one_that_hangs(
                     await wait_all_tasks_blocked()
                 assert heard(manager) == []
                 held.let_go()
-                await engine.alive()
+                await engine.sign_of_life()
                 await wait_all_tasks_blocked()
                 assert heard(manager) == [b"WATCHDOG=1"]
             nursery.cancel_scope.cancel()

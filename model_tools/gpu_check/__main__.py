@@ -53,12 +53,12 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _device_header(where: Device) -> dict[str, str]:
-    """Raises `StartError` where the device cannot be had."""
+    """Raises `StartError` where the device is not available."""
     if where.kind is DeviceKind.CPU:
         return {"device": "cpu: a rehearsal on a tiny model; nothing of CUDA was run"}
     facts = find_cuda(where)
     if facts.obstacle:
-        raise StartError(f"{where} cannot be had: {facts.obstacle}")
+        raise StartError(f"{where} is not available: {facts.obstacle}")
     gpus = facts.driver.gpus if isinstance(facts.driver, Driver) else ()
     names = [gpu.name for gpu in gpus]
     return {"device": f"{where}: {names[where.index]}" if where.index < len(names) else str(where)}

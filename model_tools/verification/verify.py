@@ -21,7 +21,7 @@ from model_tools.verification.verify_weights import WeightsVerification, verify_
 from server.config import Device, DeviceKind
 from server.cores import usable_cores
 from server.engine.decoder import Decoder
-from server.engine.decoder import Rows as Told
+from server.engine.decoder import Rows as DecoderRows
 from server.errors import StartError
 from server.model.choice import Obstacle, open_on_best
 from server.model.folder import ModelFolder
@@ -160,6 +160,6 @@ def _read_by_decoding(
         yield measure(reference, logits, np.array([passage[past + 1] for passage in running]))
 
 
-def whole(told: Told) -> Rows:
+def whole(told: DecoderRows) -> Rows:
     """Logits [n, vocabulary]; a device keeps them until they are asked for."""
     return told if isinstance(told, np.ndarray) else np.stack([row.whole() for row in told])

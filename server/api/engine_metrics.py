@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from server.engine.events import FinishReason
-from server.engine.facts import Fact, Occupancy, PromptRead, RequestEnded, StepKind, StepTaken
+from server.engine.facts import End, Fact, Occupancy, PrefillDone, RequestEnded, StepKind, StepTaken
 from server.metrics import Family, Histogram, Kind, Sample
 
 BOUNDS = (
@@ -43,14 +43,14 @@ class EngineMetrics:
         self._prompt_tokens = 0
         self._reused_tokens = 0
         self._generated_tokens = 0
-        self._ends: dict[FinishReason | int | None, int] = dict.fromkeys([*FinishReason, None], 0)
+        self._ends: dict[End, int] = dict.fromkeys([*FinishReason, None], 0)
 
     def take(self, fact: Fact) -> None:
         """As `Observe` wants it."""
         match fact:
             case StepTaken():
                 self._take_step(fact)
-            case PromptRead():
+            case PrefillDone():
                 self._take_prompt(fact)
             case RequestEnded():
                 self._take_end(fact)
@@ -64,7 +64,7 @@ class EngineMetrics:
         for seconds, tokens in step.gaps.items():
             self._gaps.observe(seconds, tokens)
 
-    def _take_prompt(self, prompt: PromptRead) -> None:
+    def _take_prompt(self, prompt: PrefillDone) -> None:
         self._prompt_tokens += prompt.prompt_tokens
         self._reused_tokens += prompt.reused_tokens
         self._queue.observe(prompt.queue_seconds)
@@ -87,9 +87,17 @@ class EngineMetrics:
 
     def _latencies(self) -> Iterator[Family]:
         for name, histogram, about in (
-            ("time_to_first_token", self._first_token, "From a request's arrival to its token 1."),
+            (
+                "time_to_first_token",
+                self._first_token,
+                "From a request's arrival to its first token.",
+            ),
             ("inter_token_latency", self._gaps, "From a token to the next of the same request."),
-            ("e2e_request_latency", self._whole, "Of requests that came to their end."),
+            (
+                "e2e_request_latency",
+                self._whole,
+                "From the arrival of a finished request to its end.",
+            ),
             ("request_queue_time", self._queue, "From arrival to the first call for the prompt."),
             ("request_prefill_time", self._prefill, "From that call to the first token."),
             ("request_decode_time", self._decode, "From the first token to the last."),
@@ -110,7 +118,7 @@ class EngineMetrics:
             for end, count in self._ends.items()
             if isinstance(end, FinishReason)
         ]
-        about = "Requests that came to their end."
+        about = "Requests that finished."
         yield Family("skiff_request_success_total", Kind.COUNTER, about, tuple(success))
         failures = [
             Sample(count, {"code": str(end)})
@@ -119,7 +127,9 @@ class EngineMetrics:
         ]
         about = "Requests that ended with an error, by its code."
         yield Family("skiff_request_failures_total", Kind.COUNTER, about, tuple(failures))
-        yield _counter("request_aborted", "Requests whose client left before.", self._ends[None])
+        yield _counter(
+            "request_aborted", "Requests whose client left before the end.", self._ends[None]
+        )
 
     def _engine(self) -> Iterator[Family]:
         for name, field, about in (
@@ -146,7 +156,11 @@ def _gauges(now: Occupancy) -> Iterator[Family]:
     for name, value, about in (
         ("skiff_num_requests_running", len(now.taken), "Requests that have a slot."),
         ("skiff_num_requests_waiting", now.waiting, "Requests that wait for a slot."),
-        ("skiff_kv_cache_usage_ratio", now.kv_usage, "Of the slots' memory, 0 to 1."),
+        (
+            "skiff_kv_cache_usage_ratio",
+            now.kv_usage,
+            "Tokens held by requests, of slots times context, 0 to 1.",
+        ),
         ("paddler_slots_processing", len(now.taken), "Slots that are taken."),
         ("paddler_slots_total", now.slots, "Slots; 0 while the model is being loaded."),
         ("paddler_requests_buffered", now.waiting, "Requests that wait for a slot."),

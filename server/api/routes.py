@@ -19,8 +19,8 @@ PUBLIC = frozenset({"/health", "/ready"})
 def inference_operations(
     engine: Generator, sampling: SamplingParameters, metrics: EngineMetrics
 ) -> list[Operation]:
-    """Every route that the document describes, with `sampling` for requests that do not choose
-    their own, and `metrics` that take what the engine tells."""
+    """Every route that the document describes, with `sampling` for all requests, and `metrics` that
+    take what the engine tells."""
     return [
         Operation(
             Route("GET", "/health", health, immediate=True),

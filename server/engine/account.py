@@ -6,8 +6,7 @@ they are only read, each one whole, and at most a step behind.
 
 from collections.abc import Callable
 
-from server.engine.events import FinishReason
-from server.engine.facts import Activity, RequestEnded, SlotState
+from server.engine.facts import Activity, End, RequestEnded, SlotState
 from server.engine.sequence import Sequence
 
 
@@ -42,7 +41,7 @@ class Account:
             len(sequence.generated),
         )
 
-    def ended(self, end: FinishReason | int | None) -> RequestEnded:
+    def ended(self, end: End) -> RequestEnded:
         """How its time was spent, until now; `end` is that of `RequestEnded`."""
         sequence = self.sequence
         if sequence is None:

@@ -82,7 +82,7 @@ class EngineCore:
         for move in plan.moves:
             self._decoder.move(move.source, move.destination, move.length)
         for call, following in zip(plan.calls, (*plan.calls[1:], None), strict=False):
-            if sequences := self._alive(call):
+            if sequences := self._remaining(call):
                 self._run(call, sequences, last=following is None)
                 if not isinstance(following, DecodeCall):  # whose rows must all be there
                     listen()
@@ -137,7 +137,7 @@ class EngineCore:
         self._pacer.took(call, sequences, self._pacer.clock() - start)
         return rows
 
-    def _alive(self, call: Call) -> list[Sequence]:
+    def _remaining(self, call: Call) -> list[Sequence]:
         """The call's sequences. Nothing is cancelled between a plan and its decode calls, so
         that these have all of their rows; others may be gone."""
         return [self._sequences[key] for key in call.keys if key in self._sequences]

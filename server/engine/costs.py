@@ -31,9 +31,9 @@ class Rates:
     call: float
     token: float
     past: float
-    """A token that came before."""
+    """For each token that came before."""
     pair: float
-    """A token of a prompt call with one that it attends to."""
+    """For each token of a prompt call with each one that it attends to."""
 
     def seconds(self, tokens: int, past: int, pairs: float) -> float:
         return self.call + self.token * tokens + self.past * past + self.pair * pairs
@@ -98,10 +98,10 @@ class CostMeter:
         self._prompt.take(seconds, seconds, 1, 1, tokens, past, _pairs(tokens, past))
 
     def mixed(self, rows: int, rows_past: int, tokens: int, past: int, seconds: float) -> None:
-        """Both in one call. One of the two is taken as known: fitted together, decoding would take
-        over what grows as the prompt is read, for the past of both grows alike. That is decoding,
-        but for more rows than have decoded alone: in a burst of prompts, these would seem to take
-        what the rows do, and be read in pieces ever so small."""
+        """Both in one call. They are not fitted together: the pasts of rows and prompt grow at the
+        same time, so that decoding would be charged with what the prompt's costs. So one part is
+        taken as known: the decoding, or, where more rows decode than ever did alone, the prompt,
+        as otherwise a burst of prompts would be charged with the new rows and cut ever smaller."""
         costs = self.costs()
         if rows <= self._most_rows:
             read = max(seconds - costs.decode_seconds(rows, rows_past), _LEAST_PROMPT * seconds)

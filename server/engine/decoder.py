@@ -1,7 +1,7 @@
 """What the engine needs of a model: `server.model` has it for the CPU and for GPUs, and so has the
 tests' fake."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from server.model.candidates import Candidates
@@ -9,10 +9,24 @@ from server.model.tensor_types import Logits, Tokens
 
 Rows = Logits | Sequence[Candidates]
 """A row for each token that may be chosen: logits [n, V], or what a device tells of them."""
-Mixed = Callable[[list[int], list[int], int, int, Tokens, bool], Rows]
-"""Calls that are both `decode` of the first n slots and `prefill` of one above them, and read the
-weights once. Takes tokens and pasts as `decode` does, then slot, past and tokens as `prefill`, and
-whether the prompt's last token gets a row, too, behind those that decode."""
+
+
+class Mixed(Protocol):
+    """Calls that are both `decode` of the first n slots and `prefill` of one above them, and read
+    the weights once."""
+
+    def __call__(
+        self,
+        tokens: list[int],
+        pasts: list[int],
+        slot: int,
+        past: int,
+        prompt: Tokens,
+        *,
+        last: bool,
+    ) -> Rows:
+        """`tokens` and `pasts` [n] are those of `decode`, the others of `prefill`. With `last`, the
+        prompt's last token gets a row, too, behind those that decode."""
 
 
 class SavedKv(Protocol):

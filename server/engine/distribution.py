@@ -26,6 +26,8 @@ _COLUMNS = 8
 _LEAST_COLUMNS = 512
 _BLOCK = 256
 """Neighbouring tokens whose probabilities `draw_from_all` adds up first."""
+_HARDEST = 1e30
+"""A penalty beyond it is as hard: it leaves nothing of a logit, and products would be infinite."""
 _LEAST, _MOST = (float(each) for each in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
 _FEW = 1024
 """Tokens that top-k may leave for them to be ranked one by one."""
@@ -153,6 +155,20 @@ def place(bounds: NDArray[np.float64], target: float) -> int:
     drawn in again, it never falls on an index that has no share of its own."""
     inside = min(max(target, 0.0), float(np.nextafter(bounds[-1], 0)))
     return int(np.searchsorted(bounds, inside, side="right"))
+
+
+def penalised(logits: Row, penalty: float) -> Row:
+    """Keskar et al. 2019, with the sign rule that `transformers` and llama.cpp share."""
+    factor = factor_of(penalty)
+    lower = np.minimum if penalty > 1 else np.maximum
+    result: Row = lower(logits / factor, logits * factor)
+    return result
+
+
+@functools.lru_cache
+def factor_of(penalty: float) -> np.float32:
+    """What a penalty multiplies and divides by."""
+    return np.float32(min(max(penalty, 1 / _HARDEST), _HARDEST))
 
 
 @functools.lru_cache

@@ -18,8 +18,8 @@ from server.engine.admission import Admission, Standing
 from server.engine.condition import Condition
 from server.engine.core import EngineCore
 from server.engine.decoder import Decoder
-from server.engine.events import Event, Failed, Finished, FinishReason, News, NotTaken
-from server.engine.facts import Observe, Occupancy, unobserved
+from server.engine.events import Event, Failed, Finished, News, NotTaken
+from server.engine.facts import End, Observe, Occupancy, unobserved
 from server.engine.pacer import Pacer
 from server.engine.preparation import Preparation
 from server.engine.prompt import Tokenizer
@@ -29,7 +29,7 @@ from server.engine.watched_thread import WatchedThread
 from server.errors import ClientError
 
 _TO_TAKE_LAST_WORDS = {Condition.DRAINING: 0.25, Condition.LOST: 2.0}
-"""Seconds that clients have for it."""
+"""Seconds that clients have to take their last line."""
 LAST_WORDS = {
     Condition.DRAINING: Failed(503, "The server is shutting down"),
     Condition.LOST: Failed(500, "The engine was lost"),
@@ -127,9 +127,9 @@ class Engine:
         taken = (self._streams[key].account.slot_state for key in self._admission.admitted)
         return Occupancy(self._admission.slots, tuple(taken), self._admission.buffered, usage)
 
-    async def alive(self) -> None:
+    async def sign_of_life(self) -> None:
         """Returns when the engine's thread has given a sign of life, at once if it is idle."""
-        await self._thread.alive()
+        await self._thread.sign_of_life()
 
     @asynccontextmanager
     async def generate(
@@ -157,7 +157,7 @@ class Engine:
             stream.left.set()
             self._end(stream, None)
 
-    def _end(self, stream: Stream, end: int | None) -> None:
+    def _end(self, stream: Stream, end: End) -> None:
         """Ends what the engine still does for the stream, if it does anything."""
         if self._leave(stream, end):
             self._thread.cancel(stream.key)
@@ -181,11 +181,8 @@ class Engine:
         self._observe(account.ended(failed.code))
         return NotTaken(failed)
 
-    def _leave(self, stream: Stream, end: FinishReason | int | None) -> bool:
-        """The stream is at its end, and what it held is the next one's; whether that is new.
-
-        `end` is that of `RequestEnded`.
-        """
+    def _leave(self, stream: Stream, end: End) -> bool:
+        """The stream is at its end, and what it held is the next one's; whether that is new."""
         if self._streams.pop(stream.key, None) is None:
             return False
         stream.end()
@@ -218,8 +215,7 @@ class Engine:
 
     def _fail(self, stream: Stream, failed: Failed) -> None:
         stream.hear(failed, trio.current_time())
-        self._leave(stream, failed.code)
-        self._thread.cancel(stream.key)
+        self._end(stream, failed.code)
 
     def _deliver(self, news: list[tuple[int, News]]) -> None:
         """In the engine's thread: hands the news over in one wake-up of the network's."""

@@ -33,7 +33,7 @@ class StepTaken:
 
 
 @dataclass(frozen=True, slots=True)
-class PromptRead:
+class PrefillDone:
     """A request has its first token. Told in the engine's thread."""
 
     prompt_tokens: int
@@ -44,13 +44,16 @@ class PromptRead:
     """From there to its first token."""
 
 
+End = FinishReason | int | None
+"""Of a request: by itself, with the status of an error, or (None) since its client left."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
     """There is nothing more to come for a request. Told in the network's thread, once for each."""
 
     request_id: str
-    end: FinishReason | int | None
-    """By itself, with the status of an error, or (None) since its client left."""
+    end: End
     prompt_tokens: int = 0
     """0 where it was not turned into tokens."""
     reused_tokens: int = 0
@@ -66,7 +69,7 @@ class RequestEnded:
         return self.queue_seconds + self.prefill_seconds + self.decode_seconds
 
 
-Fact = StepTaken | PromptRead | RequestEnded
+Fact = StepTaken | PrefillDone | RequestEnded
 Observe = Callable[[Fact], None]
 """Takes a fact; called between two calls into the model, so it must be quick and may not wait."""
 

@@ -7,8 +7,8 @@ from server.engine.plan import (
     Call,
     DecodeCall,
     MixedCall,
+    PrefillCall,
     Prefix,
-    PromptCall,
     SlotPrefix,
     VerifyCall,
 )
@@ -31,7 +31,7 @@ def forward(decoder: Decoder, call: Call, sequences: list[Sequence], *, last: bo
             [sequence] = sequences
             tokens = np.array([sequence.generated[-1], *call.draft])
             return decoder.prefill(call.slot, sequence.past, tokens, logits_to_keep=len(tokens))
-        case PromptCall():
+        case PrefillCall():
             [sequence] = sequences
             piece = _piece(decoder, call, sequence)
             rows = decoder.prefill(call.slot, call.start, piece)
@@ -43,7 +43,7 @@ def forward(decoder: Decoder, call: Call, sequences: list[Sequence], *, last: bo
             newest, pasts = _newest(running)
             if decoder.mixed is None:
                 raise TypeError("the decoder has no mixed calls")
-            rows = decoder.mixed(newest, pasts, prompt.slot, prompt.start, piece, prompt.last)
+            rows = decoder.mixed(newest, pasts, prompt.slot, prompt.start, piece, last=prompt.last)
             sequence.read = prompt.stop
             return rows
 
@@ -54,7 +54,7 @@ def _newest(sequences: list[Sequence]) -> tuple[list[int], list[int]]:
     return tokens, [sequence.past for sequence in sequences]
 
 
-def _piece(decoder: Decoder, call: PromptCall, sequence: Sequence) -> Tokens:
+def _piece(decoder: Decoder, call: PrefillCall, sequence: Sequence) -> Tokens:
     """The tokens that the call reads, once its slot holds those before them."""
     if call.prefix and sequence.read < call.start:
         _begin(decoder, call.slot, call.prefix)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from server.engine.costs import Costs, Rates
 
 LEAST_TOKENS = 4
-"""Prompt tokens of which some can always be read (see `scheduler.cut`)."""
+"""Prompt tokens within which `scheduler.cut` always finds a piece."""
 AS_LONG_AS_THE_LAST = 0.75
-"""Of what the least at a prompt's end takes, what each earlier step may take too. With all of it,
-the prompt was read a fifth sooner, between gaps that were longer."""
+"""The share that earlier steps may take of what the least piece at a prompt's end takes. With 1,
+prompts were read a fifth sooner, but gaps were longer."""
 LONGEST_CALL = 0.25
 """Seconds; arrivals and cancels are seen to between two calls."""
 
@@ -37,8 +37,8 @@ class Pace:
         return min(step - self.costs.decode_seconds(rows, past), self.longest_call)
 
     def least_tokens(self, rates: Rates, past: int, prompt_tokens: int) -> int:
-        """Of a prompt, after `past` tokens of it, to be read in a step that is as long as it may be
-        or longer.
+        """The fewest tokens of a prompt to read in a step, after `past` tokens of it, even if that
+        takes longer than is allowed.
 
         Not so few that the call would be spent on weights and the past, lest a long prompt starve.
         At a prompt's end that makes the longest steps, for which streams have to wait in any case:

@@ -9,8 +9,8 @@ from server.engine.plan import Call, DecodeCall, MixedCall, prompt_in
 from server.engine.sequence import Sequence
 
 _EVERY = 16
-"""Of so many decode calls one is taken in, which takes longer than the rest of what a step does
-beside the model. Where a prompt is being read, each one is: there it is little, and matters."""
+"""Only one of so many decode calls is measured, since that takes longer than all else that a step
+does beside the model. While a prompt is read, every call is: there it is little, and matters."""
 
 
 class Pacer:

@@ -43,7 +43,7 @@ Prefix = SlotPrefix | SavedPrefix
 
 
 @dataclass(frozen=True, slots=True)
-class PromptCall:
+class PrefillCall:
     """Reads tokens `start` to `stop` of a prompt; the `last` such call gives its first token."""
 
     key: int
@@ -65,7 +65,7 @@ class MixedCall:
     slots."""
 
     decode: DecodeCall
-    prompt: PromptCall
+    prompt: PrefillCall
 
     @property
     def keys(self) -> tuple[int, ...]:
@@ -86,13 +86,13 @@ class VerifyCall:
         return (self.key,)
 
 
-Call = DecodeCall | MixedCall | VerifyCall | PromptCall
+Call = DecodeCall | MixedCall | VerifyCall | PrefillCall
 
 
-def prompt_in(call: Call) -> PromptCall | None:
+def prompt_in(call: Call) -> PrefillCall | None:
     """What the call reads of a prompt; its sequence is the call's last."""
     match call:
-        case PromptCall():
+        case PrefillCall():
             return call
         case MixedCall():
             return call.prompt

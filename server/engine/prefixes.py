@@ -13,7 +13,7 @@ import numpy as np
 from server.config import PrefixCacheConfig, PrefixReuse
 from server.engine.decoder import Decoder, SavedKv
 from server.engine.kept_prefixes import KeptPrefixes, common_length
-from server.engine.plan import PromptCall
+from server.engine.plan import PrefillCall
 from server.engine.room import Room
 from server.engine.sequence import Sequence
 from server.model.tensor_types import Tokens
@@ -53,7 +53,7 @@ class Prefixes:
         self._kept = KeptPrefixes(config.capacity, decoder.token_bytes, page_tokens)
         self._room = Room(pages, sequences) if pages else None
 
-    def find(self, key: int, reading: Collection[PromptCall]) -> Found | None:
+    def find(self, key: int, reading: Collection[PrefillCall]) -> Found | None:
         """The best source for a prompt that could be read in this step, after those of `reading`.
 
         None where it has to wait: a prompt that is being read has much more in common, which is
@@ -72,7 +72,7 @@ class Prefixes:
                 found = self._best(key, reading)
         return found
 
-    def _best(self, key: int, reading: Iterable[PromptCall]) -> Found | None:
+    def _best(self, key: int, reading: Iterable[PrefillCall]) -> Found | None:
         """Only what was read before this step counts as there, since a call of the same step may
         fail."""
         if self._reuse is PrefixReuse.OFF:

@@ -7,7 +7,7 @@ what becomes of the facts.
 from collections.abc import Callable
 
 from server.engine.decoder import Decoder
-from server.engine.facts import Observe, PromptRead, StepKind, StepTaken
+from server.engine.facts import Observe, PrefillDone, StepKind, StepTaken
 from server.engine.plan import Call, MixedCall, StepPlan, prompt_in
 from server.engine.sequence import Sequence
 
@@ -74,7 +74,7 @@ class Recorder:
         sequence.first_token = sequence.latest_token = now = self._clock()
         begun = now if sequence.begun is None else sequence.begun
         self._tokens += 1
-        fact = PromptRead(
+        fact = PrefillDone(
             len(sequence.prompt), sequence.reused, begun - sequence.arrived, now - begun
         )
         self._observe(fact)

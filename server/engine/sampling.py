@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from server.config import SamplingParameters
 from server.engine.decoder import Rows
-from server.engine.distribution import Row, draw
+from server.engine.distribution import Row, draw, penalised
 from server.engine.lookup import Draft
-from server.engine.shortlist import certain_token, penalised
+from server.engine.shortlist import certain_token
 from server.errors import Interrupted
 from server.model.candidates import Candidates
 

@@ -16,8 +16,8 @@ from server.engine.plan import (
     Call,
     DecodeCall,
     MixedCall,
+    PrefillCall,
     Prefix,
-    PromptCall,
     SavedPrefix,
     SlotMove,
     SlotPrefix,
@@ -26,7 +26,7 @@ from server.engine.plan import (
 )
 from server.engine.prefixes import Found
 
-Find = Callable[[int, Sequence[PromptCall]], Found | None]
+Find = Callable[[int, Sequence[PrefillCall]], Found | None]
 """`Prefixes.find`, which may forget kept sequences to make room."""
 
 
@@ -104,7 +104,7 @@ class Scheduler:
         for place in self._decoding:
             place.tokens += 1
         mixes = self._mixes and bool(decodes) and not verifies  # one decode call, for all rows
-        reads = self._read_prompts(pace, seconds, moves, mixes=mixes)
+        reads = self._prefill(pace, seconds, moves, mixes=mixes)
         calls: tuple[Call, ...] = (*decodes, *verifies, *reads)
         if mixes and reads:
             [decode], [read] = decodes, reads
@@ -152,9 +152,9 @@ class Scheduler:
         self._decoding.sort(key=lambda place: place.slot)
         return moves
 
-    def _read_prompts(
+    def _prefill(
         self, pace: Pace, seconds: float, moves: list[SlotMove], *, mixes: bool
-    ) -> list[PromptCall]:
+    ) -> list[PrefillCall]:
         """Calls that read prompts for so many seconds: one at least, where there is a prompt. With
         `mixes`, that will be one call with the decoding sequences, and there is no other: the next
         prompt costs less in the next step, as a part of its one call, than in this one.
@@ -162,7 +162,7 @@ class Scheduler:
         A prompt's last call happens in the slot in which it will decode, so that a prompt begun
         after it always lies above."""
         costs = pace.costs
-        calls: list[PromptCall] = []
+        calls: list[PrefillCall] = []
         while not calls or (not mixes and costs.prompt.prompt_seconds(LEAST_TOKENS, 0) <= seconds):
             place = self._reading or self._admit(calls)
             if place is None:
@@ -179,7 +179,7 @@ class Scheduler:
             last = stop == place.prompt_tokens
             if last and place.slot != len(self._decoding):
                 moves.append(self._move(place, len(self._decoding)))
-            calls.append(PromptCall(place.key, place.slot, start, stop, last, place.prefix))
+            calls.append(PrefillCall(place.key, place.slot, start, stop, last, place.prefix))
             place.tokens, place.prefix = stop, None
             if not last:
                 break  # one call for each prompt: moves come before all calls, so none between two
@@ -187,7 +187,7 @@ class Scheduler:
             self._reading = None
         return calls
 
-    def _admit(self, calls: Sequence[PromptCall]) -> _Place | None:
+    def _admit(self, calls: Sequence[PrefillCall]) -> _Place | None:
         """Gives the first in the queue the slot above the others, if one is free; it begins with
         what it has in common with another sequence."""
         if not self._waiting or len(self._decoding) == self._slots:

@@ -11,7 +11,6 @@ A step on a GPU is over before NumPy has seen to the few candidates of many rows
 of Python's, as in `distribution`.
 """
 
-import functools
 import math
 from array import array
 from bisect import bisect_left, bisect_right
@@ -23,7 +22,7 @@ from operator import gt, neg
 import numpy as np
 
 from server.config import SamplingParameters
-from server.engine.distribution import Row, draw_of_few, passing, usable
+from server.engine.distribution import draw_of_few, factor_of, passing, usable
 from server.model.candidates import Candidates
 
 _SLACK = 1e-4
@@ -31,21 +30,6 @@ _SLACK = 1e-4
 less than 2e-5."""
 _LARGEST_EXPONENT = 80.0
 _NO_REST = (0.0, 0.0)
-_HARDEST = 1e30
-"""A penalty beyond it is as hard: it leaves nothing of a logit, and products would be infinite."""
-
-
-def penalised(logits: Row, penalty: float) -> Row:
-    """Keskar et al. 2019, with the sign rule that `transformers` and llama.cpp share."""
-    factor = _factor(penalty)
-    lower = np.minimum if penalty > 1 else np.maximum
-    result: Row = lower(logits / factor, logits * factor)
-    return result
-
-
-@functools.lru_cache
-def _factor(penalty: float) -> np.float32:
-    return np.float32(min(max(penalty, 1 / _HARDEST), _HARDEST))
 
 
 def certain_token(
@@ -156,7 +140,7 @@ class _Known:
 
 def _lowered(candidates: Candidates, penalty: float, seen: Set[int]) -> list[float]:
     """The candidates' logits as `penalised` has them, to the bit."""
-    factor = float(_factor(penalty))
+    factor = float(factor_of(penalty))
     exact = [
         logit if token not in seen else logit / factor if logit > 0 else logit * factor
         for token, logit in zip(candidates.ids, candidates.logits, strict=True)

@@ -81,7 +81,7 @@ class EngineThread:
         self._thread.join()
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether it has not ended, though it was asked to."""
         return self._thread.is_alive()
 

@@ -17,8 +17,8 @@ from server.engine.thread import EngineThread
 from server.errors import StartError
 
 _LONGEST_STOP = 0.5
-"""Seconds. With the last words of draining, it is less than the one within which a process is to
-end after its deadline."""
+"""Seconds to wait for the thread. With those for the last words of draining it is less than the one
+second within which the process has to end after its deadline."""
 _PROBES = 10
 """In the time that one call may take."""
 
@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 
 class EngineLost(Exception):
-    """The engine's thread ended by itself; its log line says why."""
+    """The engine's thread ended by itself, or a call into the model took too long; the log says
+    which."""
 
 
 class WatchedThread:
@@ -73,9 +74,9 @@ class WatchedThread:
     @property
     def hangs(self) -> bool:
         """Whether it was left behind in a call, at the end of `running`."""
-        return self._thread.alive
+        return self._thread.is_alive
 
-    async def alive(self) -> None:
+    async def sign_of_life(self) -> None:
         """Returns when it has given a sign of life, at once if it is idle."""
         await self._ask().wait()
 

@@ -61,8 +61,8 @@ class ChunkedReader:
         return b"".join(pieces)
 
     def _take_whole_chunks(self, buffer: bytearray) -> list[bytes]:
-        """What holds of the chunks that are whole and break no rule: step by step, tiny ones would
-        take four times as long. Stops at any other one."""
+        """The data of the chunks at the front of `buffer` that are whole and break no rule, in one
+        loop: state by state, tiny ones would take four times as long. Stops at any other one."""
         data = bytes(buffer)
         pieces: list[bytes] = []
         at = 0

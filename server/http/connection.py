@@ -22,7 +22,7 @@ from server.http.refusal import Refusal
 from server.http.routing import Finder, Route
 from server.http.tls import TlsStream
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _HEAD_READ = 4 * 1024
 """Bytes of one read while a head is awaited: what a head may cost is counted per read."""
@@ -31,7 +31,7 @@ _CHUNKS_READ = 4 * 1024
 """Of tiny chunks, this takes 0.4 ms of the event loop, and of every stream that runs beside it."""
 _LINGER_SECONDS = 2.0
 _LINGER_BODIES = 2
-"""As many bytes as so many of the largest bodies have are read, to see the client leave."""
+"""While a connection lingers, at most so many times the largest body is read, and discarded."""
 _ALL_BUSY = "every connection of this server is busy"
 _SHUTTING_DOWN = "the server is shutting down"
 _RETRY_AFTER = ((b"Retry-After", b"1"),)
@@ -48,7 +48,7 @@ async def serve_connection(
     try:
         await Connection(stream, router, limits, places).serve()
     except Exception:
-        logger.exception("a connection failed")
+        log.exception("a connection failed")
 
 
 class Connection:
@@ -66,14 +66,14 @@ class Connection:
         self._limits = limits
         self._places = places
         self._protocol = Protocol(limits, lambda: places.draining)
-        self._alive = trio.CancelScope()
+        self._scope = trio.CancelScope()
         """Holds all work for the client; cancelled when the client is gone, or must go."""
 
     async def serve(self) -> None:
         """Answer requests, one after the other, as long as the connection lasts."""
-        with self._alive:
+        with self._scope:
             try:
-                admitted = self._places.enter(self._alive)
+                admitted = self._places.enter(self._scope)
                 await self._shake_hands()
                 if not admitted:
                     await self._refuse(Refusal(503, _ALL_BUSY, _RETRY_AFTER))
@@ -81,15 +81,15 @@ class Connection:
                 while admitted and await self._serve_request():
                     pass
             finally:
-                self._places.leave(self._alive)
+                self._places.leave(self._scope)
         if self._places.closed:
             await self._part()
 
     async def _part(self) -> None:
         """The server ends, and who is in the middle of a request or of its answer is not just cut
         off."""
-        self._alive = trio.CancelScope()
-        with self._alive:
+        self._scope = trio.CancelScope()
+        with self._scope:
             if self._protocol.request_begun and not self._protocol.response_begun:
                 await self._refuse(Refusal(503, _SHUTTING_DOWN, _RETRY_AFTER))
             if self._protocol.response_begun:
@@ -119,17 +119,17 @@ class Connection:
         except Refusal as refusal:
             await self._refuse(refusal)
         else:
-            self._places.carries(self._alive)
+            self._places.carries(self._scope)
             request = Request(secrets.token_urlsafe(16)[:21], head, body)
             await self._answer(route, Exchange(request, self._protocol, self._send))
-            self._places.waits(self._alive)
+            self._places.waits(self._scope)
         if self._protocol.start_next_cycle():
             return True
         await self._linger()
         return False
 
     async def _refuse(self, refusal: Refusal) -> None:
-        logger.debug("refused with %d: %s", refusal.status, refusal.sentence)
+        log.debug("refused with %d: %s", refusal.status, refusal.sentence)
         data = self._protocol.refusal(refusal)
         if self._protocol.must_close:
             hold_back(self._stream)
@@ -166,7 +166,7 @@ class Connection:
     def _end_after(self, seconds: float) -> None:
         """Give up the connection then. Moving one deadline costs less than a scope of its own for
         each read and write."""
-        self._alive.deadline = trio.current_time() + seconds
+        self._scope.deadline = trio.current_time() + seconds
 
     async def _read_body(self, head: RequestHead) -> bytes:
         """The request's body. Raises `Refusal`."""
@@ -235,8 +235,8 @@ class Connection:
 
     async def _leave(self, reason: str) -> NoReturn:
         """Give up the connection: cancels whatever is done for it, this call included."""
-        logger.debug("connection dropped: %s", reason)
-        self._alive.cancel()
+        log.debug("connection dropped: %s", reason)
+        self._scope.cancel()
         await trio.sleep_forever()
 
     async def _linger(self) -> None:

@@ -10,7 +10,7 @@ from server.errors import ClientError
 from server.http.messages import Headers, Request, Response, text
 from server.http.protocol import Protocol
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Send = Callable[[bytes], Awaitable[None]]
 """Writes bytes to the client; cancels its caller when the client cannot take them."""
@@ -107,5 +107,5 @@ async def answer(handler: Handler, exchange: Exchange) -> None:
             await exchange.respond(text(error.status, error.sentence))
             return
         head = exchange.request.head
-        logger.exception("request %s: %s %s failed", exchange.request.id, head.method, head.path)
+        log.exception("request %s: %s %s failed", exchange.request.id, head.method, head.path)
         await exchange.fail()

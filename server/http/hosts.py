@@ -41,8 +41,8 @@ def hosts_for(
     named: Address | UnixAddress,
     allowed: Sequence[str],
 ) -> Hosts:
-    """Who listens where others can come has other names than it knows of; they are not checked.
-    Nor are they on UNIX sockets, where no browser comes.
+    """The names to accept in Host. A server that others than this machine can reach has names that
+    it cannot know, so Host is not checked there; nor on UNIX sockets, which browsers do not reach.
 
     `named` is the address as the operator wrote it, `addresses` those that it stands for.
     """

@@ -53,8 +53,8 @@ def choose(folder: ModelFolder, told: Device | None, obstacle: Obstacle) -> Choi
     device = told or Device(DeviceKind.CUDA)
     if in_the_way := obstacle(device):
         if told is None:
-            return Choice(CPU, f"{device} cannot be had: {in_the_way}")
-        raise StartError(f"{device} cannot be had: {in_the_way}")
+            return Choice(CPU, f"{device} is not available: {in_the_way}")
+        raise StartError(f"{device} is not available: {in_the_way}")
     if folder.target is DeviceKind.CPU:
         raise StartError(f"{folder.path} is exported for the CPU, {remedy(device)}")
     return Choice(device, "as told" if told else "a trial graph ran on it")

@@ -21,8 +21,6 @@ from server.errors import StartError
 from server.model.heap import share_one_heap
 from server.model.trial_graph import SIDE, TRIAL_GRAPH
 
-__all__ = ["onnxruntime"]
-
 # Its wheels report to Microsoft unless told not to before they are imported; a server tells nobody.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:

@@ -50,7 +50,7 @@ LIMITS = Group(
         ),
         "connections": _count(
             "max-connections",
-            "clients at once; who waits longest makes room for one more, 503 if nobody waits",
+            "clients at once; one more closes the connection that is idle longest, or gets 503",
             _DEFAULT.connections,
         ),
     },

@@ -1,4 +1,4 @@
-"""The flags about sampling: what holds for requests that choose nothing themselves."""
+"""The flags about sampling, which hold for all requests."""
 
 from server.config import SamplingChoice
 from server.options.flag import Flag, Group

@@ -11,7 +11,7 @@ from server.engine.facts import (
     Activity,
     Fact,
     Occupancy,
-    PromptRead,
+    PrefillDone,
     RequestEnded,
     SlotState,
     StepKind,
@@ -70,7 +70,7 @@ def test_what_steps_take() -> None:
 
 
 def test_a_first_token() -> None:
-    _, figures = scraped(PromptRead(10, 4, 0.25, 0.5), PromptRead(5, 0, 0.25, 0.5))
+    _, figures = scraped(PrefillDone(10, 4, 0.25, 0.5), PrefillDone(5, 0, 0.25, 0.5))
     assert figures["skiff_prompt_tokens_total"] == 15
     assert figures["skiff_prefix_cache_queries_total"] == 15
     assert figures["skiff_prefix_cache_hits_total"] == 4

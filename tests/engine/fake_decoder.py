@@ -122,6 +122,7 @@ class FakeDecoder:
         slot: int,
         past: int,
         prompt: Tokens,
+        *,
         last: bool,
     ) -> Logits:
         if slot < len(tokens) or not tokens:

@@ -101,7 +101,7 @@ async def test_an_idle_engine_is_no_loss(clock: MockClock) -> None:
     async with engine.running():
         for _ in range(5):
             await wait_all_tasks_blocked()
-            await engine.alive()  # and the engine's own question before it was answered
+            await engine.sign_of_life()  # and the engine's own question before it was answered
             clock.jump(PATIENCE.call_seconds)
         assert engine.condition is Condition.READY
 
@@ -111,16 +111,16 @@ async def test_there_is_no_sign_of_life_during_a_call(clock: MockClock) -> None:
     held = Held()
     engine = engine_of(FakeDecoder(on_call=held))
     async with engine.running(), engine.generate(asks("a")):
-        await engine.alive()
+        await engine.sign_of_life()
         await held.begun.wait()
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(engine.alive)
+                nursery.start_soon(engine.sign_of_life)
                 await wait_all_tasks_blocked()
                 scope.cancel()
         assert scope.cancelled_caught
         held.let_go()
-        await engine.alive()
+        await engine.sign_of_life()
 
 
 @on_clock

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from server.engine.costs import CostMeter, Costs, Rates
 from server.engine.pace import LEAST_TOKENS, LONGEST_CALL, Pace
 from server.engine.pacer import Pacer
-from server.engine.plan import DecodeCall, MixedCall, PromptCall, SlotPrefix
+from server.engine.plan import DecodeCall, MixedCall, PrefillCall, SlotPrefix
 from tests.engine.play import Visitor, sequence_of
 
 SMALL = Rates(call=5e-3, token=0.5e-3, past=4e-6, pair=0.2e-6)
@@ -233,7 +233,7 @@ def test_beside_a_prompt_every_step_is_taken_in(
     counted: Counted, took: Callable[..., None]
 ) -> None:
     for start in range(0, 160, 16):
-        took(PromptCall(1, 1, start, start + 16, last=False))
+        took(PrefillCall(1, 1, start, start + 16, last=False))
         took(DecodeCall((0,)))
     assert (counted.reads, counted.decodes) == (10, 10)
 
@@ -242,12 +242,12 @@ def test_each_call_that_decodes_and_reads_is_taken_in(
     counted: Counted, took: Callable[..., None]
 ) -> None:
     for start in range(0, 160, 16):
-        took(MixedCall(DecodeCall((0,)), PromptCall(1, 1, start, start + 16, last=False)))
+        took(MixedCall(DecodeCall((0,)), PrefillCall(1, 1, start, start + 16, last=False)))
     assert (counted.mixes, counted.reads, counted.decodes) == (10, 0, 0)
 
 
 def test_a_call_that_also_copied_a_prefix_tells_nothing(
     counted: Counted, took: Callable[..., None]
 ) -> None:
-    took(PromptCall(1, 1, 8, 16, last=False, prefix=SlotPrefix(0, 8)))
+    took(PrefillCall(1, 1, 8, 16, last=False, prefix=SlotPrefix(0, 8)))
     assert counted.reads == 0

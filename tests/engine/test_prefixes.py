@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from server.config import PrefixCacheConfig, PrefixReuse
-from server.engine.plan import PromptCall
+from server.engine.plan import PrefillCall
 from server.engine.prefixes import Found, Prefixes
 from server.engine.sequence import Sequence
 from tests.engine.fake_decoder import FakeDecoder, FakeSaved, History
@@ -99,7 +99,7 @@ def test_a_prompt_waits_for_one_that_reads_much_more_in_the_same_step() -> None:
     engine.has(0, TEXT[:60], read=10)
     engine.has(1, TEXT)
     for stop, expected in ((41, Found(0, 10)), (42, None), (60, None)):
-        reading = [PromptCall(0, 0, 10, stop, last=stop == 60)]
+        reading = [PrefillCall(0, 0, 10, stop, last=stop == 60)]
         assert engine.prefixes.find(1, reading) == expected
 
 

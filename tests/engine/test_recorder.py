@@ -7,16 +7,16 @@ from hypothesis import given, settings
 
 from server.config import PrefixCacheConfig
 from server.engine.events import Finished
-from server.engine.facts import Fact, PromptRead, StepKind, StepTaken
+from server.engine.facts import Fact, PrefillDone, StepKind, StepTaken
 from tests.engine.fake_decoder import FakeDecoder
 from tests.engine.play import EOS, Play, Visitor
 from tests.engine.test_core import breaks_in, crowds, slot_counts
 
 
-def played(play: Play, facts: list[Fact]) -> tuple[list[StepTaken], list[PromptRead]]:
+def played(play: Play, facts: list[Fact]) -> tuple[list[StepTaken], list[PrefillDone]]:
     play.run()
     steps = [fact for fact in facts if isinstance(fact, StepTaken)]
-    return steps, [fact for fact in facts if isinstance(fact, PromptRead)]
+    return steps, [fact for fact in facts if isinstance(fact, PrefillDone)]
 
 
 @settings(max_examples=60)
@@ -52,7 +52,7 @@ def test_a_lone_request_is_taken_down_call_by_call() -> None:
     facts: list[Fact] = []
     visitor = Visitor(0, tuple(range(20)) * 2, max_tokens=3, eos=frozenset())
     steps, [prompt] = played(Play([visitor], FakeDecoder(), observe=facts.append), facts)
-    assert prompt == PromptRead(40, 0, queue_seconds=0, prefill_seconds=2)
+    assert prompt == PrefillDone(40, 0, queue_seconds=0, prefill_seconds=2)
     assert [(step.kind.value, step.generated_tokens, len(step.gaps)) for step in steps] == [
         ("prompt", 0, 0),
         ("prompt", 1, 0),

@@ -14,7 +14,7 @@ from server.engine.pace import Pace
 from server.engine.plan import (
     DecodeCall,
     MixedCall,
-    PromptCall,
+    PrefillCall,
     SavedPrefix,
     SlotMove,
     SlotPrefix,
@@ -87,7 +87,7 @@ class SlotTable:
         assert move.length == (0 if key is None else self.tokens[key])
         self.held[move.source], self.held[move.destination] = None, key
 
-    def _begin(self, call: PromptCall, found: Found | None, before: dict[int, int]) -> None:
+    def _begin(self, call: PrefillCall, found: Found | None, before: dict[int, int]) -> None:
         """What a prompt begins with was there before the step."""
         if found is None or found.source is None:
             assert call.prefix is None
@@ -101,7 +101,7 @@ class SlotTable:
         else:
             assert call.prefix == SavedPrefix(found.source, found.length)
 
-    def _read(self, call: PromptCall) -> None:
+    def _read(self, call: PrefillCall) -> None:
         assert self.held[call.slot] == (call.key if call.start else None)
         assert self.tokens.get(call.key, 0) == call.start
         self.held[call.slot] = call.key
@@ -123,13 +123,13 @@ class AnyOrder(RuleBasedStateMachine):
         self.found: dict[int, Found | None] = {}
         """What was found in this step."""
 
-    def find(self, key: int, reading: Sequence[PromptCall]) -> Found | None:
+    def find(self, key: int, reading: Sequence[PrefillCall]) -> Found | None:
         """Anything that is allowed, and the same however often it is asked in one step."""
         if key not in self.found:
             self.found[key] = self.data.draw(self.findings(key, reading)) if self.data else Found()
         return self.found[key]
 
-    def findings(self, key: int, reading: Sequence[PromptCall]) -> st.SearchStrategy[Found | None]:
+    def findings(self, key: int, reading: Sequence[PrefillCall]) -> st.SearchStrategy[Found | None]:
         most = self.alive[key] - 2
         held = {other: min(self.table.tokens.get(other, 0), most) for other in self.alive}
         running = [
@@ -211,7 +211,7 @@ def calls_of(
     drafts, and only a prompt's end is its last."""
     calls = apart(plan)
     decodes = [call for call in calls if isinstance(call, DecodeCall)]
-    reads = [call for call in calls if isinstance(call, PromptCall)]
+    reads = [call for call in calls if isinstance(call, PrefillCall)]
     verifies = [call for call in calls if isinstance(call, VerifyCall)]
     assert calls == [*decodes, *verifies, *reads]
     mixed = [call for call in plan.calls if isinstance(call, MixedCall)]
@@ -227,9 +227,9 @@ def calls_of(
     )
 
 
-def apart(plan: StepPlan) -> list[DecodeCall | VerifyCall | PromptCall]:
+def apart(plan: StepPlan) -> list[DecodeCall | VerifyCall | PrefillCall]:
     """Its calls, with what one call does of two kinds as two."""
-    calls: list[DecodeCall | VerifyCall | PromptCall] = []
+    calls: list[DecodeCall | VerifyCall | PrefillCall] = []
     for call in plan.calls:
         calls += [call.decode, call.prompt] if isinstance(call, MixedCall) else [call]
     return calls
@@ -280,7 +280,7 @@ def test_the_last_row_takes_the_place_of_one_that_ends() -> None:
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)
     assert [
-        call.slot for call in scheduler.plan(PLENTY, {}).calls if isinstance(call, PromptCall)
+        call.slot for call in scheduler.plan(PLENTY, {}).calls if isinstance(call, PrefillCall)
     ] == [
         0,
         1,
@@ -315,14 +315,14 @@ def test_a_prompt_is_read_in_one_call_with_those_that_decode() -> None:
     """The next one is as well, in the next step: a call of its own would read all weights again."""
     scheduler = Scheduler(slots=4, tile=32, find=nothing, mixes=True)
     scheduler.submit(0, prompt_tokens=10)
-    assert scheduler.plan(PLENTY, {}).calls == (PromptCall(0, 0, 0, 10, last=True),)
+    assert scheduler.plan(PLENTY, {}).calls == (PrefillCall(0, 0, 0, 10, last=True),)
     scheduler.submit(1, prompt_tokens=10)
     scheduler.submit(2, prompt_tokens=12)
     assert scheduler.plan(PLENTY, {}).calls == (
-        MixedCall(DecodeCall((0,)), PromptCall(1, 1, 0, 10, last=True)),
+        MixedCall(DecodeCall((0,)), PrefillCall(1, 1, 0, 10, last=True)),
     )
     assert scheduler.plan(PLENTY, {}).calls == (
-        MixedCall(DecodeCall((0, 1)), PromptCall(2, 2, 0, 12, last=True)),
+        MixedCall(DecodeCall((0, 1)), PrefillCall(2, 2, 0, 12, last=True)),
     )
 
 
@@ -333,7 +333,7 @@ def test_beside_a_draft_a_prompt_is_a_call_of_its_own() -> None:
     scheduler.submit(1, prompt_tokens=10)
     assert scheduler.plan(PLENTY, {0: (7,)}).calls == (
         VerifyCall(0, 0, (7,)),
-        PromptCall(1, 1, 0, 10, last=True),
+        PrefillCall(1, 1, 0, 10, last=True),
     )
 
 
@@ -361,7 +361,7 @@ def test_accepted_tokens_move_with_their_sequence() -> None:
     assert scheduler.plan(PLENTY, {}).moves == (SlotMove(1, 0, length=13),)
 
 
-def nothing(key: int, reading: Sequence[PromptCall]) -> Found:
+def nothing(key: int, reading: Sequence[PrefillCall]) -> Found:
     return Found()
 
 
@@ -377,7 +377,7 @@ def test_a_prompt_begins_with_what_another_one_has_read_in_the_slot_where_it_now
     scheduler.remove(0)
     assert scheduler.plan(PLENTY, {}) == StepPlan(
         (SlotMove(1, 0, length=10),),
-        (DecodeCall((1,)), PromptCall(2, 1, 8, 10, last=True, prefix=SlotPrefix(0, length=8))),
+        (DecodeCall((1,)), PrefillCall(2, 1, 8, 10, last=True, prefix=SlotPrefix(0, length=8))),
     )
 
 
@@ -390,4 +390,4 @@ def test_a_prompt_that_is_to_wait_for_another_holds_up_those_behind_it() -> None
         scheduler.submit(key, prompt_tokens=10)
     for key in range(3):
         *_, call = scheduler.plan(PLENTY, {}).calls
-        assert call == PromptCall(key, slot=key, start=0, stop=10, last=True)
+        assert call == PrefillCall(key, slot=key, start=0, stop=10, last=True)

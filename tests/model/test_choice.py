@@ -1,4 +1,5 @@
-"""A device is taken when it was asked for or works; what cannot be had is said, never replaced."""
+"""A device is taken when it was asked for or works; one that is not available is named, never
+replaced."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_for_a_folder_of_the_cpu_nobody_looks_for_a_device() -> None:
 
 @pytest.mark.parametrize("target", [None, DeviceKind.CPU, DeviceKind.CUDA])
 def test_a_device_that_was_asked_for_is_never_another(target: DeviceKind | None) -> None:
-    with pytest.raises(StartError, match="cuda:1 cannot be had: no driver"):
+    with pytest.raises(StartError, match="cuda:1 is not available: no driver"):
         open_on_best(folder(target), SECOND, no_driver, opener())
 
 

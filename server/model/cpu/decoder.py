@@ -138,9 +138,8 @@ class CpuDecoder:
         return self._logits[:count, 0]
 
     @property
-    def mixed(self) -> Callable[[list[int], list[int], int, int, Tokens, bool], Logits] | None:
-        """`decode` of the first slots and `prefill` of one above them in one call, which reads the
-        weights once; None where the folder has no graph for it."""
+    def mixed(self) -> Callable[..., Logits] | None:
+        """`engine.decoder.Mixed`: None where the folder has no graph for it."""
         return partial(self._mixed, self._mixed_calls) if self._mixed_calls else None
 
     def _mixed(
@@ -151,6 +150,7 @@ class CpuDecoder:
         slot: int,
         past: int,
         prompt: Tokens,
+        *,
         last: bool,
     ) -> Logits:
         """Logits [n, V], or [n + 1, V] where the piece is the prompt's `last`."""
@@ -197,7 +197,7 @@ class CpuDecoder:
         self.release(0)
         if self.mixed and folder.mixed_file:
             with _first_call(folder.mixed_file):
-                self.mixed([0], [0], 1, 0, token, False)
+                self.mixed([0], [0], 1, 0, token, last=False)
             self.release(0)
             self.release(1)
 

@@ -40,19 +40,19 @@ class Binding:
     long as calls are made."""
 
     def __init__(self, session: DeviceSession, device: Device) -> None:
-        self.bound = session.io_binding()
+        self.io_binding = session.io_binding()
         self._device = (device.kind.value, device.index)
 
     def input(self, name: str, placed: Placed) -> None:
-        self.bound.bind_input(
+        self.io_binding.bind_input(
             name, *self._device, placed.element_type, placed.shape, placed.address
         )
 
     def host_input(self, name: str, array: NDArray[np.generic]) -> None:
         """One that the graph takes on the host."""
-        self.bound.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self.io_binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def output(self, name: str, placed: Placed) -> None:
-        self.bound.bind_output(
+        self.io_binding.bind_output(
             name, *self._device, placed.element_type, placed.shape, placed.address
         )

@@ -69,7 +69,7 @@ def _of_the_wheel(runtime: Runtime) -> Iterator[str]:
         return
     if len(runtime.wheels) > 1:
         both = " and ".join(runtime.wheels)
-        yield f"{both} lie over each other: pip uninstall both, and {BRING} the one for CUDA"
+        yield f"{both} overwrite each other: pip uninstall both, and {BRING} the one for CUDA"
         return
     wheel = " ".join(runtime.wheels) or f"ONNX Runtime {runtime.version}"
     yield f"{wheel} has no CUDA: pip uninstall it, and {BRING} onnxruntime-gpu"

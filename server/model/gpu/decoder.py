@@ -22,13 +22,13 @@ from server.model.gpu.layout import (
     DeviceCalls,
     DeviceGraph,
     KvOwner,
-    RunOptions,
+    NewRunOptions,
     SavedDeviceKv,
 )
 from server.model.gpu.memory import DeviceMemory
 from server.model.gpu.paged_calls import MOST_ROWS, PagedCalls
 from server.model.gpu.paged_kv import PagedKv, token_bytes
-from server.model.gpu.rows import Restore, Told
+from server.model.gpu.rows import Fetched, Restore
 from server.model.gpu.slot_calls import SlotCalls
 from server.model.gpu.slot_kv import DeviceKv
 from server.model.graph_interface import GraphInterface
@@ -38,18 +38,18 @@ from server.model.tensor_types import Tokens
 Rows = list[Candidates] | NDArray[np.float32]
 
 
-def _as_it_is() -> None:
+def _still_there() -> None:
     """The logits are there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Arriving:
+class QueuedCall:
     """A call that is queued."""
 
     call: DeviceCall
-    told: Told | None
+    told: Fetched | None
 
-    def read(self, restore: Restore = _as_it_is) -> Rows:
+    def read(self, restore: Restore = _still_there) -> Rows:
         """Its rows, when it has ended."""
         return self.call.rows.read(self.told, self.call.count, restore)
 
@@ -68,7 +68,7 @@ class DeviceDecoder:
         self,
         session: DeviceSession,
         memory: DeviceMemory,
-        run_options: RunOptions,
+        run_options: NewRunOptions,
         *,
         name: str,
         slots: int,
@@ -95,7 +95,7 @@ class DeviceDecoder:
         self._memory = memory
         self._queued = 0
         """Calls, ever."""
-        self._foresight = Foresight[Arriving](least_foresight)
+        self._foresight = Foresight[QueuedCall](least_foresight)
         self._interface = GraphInterface.of(session, name)
         self.vocabulary_size = self._interface.vocabulary_size
         """The width of a row of logits."""
@@ -153,7 +153,7 @@ class DeviceDecoder:
             return self._read(queued)
         after = [past + 1 for past in pasts]
         ahead = self._queue_ahead(queued, first_slot, after)
-        restore = cache(partial(self._restore, asked, self._queued)) if ahead else _as_it_is
+        restore = cache(partial(self._restore, asked, self._queued)) if ahead else _still_there
         rows = self._read(queued, restore)
         best = queued.told.ids[: len(tokens), 0].tolist()
         self._foresight.expect(Asked(first_slot, best, after), ahead)
@@ -220,22 +220,24 @@ class DeviceDecoder:
         self._options.append(options)
         return options
 
-    def _queue(self, call: DeviceCall) -> Arriving:
+    def _queue(self, call: DeviceCall) -> QueuedCall:
         start = time.perf_counter()
         with self._interruptible():
-            self._session.run_with_iobinding(call.binding.bound, call.options)
+            self._session.run_with_iobinding(call.binding.io_binding, call.options)
             told = call.rows.fetch()
         self._queued += 1
         self.runtime_seconds += time.perf_counter() - start
-        return Arriving(call, told)
+        return QueuedCall(call, told)
 
-    def _queue_ahead(self, queued: Arriving, first_slot: int, pasts: list[int]) -> Arriving | None:
+    def _queue_ahead(
+        self, queued: QueuedCall, first_slot: int, pasts: list[int]
+    ) -> QueuedCall | None:
         if not self._foresight.trusted or max(pasts) >= self.context:
             return None
         following = self._calls.follow(queued.call.rows, first_slot, pasts)
         return self._queue(following) if following else None
 
-    def _read(self, queued: Arriving, restore: Restore = _as_it_is) -> Rows:
+    def _read(self, queued: QueuedCall, restore: Restore = _still_there) -> Rows:
         start = time.perf_counter()
         with self._interruptible():
             rows = queued.read(restore)
@@ -250,7 +252,7 @@ class DeviceDecoder:
         self._foresight.lost()
         call = self._calls.decode(asked.first_slot, asked.tokens, asked.pasts)
         with self._interruptible():
-            self._session.run_with_iobinding(call.binding.bound, call.options)
+            self._session.run_with_iobinding(call.binding.io_binding, call.options)
             self._memory.settle()
 
     @contextlib.contextmanager

@@ -14,7 +14,7 @@ from server.model.gpu.rows import FLOAT_BYTES, DeviceRows
 from server.model.graph_interface import GraphInterface
 from server.model.tensor_types import Tokens
 
-RunOptions = Callable[[int | None], Any]
+NewRunOptions = Callable[[int | None], Any]
 """The runtime's options for calls that one CUDA graph, by its number, is made of, or for others."""
 TURNS = 3
 """Calls of one kind that can be queued and not have run: one that is asked for, one that was made
@@ -28,7 +28,7 @@ class DeviceGraph:
     session: DeviceSession
     memory: DeviceMemory
     interface: GraphInterface
-    options: RunOptions
+    options: NewRunOptions
 
     def binding(self) -> Binding:
         return Binding(self.session, self.memory.device)

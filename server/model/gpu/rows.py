@@ -21,7 +21,7 @@ Restore = Callable[[], None]
 FLOAT_BYTES = 4
 
 
-class Told:
+class Fetched:
     """What is told of some rows, on its way to the host or there."""
 
     def __init__(self, landing: Landing, rows: int, candidates: int) -> None:
@@ -52,7 +52,7 @@ class DeviceRows:
         self._candidates = graph.candidates or 0
         nbytes = rows * (self._candidates * (8 + 4) + 4)
         self._place = memory.reserve(nbytes)
-        self._here = [Told(memory.landing(nbytes), rows, self._candidates) for _ in range(2)]
+        self._here = [Fetched(memory.landing(nbytes), rows, self._candidates) for _ in range(2)]
         self._turns = itertools.cycle(self._here)
 
     def bind(self, binding: Binding, shape: tuple[int, ...]) -> None:
@@ -72,7 +72,7 @@ class DeviceRows:
             place = self._place.address + array.ctypes.data - first
             binding.output(name, Placed(place, array.dtype, array.shape))
 
-    def fetch(self) -> Told | None:
+    def fetch(self) -> Fetched | None:
         """Queues, behind a call, what brings what is told of its rows; None where nothing is."""
         if not self._candidates:
             return None
@@ -80,7 +80,7 @@ class DeviceRows:
         told.landing.fetch(self._place.address)
         return told
 
-    def read(self, told: Told | None, count: int, restore: Restore) -> list[Candidates] | Logits:
+    def read(self, told: Fetched | None, count: int, restore: Restore) -> list[Candidates] | Logits:
         """The first `count` rows: what is told of them, when it has come, or their logits."""
         if told is None:
             logits = np.empty((count, self._width), np.float32)

@@ -122,7 +122,7 @@ def test_decode_rows_and_a_prompt_in_one_call_are_what_they_are_in_two(
         decoder.prefill(above, 0, TEXT[:past])
         read = TEXT[past : past + piece]
         if mixed:
-            rows = copied(decoder.mixed(newest, lengths, above, past, read, last))
+            rows = copied(decoder.mixed(newest, lengths, above, past, read, last=last))
         else:
             decoded = copied(decoder.decode(newest, lengths))
             rows = np.concatenate([decoded, copied(decoder.prefill(above, past, read))[:last]])

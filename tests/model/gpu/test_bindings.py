@@ -69,5 +69,5 @@ def test_keys_and_values_are_bound_in_every_type_that_a_graph_may_have(
     binding.input(kv.past, Placed(given.ctypes.data, kv.dtype, given.shape, kv.onnx_type))
     binding.output(kv.present, Placed(taken.ctypes.data, kv.dtype, taken.shape, kv.onnx_type))
     binding.output("logits", Placed(logits.ctypes.data, logits.dtype, logits.shape))
-    session.run_with_iobinding(binding.bound)
+    session.run_with_iobinding(binding.io_binding)
     np.testing.assert_array_equal(taken, given)

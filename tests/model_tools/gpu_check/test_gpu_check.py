@@ -303,7 +303,7 @@ def test_without_a_gpu_it_is_one_line_that_says_why(tmp_path: Path) -> None:
     )
     assert run.returncode == 1
     assert run.stderr.count("\n") == 1
-    assert "cuda:0 cannot be had" in run.stderr
+    assert "cuda:0 is not available" in run.stderr
     assert not (tmp_path / "found.json").exists()
 
 
