@@ -90,13 +90,13 @@ class EngineMetrics:
             (
                 "time_to_first_token",
                 self._first_token,
-                "From a request's arrival to its first token.",
+                "From arrival to the first token.",
             ),
             ("inter_token_latency", self._gaps, "From a token to the next of the same request."),
             (
                 "e2e_request_latency",
                 self._whole,
-                "From the arrival of a finished request to its end.",
+                "From arrival to the end, where it finished.",
             ),
             ("request_queue_time", self._queue, "From arrival to the first call for the prompt."),
             ("request_prefill_time", self._prefill, "From that call to the first token."),
@@ -127,9 +127,7 @@ class EngineMetrics:
         ]
         about = "Requests that ended with an error, by its code."
         yield Family("skiff_request_failures_total", Kind.COUNTER, about, tuple(failures))
-        yield _counter(
-            "request_aborted", "Requests whose client left before the end.", self._ends[None]
-        )
+        yield _counter("request_aborted", "Requests that the client left.", self._ends[None])
 
     def _engine(self) -> Iterator[Family]:
         for name, field, about in (
@@ -159,7 +157,7 @@ def _gauges(now: Occupancy) -> Iterator[Family]:
         (
             "skiff_kv_cache_usage_ratio",
             now.kv_usage,
-            "Tokens held by requests, of slots times context, 0 to 1.",
+            "Tokens held, of slots times context.",
         ),
         ("paddler_slots_processing", len(now.taken), "Slots that are taken."),
         ("paddler_slots_total", now.slots, "Slots; 0 while the model is being loaded."),
