@@ -89,9 +89,14 @@ def model_folder(target: DeviceKind = DeviceKind.CPU) -> Path:
     return folder
 
 
+def kept_file() -> Path:
+    """Where the model as it was published is, once it was fetched."""
+    return cache_folder() / f"{NAME}-{GGUF_SHA256[:12]}.gguf"
+
+
 def fetched(workspace: Path) -> Path:
     """The model as it was published; kept, so that a new format needs no network."""
-    file = cache_folder() / f"{NAME}-{GGUF_SHA256[:12]}.gguf"
+    file = kept_file()
     if not file.exists():
         unpack(download(workspace), workspace / "gguf").rename(file)
     return file

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import trio
 
+from server import __version__
 from server.api import continue_from_raw_prompt
 from server.api.engine_metrics import EngineMetrics
 from server.api.routes import PUBLIC, inference_routes
@@ -40,6 +41,7 @@ from server.model.folder import ModelFolder
 from server.model.gpu.cuda import cuda_obstacle
 from server.model.gpu.decoder import DeviceDecoder
 from server.model.opening import open_decoder
+from server.model.runtime import runtime_version
 from server.model.tokenizer import Tokenizer
 from server.open_files import allow_connections
 from server.program import say
@@ -96,7 +98,7 @@ async def _run(config: ServerConfig) -> None:
     addresses = bound_addresses(listeners)
     metrics = EngineMetrics()
     engine = Engine(
-        partial(_load, config, engine_config, folder),
+        partial(_load, config, engine_config, folder, metrics),
         tokenizer,
         engine_config,
         folder.eos_token_ids,
@@ -193,9 +195,9 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
 
 
 def _load(
-    config: ServerConfig, engine: EngineConfig, folder: ModelFolder
+    config: ServerConfig, engine: EngineConfig, folder: ModelFolder, metrics: EngineMetrics
 ) -> CpuDecoder | DeviceDecoder:
-    """The model, once the terminal shows what holds for it. Raises `StartError`."""
+    """The model, once the terminal and the metrics show what holds for it. Raises `StartError`."""
     slots, context, threads = engine.slots, engine.context, config.engine.threads
 
     def open_on(device: Device) -> CpuDecoder | DeviceDecoder:
@@ -216,4 +218,11 @@ def _load(
         raise StartError(f"no memory for {size}: {error}") from None
     place = PrefixPlace.APART if decoder.pages is None else PrefixPlace.WITHIN
     say(*start_lines(folder.path, engine, str(choice), threads, decoder.kv_bytes, place))
+    metrics.serving = {
+        "version": __version__,
+        "model": folder.path.resolve().name,
+        "device": str(choice.device),
+        "threads": str(threads),
+        "onnxruntime": runtime_version(),
+    }
     return decoder

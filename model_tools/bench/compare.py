@@ -34,17 +34,19 @@ def run(options: argparse.Namespace) -> Report:
 
 def _rows(first: Report, second: Report) -> Iterator[tuple[Cell, ...]]:
     """Of rounds and repetitions: what one of these holds is too much alike to prove anything by its
-    number."""
-    theirs = {_key(series, second): series for series in second.series}
+    number. Nor is one number throughout a figure, such as refusals where there are none."""
+    alone = all(len({each.subject for each in run.series}) == 1 for run in (first, second))
+    theirs = {_key(series, alone=alone): series for series in second.series}
     for ours in first.series:
-        other = theirs.get(_key(ours, first))
-        if other and ours.samples and other.samples and ours.of is Of.ROUND:
+        other = theirs.get(_key(ours, alone=alone))
+        if not other or not ours.samples or not other.samples or ours.of is not Of.ROUND:
+            continue
+        if len({*ours.samples, *other.samples}) > 1:
             yield _row(ours, other)
 
 
-def _key(series: Series, report: Report) -> Key:
-    """Where a run has one subject, its name does not matter: it may be a port's."""
-    alone = len({each.subject for each in report.series}) == 1
+def _key(series: Series, *, alone: bool) -> Key:
+    """Where each run has one subject, its name does not matter: it may be a port's."""
     return (series.test, series.measure, "" if alone else series.subject)
 
 

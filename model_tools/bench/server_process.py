@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,6 +70,11 @@ def add_flags(parser: ArgumentParser) -> None:
         default=[],
         help="more flags of skiff, such as --flags='--slots 8 --prefix-cache-mib 32'",
     )
+
+
+def server_flags(options: Namespace) -> dict[str, str]:
+    """For a report's header."""
+    return {"flags of skiff": shlex.join(options.flags) or "none, so that defaults hold"}
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from model_tools.bench.serve.session import Plan
 from model_tools.bench.serve.session import run as run_session
 from model_tools.bench.serve.tables import requests_table
 from model_tools.bench.serve.target import Target
-from model_tools.bench.server_process import ServerProcess, add_flags, serving
+from model_tools.bench.server_process import ServerProcess, add_flags, server_flags, serving
 from server.options.engine import MOST_SLOTS
 
 ROUNDS = 20
@@ -63,7 +63,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     """Raises `StartError`."""
     folder = folder_of(options)
-    header = {**machine(), **model(folder), "flags": " ".join(options.flags) or "none"}
+    header = {**machine(), **model(folder), **server_flags(options)}
     with serving(folder, [f"--slots={options.clients}", *options.flags]) as server:
         memory = [_memory(server)]
         plan = Plan(

@@ -22,7 +22,7 @@ from model_tools.bench.serve.dialect import DIALECTS, TO_THE_LIMIT
 from model_tools.bench.serve.prompts import WORDS, Request
 from model_tools.bench.serve.reply import Outcome, read_reply
 from model_tools.bench.serve.target import Target
-from model_tools.bench.server_process import add_flags, serving
+from model_tools.bench.server_process import add_flags, server_flags, serving
 from server.errors import StartError
 
 REQUEST = Request(" ".join(WORDS[:8]), max_tokens=4, leaves_after=None)
@@ -40,7 +40,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     """Raises `StartError`."""
     folder = folder_of(options)
-    header = {**machine(), **model(folder)}
+    header = {**machine(), **model(folder), **server_flags(options)}
     rounds = range(options.repetitions + 1)
     with tqdm(rounds, unit="start", disable=None) as bar:
         # The first one warms the disk.

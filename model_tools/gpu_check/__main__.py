@@ -9,6 +9,7 @@ from pathlib import Path
 
 from model_tools.bench.machine import machine
 from model_tools.bench.report.formats import as_json, as_table
+from model_tools.default_model import kept_file
 from model_tools.gpu_check.findings import Finding, as_report
 from model_tools.gpu_check.parts import PARTS
 from model_tools.gpu_check.setting import Setting
@@ -100,7 +101,14 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="one of the parts; may be repeated (default: all)",
     )
-    add("--gguf", metavar="FILE", type=Path, help="SmolLM2, to be checked as well")
+    kept = kept_file()
+    add(
+        "--gguf",
+        metavar="FILE",
+        type=Path,
+        default=kept if kept.exists() else None,
+        help="SmolLM2, to be checked as well (default: what scripts/serve has kept, if it has)",
+    )
     add(
         "--models",
         metavar="FOLDER",

@@ -4,7 +4,7 @@ The names are vLLM's where it has the figure, behind `skiff_`: a colon, which vL
 prefix, is for the rules of whoever scrapes. Paddler's own three are those of its balancer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from server.engine.events import FinishReason
@@ -33,6 +33,8 @@ class EngineMetrics:
     """Takes facts and gives figures. Each is written by the one thread that tells its facts."""
 
     def __init__(self) -> None:
+        self.serving: Mapping[str, str] = {}
+        """What is served with what, by label; empty until the model is loaded."""
         self._queue = Histogram(BOUNDS)
         self._prefill = Histogram(BOUNDS)
         self._first_token = Histogram(BOUNDS)
@@ -79,6 +81,9 @@ class EngineMetrics:
 
     def families(self, now: Occupancy) -> Iterator[Family]:
         """All figures."""
+        if self.serving:
+            about, one = "What is served, and with what.", Sample(1, self.serving)
+            yield Family("skiff_info", Kind.GAUGE, about, (one,))
         yield from self._latencies()
         yield from _gauges(now)
         yield from self._tokens()
@@ -107,7 +112,7 @@ class EngineMetrics:
     def _tokens(self) -> Iterator[Family]:
         yield _counter("prompt_tokens", "Of prompts that got a first token.", self._prompt_tokens)
         yield _counter("generation_tokens", "Tokens that were chosen.", self._generated_tokens)
-        about = "Tokens of prompts for which a known beginning was looked for."
+        about = "Of prompts that got a first token."
         yield _counter("prefix_cache_queries", about, self._prompt_tokens)
         about = "Of these, tokens that were known and not read again."
         yield _counter("prefix_cache_hits", about, self._reused_tokens)

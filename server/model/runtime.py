@@ -92,6 +92,11 @@ def find_runtime() -> Runtime | None:
     )
 
 
+def runtime_version() -> str:
+    """Of the one that is imported; "none" without one."""
+    return str(getattr(onnxruntime, "__version__", "none"))
+
+
 def library() -> Path:
     """The runtime for who calls it from C; raises `StartError` where there is none."""
     if onnxruntime is None:

@@ -17,6 +17,7 @@ from server.engine.facts import (
     StepKind,
     StepTaken,
 )
+from server.metrics import exposition
 from tests.api.fake_engine import FakeEngine
 from tests.http.conversation import converse
 from tests.http.framing_cases import head
@@ -44,6 +45,14 @@ def test_it_is_prometheus_text() -> None:
 
 def test_it_wants_a_key_where_there_are_keys() -> None:
     assert "/metrics" not in PUBLIC
+
+
+def test_what_is_served_is_told_once_it_is_loaded() -> None:
+    metrics = EngineMetrics()
+    now = FakeEngine().occupancy
+    assert "skiff_info" not in exposition(metrics.families(now))
+    metrics.serving = {"model": 'a "model"', "device": "cpu"}
+    assert 'skiff_info{model="a \\"model\\"",device="cpu"} 1\n' in exposition(metrics.families(now))
 
 
 def test_how_full_it_is() -> None:

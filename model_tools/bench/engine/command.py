@@ -203,7 +203,9 @@ def _shares(measurement: Measurement) -> list[Cell]:
         sum(getattr(split, name) for split in splits) for name in ("model", "sampling", "text")
     )
     parts = (seconds, model, sampling, text, seconds - model - sampling - text)
-    return [*(1e6 * part / tokens for part in parts), model / seconds, sampling / seconds]
+    # After a depth, a part is the difference of two runs, and may come out below nothing.
+    shown = [max(part, 0.0) for part in parts]
+    return [*(1e6 * part / tokens for part in shown), shown[1] / seconds, shown[2] / seconds]
 
 
 def _in_words(sampling: SamplingParameters) -> str:

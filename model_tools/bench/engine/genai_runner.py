@@ -34,7 +34,7 @@ class GenaiRunner:
         """`spinning` is ONNX Runtime's word for threads that wait without sleeping, which is its
         default. Raises `StartError`."""
         if onnxruntime_genai is None:
-            raise StartError("onnxruntime-genai is not installed: pip install 'skiff-llm[bench]'")
+            raise StartError("onnxruntime-genai is not installed: pip install 'skiff-llm[genai]'")
         self.setting = f"{threads} threads, {'spinning' if spinning else 'not spinning'}"
         session = {"intra_op_num_threads": threads, SPINNING: str(int(spinning))}
         try:

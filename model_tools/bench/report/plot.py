@@ -14,7 +14,7 @@ from server.errors import StartError
 try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator
 except ModuleNotFoundError:
     Figure = None  # type: ignore[assignment, misc]
 
@@ -59,7 +59,8 @@ def _distribution(axes: "Axes", series: Sequence[Series]) -> None:
         axes.step(values, shares, where="post", label=f"{each.subject}, {each.test}")
     axes.set(xscale="log", xlabel=f"{series[0].measure} (ms)", ylabel="share of all", ylim=(0, 1))
     axes.xaxis.set_major_formatter("{x:g}")  # not in powers of ten
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize="small")
 

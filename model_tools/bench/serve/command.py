@@ -20,6 +20,7 @@ from model_tools.bench.machine import machine
 from model_tools.bench.report.report import Report, Table
 from model_tools.bench.serve.dialect import DIALECTS, Settings
 from model_tools.bench.serve.load import ClosedLoop, Load, OpenLoop
+from model_tools.bench.serve.prometheus import about
 from model_tools.bench.serve.prompts import Lengths, Mix
 from model_tools.bench.serve.result import Result, failure
 from model_tools.bench.serve.series import all_series
@@ -80,7 +81,8 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         dest="rounds",
         metavar="N",
         type=count,
-        help=f"rounds of each load on each server (default: {PAIRS} with --vs, else 1)",
+        help=f"rounds of each load on each server; `compare` needs {PAIRS} "
+        f"(default: {PAIRS} with --vs, else 1)",
     )
     add("--warm-up", metavar="N", type=whole, default=2, help="requests before (default: 2)")
     add("--timeout", metavar="SECONDS", type=positive, default=120.0, help="(default: 120)")
@@ -131,12 +133,13 @@ def run(options: argparse.Namespace) -> Report:
     """Raises `StartError`."""
     plan = _plan(options)
     _check(options, plan)
-    turns = len(plan.loads) * plan.rounds * len(plan.targets)
-    with tqdm(total=turns, unit="round", disable=None) as bar:
-        findings = run_session(plan, bar.update)
+    requests = len(plan.loads) * plan.rounds * len(plan.targets) * plan.requests
+    with tqdm(total=requests, unit="request", disable=None) as bar:
+        findings = run_session(plan, answered=bar.update)
     groups = _groups(plan, findings)
     series = tuple(all_series([rounds for group in groups for rounds in group]))
-    header, tables = {**machine(), **_asked(plan)}, _tables(groups, findings)
+    header = {**machine(), **_servers(plan, findings), **_asked(plan)}
+    tables = _tables(groups, findings)
     return Report("serve", header, tables, series, failure(findings.results))
 
 
@@ -198,10 +201,27 @@ def _asked(plan: Plan) -> dict[str, str]:
     ends = "end of text ignored" if plan.settings.ignore_eos else "up to the end of text"
     asked_for = _is_asked_for("temperature", plan)
     temperature = f"{plan.settings.temperature:g}" if asked_for else "as the server has it"
-    return {
+    asked = {
         "prompts": f"{mix.words} words, {shared}",
         "answers": f"{mix.new_tokens} tokens, {ends}, temperature {temperature}",
-        "requests": f"{plan.requests} in each of {plan.rounds} rounds, seed {plan.seed}",
+        "requests": f"{plan.requests} in each of {plan.rounds} rounds after {plan.warm_up} to warm "
+        f"up, seed {plan.seed}",
+    }
+    if mix.leaving:
+        asked["clients that leave"] = f"{mix.leaving:.0%}"
+    if _is_asked_for("model", plan):
+        asked["model asked for"] = plan.settings.model
+    if _is_asked_for("cache_prompt", plan):
+        asked["cache_prompt"] = "yes" if plan.settings.cache_prompt else "no"
+    return asked
+
+
+def _servers(plan: Plan, findings: Findings) -> dict[str, str]:
+    """Who was measured, and what it says of itself. All versions but these are this program's."""
+    told = {name: before for name, before, _ in findings.metrics}
+    return {
+        f"server {target.name}": ", ".join([target.dialect.path, *about(told[target.name])])
+        for target in plan.targets
     }
 
 

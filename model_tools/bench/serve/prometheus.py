@@ -13,6 +13,8 @@ from model_tools.bench.serve.target import Target
 
 SECONDS = 5.0
 _SUM = re.compile(r"([\w:]+)_sum(|\{.*\})")
+_INFO = re.compile(r"skiff_info\{(.*)\}")
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
 _SAMPLE = re.compile(r"([A-Za-z_:][\w:]*(?:\{.*\})?)\s+(\S+)(?:\s+\d+)?")
 
 DECODE_SHARE = "decode steps: share inside the runtime"
@@ -61,6 +63,12 @@ def parse(text: str) -> Metrics:
             if not math.isnan(value):
                 metrics[sample[1]] = value
     return metrics
+
+
+def about(metrics: Metrics) -> list[str]:
+    """What Skiff says of itself: its version, runtime, device, threads and model."""
+    found = [match[1] for name in metrics if (match := _INFO.fullmatch(name))]
+    return [f"{name} {value}" for labels in found for name, value in _LABEL.findall(labels)]
 
 
 def changed(before: Metrics, after: Metrics) -> list[tuple[str, float, float]]:

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from model_tools.bench.report.series import Better, Of, Series
+from model_tools.bench.serve.reply import ANSWERED, Outcome
 from model_tools.bench.serve.result import MEASURES, RATIOS, Result
 
 
 def all_series(groups: Sequence[Sequence[Result]]) -> Iterator[Series]:
-    """Of each server under each load: what each round came to, and every single figure."""
+    """Of each server under each load: what each round came to, how its requests ended, and
+    every single figure."""
     for rounds in groups:
         yield from _of_rounds(rounds)
         yield from _of_replies(rounds)
@@ -20,6 +22,10 @@ def _of_rounds(rounds: Sequence[Result]) -> Iterator[Series]:
         figures = [ratio.figure(result) for result in rounds]
         samples = tuple(factor * figure for figure in figures if figure is not None)
         yield _series(rounds, ratio.name, ratio.better, Of.ROUND, samples)
+    for outcome in Outcome:
+        better = Better.HIGHER if outcome in ANSWERED else Better.LOWER
+        counts = tuple(float(result.count(outcome)) for result in rounds)
+        yield _series(rounds, f"requests {outcome.value}", better, Of.ROUND, counts)
 
 
 def _of_replies(rounds: Sequence[Result]) -> Iterator[Series]:

@@ -48,9 +48,16 @@ class Findings:
     """For each server its name, and what it said of itself before and after."""
 
 
-async def measure(plan: Plan, done: Callable[[], object]) -> Findings:
+def nothing() -> None:
+    """Nobody is told."""
+
+
+async def measure(
+    plan: Plan, done: Callable[[], object] = nothing, answered: Callable[[], object] = nothing
+) -> Findings:
     """Each load in so many rounds, the servers taking turns; both get the same prompts, and each
-    round new ones. `done` is called after each turn. Raises `StartError`."""
+    round new ones. `done` is called after each turn, `answered` after each request. Raises
+    `StartError`."""
     for target in plan.targets:
         await _warm_up(plan, target)
     before = [await fetch(target) for target in plan.targets]
@@ -60,7 +67,7 @@ async def measure(plan: Plan, done: Callable[[], object]) -> Findings:
             seed = plan.seed_of(load, number)
             requests = plan.mix.requests(plan.requests, seed)
             for target in in_turn(number, plan.targets):
-                results.append(await _round(plan, target, load, requests, seed))
+                results.append(await _round(plan, target, load, requests, seed, answered))
                 done()
     after = [await fetch(target) for target in plan.targets]
     names = [target.name for target in plan.targets]
@@ -76,13 +83,19 @@ async def _warm_up(plan: Plan, target: Target) -> None:
 
 
 async def _round(
-    plan: Plan, target: Target, load: Load, requests: Sequence[Request], seed: str
+    plan: Plan,
+    target: Target,
+    load: Load,
+    requests: Sequence[Request],
+    seed: str,
+    answered: Callable[[], object],
 ) -> Result:
     """Answers are read once all of them are there."""
     seen: list[tuple[Request, Exchange]] = []
 
     async def send(request: Request, due: float) -> None:
         seen.append((request, await _ask(plan, target, request, due)))
+        answered()
 
     with undisturbed():
         await load.run(requests, send, seed)
@@ -100,6 +113,8 @@ def _reply(plan: Plan, target: Target, request: Request, answer: Exchange) -> Re
     return read_reply(answer, target.dialect, fixed_length)
 
 
-def run(plan: Plan, done: Callable[[], object]) -> Findings:
-    """Raises `StartError`."""
-    return trio.run(measure, plan, done)
+def run(
+    plan: Plan, done: Callable[[], object] = nothing, answered: Callable[[], object] = nothing
+) -> Findings:
+    """`measure`, in an event loop of its own."""
+    return trio.run(measure, plan, done, answered)

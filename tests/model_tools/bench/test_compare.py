@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,26 @@ def test_several_subjects_are_told_apart(
     both = report(rates(FAST), rates(SLOW, subject="genai"))
     rows = compared(both, both, tmp_path, capsys)
     assert [(row["of"], row["B / A"]) for row in rows] == [("skiff", 1), ("genai", 1)]
+
+
+def test_a_subject_is_found_beside_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run by itself, against one in turns with a peer."""
+    alone, beside = report(rates(FAST)), report(rates(SLOW), rates(FAST, subject="genai"))
+    [row] = compared(alone, beside, tmp_path, capsys)
+    assert (row["of"], row["B is"]) == ("skiff", "worse")
+
+
+def test_one_number_throughout_is_no_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = Series("tg128", "skiff", "requests refused", Better.LOWER, Of.ROUND, (0.0,) * 5)
+    [row] = compared(report(rates(FAST), nothing), report(rates(SLOW), nothing), tmp_path, capsys)
+    assert row["figure"] == "t/s"
+    some = replace(nothing, samples=(5.0, 6.0, 5.0, 7.0, 5.0))
+    _, row = compared(report(rates(FAST), nothing), report(rates(FAST), some), tmp_path, capsys)
+    assert (row["figure"], row["B is"]) == ("requests refused", "worse")
 
 
 def test_the_header_shows_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,7 +148,9 @@ def test_skiff_is_measured_and_clients_may_leave(
         # Without a seed the prompts are new each time, and to some of them a random model answers
         # with hardly any text, which is not an answer of thirty tokens.
         flags = [*SHORT, "--seed", "1", "--rate", "500", "--leave", "0.5", "--new-tokens", "30"]
-        tables = bench(capsys, url, *flags)["tables"]
+        document = bench(capsys, url, *flags)
+    tables, told = document["tables"], document["header"][f"server 127.0.0.1:{server.port}"]
+    assert "model model, device cpu, threads " in told
     [row] = tables["requests"]
     assert row["complete"] + row["left"] == 6
     assert row["complete"] * 30 <= row["tokens"] <= 6 * 30
