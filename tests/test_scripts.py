@@ -99,30 +99,6 @@ def test_another_wheel_than_the_one_that_was_read_is_refused(tmp_path: Path) -> 
     assert [file.name for file in (tmp_path / "cache/skiff").iterdir()] == ["lock"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ((), "MODEL_FOLDER"),
-        (("/nowhere",), "/nowhere: no such folder"),
-        (("/nowhere", "--stretch", "2,x"), "--stretch must be a number above 1, not '2,x'"),
-        (("/nowhere", "--stretch", "0.5"), "--stretch must be a number above 1, not '0.5'"),
-    ],
-)
-def test_what_the_frontier_cannot_measure_is_one_line(
-    arguments: tuple[str, ...], words: str
-) -> None:
-    run = subprocess.run(
-        [sys.executable, ROOT / "scripts/frontier.py", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (run.returncode, run.stdout) == (1, "")
-    [line] = run.stderr.splitlines()
-    assert line.startswith("frontier.py: ")
-    assert words in line
-
-
 GPU = Gpu("H200", 2**37, (9, 0))
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from server import __version__
@@ -16,7 +17,7 @@ from server.interrupt import unwind_at
 from server.program import Parser, program
 
 try:
-    from model_tools.bench import compare, soak, start, strictness
+    from model_tools.bench import compare, pace, soak, start, strictness
     from model_tools.bench.engine import batch_command as batch
     from model_tools.bench.engine import command as engine
     from model_tools.bench.network import command as network
@@ -28,6 +29,12 @@ try:
     from model_tools.bench.speculate import command as speculate
 except ModuleNotFoundError as error:
     sys.exit(f"skiff-bench: {error.name} is missing: pip install 'skiff-llm[bench]'")
+
+
+_DRAWN = {
+    serve: (plot.draw, "draw how latencies are distributed, and throughput over the load"),
+    pace: (partial(plot.draw_curve, pace.CURVE), "draw one over the other"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -56,7 +63,7 @@ def _measure(options: argparse.Namespace) -> None:
     if options.save:
         save(report, options.save)
     if options.plot:
-        plot.draw(report.series, options.plot)
+        options.draw(report.series, options.plot)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         ("batch", batch, "many sequences at once, with the columns of llama-batched-bench"),
         ("serve", serve, "latency and throughput of a server, or of two in turns, over HTTP"),
         ("network", network, "what HTTP adds to the engine: the same clients with and without it"),
+        ("pace", pace, "what --gap-stretch chooses between: streams' gaps, and a first token"),
         ("start", start, "how long a server takes from nothing to its first token"),
         ("soak", soak, "how much memory a server has while it answers many requests"),
         ("http", strictness, "what strict reading adds to h11 and json alone"),
@@ -80,12 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     ):
         mode = modes.add_parser(name, help=text, description=f"{text}.", allow_abbrev=False)
         module.add_to(mode)
-        _add_output(mode, measures=module is not compare, draws=module is serve)
-        mode.set_defaults(run=module.run)
+        draw, drawing = _DRAWN.get(module, (None, ""))
+        _add_output(mode, measures=module is not compare, drawing=drawing)
+        mode.set_defaults(run=module.run, draw=draw)
     return parser
 
 
-def _add_output(parser: argparse.ArgumentParser, *, measures: bool, draws: bool) -> None:
+def _add_output(parser: argparse.ArgumentParser, *, measures: bool, drawing: str) -> None:
     parser.set_defaults(save=None, plot=None)
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -99,10 +108,5 @@ def _add_output(parser: argparse.ArgumentParser, *, measures: bool, draws: bool)
         group.add_argument(
             "--save", metavar="FILE", type=Path, help="keep all raw figures, as JSON, for compare"
         )
-    if draws:
-        group.add_argument(
-            "--plot",
-            metavar="FILE",
-            type=Path,
-            help="draw how latencies are distributed, and throughput over the load (.png, .svg)",
-        )
+    if drawing:
+        group.add_argument("--plot", metavar="FILE", type=Path, help=f"{drawing} (.png, .svg)")

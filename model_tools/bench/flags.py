@@ -147,6 +147,7 @@ whole = _checked(values.integer(0, MOST))
 positive = _checked(values.number(0, above_low=True))
 not_negative = _checked(values.number(0))
 share = _checked(values.number(0, 1))
+above_one = _checked(values.number(1, above_low=True))
 
 
 def each_once(parse_one: Callable[[str], T]) -> Callable[[str], list[T]]:

@@ -4,6 +4,7 @@ Knows matplotlib, an optional dependency.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,37 @@ def draw(series: Sequence[Series], file: Path) -> None:
         _distribution(place, [each for each in latencies if each.measure == measure])
     rates = [each for each in series if each.measure == THROUGHPUT and each.samples]
     _throughput(axes[-1], rates)
+    _write(figure, file)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Two figures of each round, one over the other."""
+
+    across: str
+    up: str
+
+
+def draw_curve(curve: Curve, series: Sequence[Series], file: Path) -> None:
+    """The medians of each test. Raises `StartError`."""
+    figure = Figure(figsize=INCHES, layout="constrained")
+    axes = figure.subplots()
+    medians = {
+        measure: [float(np.median(each.samples)) for each in series if each.measure == measure]
+        for measure in (curve.across, curve.up)
+    }
+    points = list(zip(medians[curve.across], medians[curve.up], strict=True))
+    axes.plot(*zip(*points, strict=True), marker="o")
+    names = [each.test for each in series if each.measure == curve.up]
+    for name, point in zip(names, points, strict=True):
+        axes.annotate(name, point, xytext=(5, 5), textcoords="offset points", fontsize="small")
+    axes.set(xlabel=curve.across, ylabel=curve.up, xlim=(0, None), ylim=(0, None))
+    axes.grid(visible=True, alpha=0.3)
+    _write(figure, file)
+
+
+def _write(figure: "Figure", file: Path) -> None:
+    """Raises `StartError`."""
     try:
         figure.savefig(file, dpi=120)
     except OSError as error:
