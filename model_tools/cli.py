@@ -49,7 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("source", metavar="SOURCE", type=_path, help="a GGUF file of the llama architecture")
-    add("folder", metavar="FOLDER", type=_path, help="the model folder to write")
+    add(
+        "folder",
+        metavar="FOLDER",
+        type=_path,
+        help="to write; folders above it are made, too",
+    )
     add(
         "--target",
         choices=[str(target) for target in Target],

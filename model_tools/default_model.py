@@ -7,6 +7,11 @@ from and where it is kept; the export runs as a program of its own, so that aski
 is there loads none of the exporter's libraries.
 """
 
+if __name__ == "__main__":
+    from server.interrupt import end_at_once
+
+    end_at_once()
+
 import contextlib
 import hashlib
 import os

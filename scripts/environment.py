@@ -6,13 +6,19 @@ An environment is current when its stamp says what would be written now: the sta
 so an interrupted or outdated environment is made anew, and a current one costs no call of pip.
 """
 
+# ruff: noqa: E402 - Ctrl-C in the imports is to be quiet
+import signal
+
+# Nothing here needs tidying up, so Ctrl-C may end it where it stands.
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import configparser
 import contextlib
 import fcntl
 import hashlib
 import platform
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from server.model.gpu.cuda_driver import LEAST_CUDA, Driver, NoDriver, find_driver  # noqa: E402 - stdlib only
+from server.model.gpu.cuda_driver import LEAST_CUDA, Driver, NoDriver, find_driver  # stdlib only
 
 BEST = "best"
 """Among the extras, it stands for the runtime that this machine can use."""
@@ -34,8 +40,6 @@ class EnvironmentFailed(Exception):
 
 
 def main() -> None:
-    # Nothing here needs tidying up, so Ctrl-C may end it where it stands.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if len(sys.argv) != 3:
         sys.exit("usage: scripts/environment FOLDER EXTRAS")
     name, told = sys.argv[1:]

@@ -2,8 +2,8 @@
 
 `ClientError` is the client's: it has a status and a sentence that is safe to show. `StartError` is
 the operator's: one line on the terminal, exit code 1. `Interrupted` is nobody's: the process was
-told to stop. Every other exception is ours: it is logged with a traceback, and the client sees a
-fixed sentence.
+told to stop. `DeviceLost` ends the process as well. Every other exception is ours: it is logged
+with a traceback, and the client sees a fixed sentence.
 """
 
 
@@ -22,6 +22,10 @@ class ClientError(Exception):
 
 class Interrupted(Exception):
     """A call into the model was ended because the process stops."""
+
+
+class DeviceLost(Exception):
+    """The device computes nothing more for this process: each further call would fail, too."""
 
 
 class StartError(Exception):

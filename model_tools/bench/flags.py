@@ -104,8 +104,8 @@ def add_counts(
     llama-bench has it."""
     counts = each_once(up_to(most))
 
-    def parse(text: str) -> list[int]:
-        return [] if or_none and text == "0" else counts(text)
+    def parse(given: str) -> list[int]:
+        return [] if or_none and given == "0" else counts(given)
 
     shown = ",".join(map(str, default))
     parser.add_argument(

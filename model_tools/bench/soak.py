@@ -40,7 +40,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=count,
         default=2000,
-        help=f"in {ROUNDS} rounds (default: 2000)",
+        help=f"in {ROUNDS} rounds, as many in each (default: 2000)",
     )
     parser.add_argument(
         "--clients",

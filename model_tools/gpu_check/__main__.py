@@ -5,6 +5,7 @@ import gc
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from model_tools.bench.machine import machine
@@ -101,12 +102,11 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="one of the parts; may be repeated (default: all)",
     )
-    kept = kept_file()
     add(
         "--gguf",
         metavar="FILE",
         type=Path,
-        default=kept if kept.exists() else None,
+        default=_kept_gguf(),
         help="SmolLM2, to be checked as well (default: what scripts/serve has kept, if it has)",
     )
     add(
@@ -130,6 +130,13 @@ def _parser() -> argparse.ArgumentParser:
         help="after so many, a part begins no more cells, and names them (default: 7)",
     )
     return parser
+
+
+def _kept_gguf() -> Path | None:
+    with suppress(StartError):  # where there is no home
+        if (kept := kept_file()).exists():
+            return kept
+    return None
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from model_tools.decoder_spec import WeightSource
 from model_tools.export import MODEL_FILE, write_model
+from model_tools.folder_format import FORMAT_VERSION
 from model_tools.gpu_check.streams import random_prompt
 from model_tools.progress import Report, steps
 from model_tools.recipe import KvType, Recipe
@@ -39,7 +40,7 @@ def exported(
     place: Path, name: str, source: WeightSource, recipe: Recipe, report: Report
 ) -> ModelFolder:
     """A folder with the graph and nothing else; made once."""
-    folder = place / name
+    folder = place / f"{name}-v{FORMAT_VERSION}"
     if not (folder / MODEL_FILE).exists():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{MODEL_FILE}.data").unlink(missing_ok=True)

@@ -6,7 +6,7 @@ Knows the order; each thing is done elsewhere.
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 from model_tools.decoder_spec import DecoderSpec, WeightSource
 from model_tools.gguf.source import GgufSource
@@ -53,12 +53,12 @@ def checks(setting: Setting) -> Iterator[Finding]:
         yield Finding("SmolLM2", "against the CPU in fp32", note="skipped: no --gguf file")
     else:
         opened = GgufSource.open(setting.default_model)
-        own = _on_the_cpu(setting, "SmolLM2", opened)
+        own = cache(partial(_on_the_cpu, setting, "SmolLM2", opened))
         run = partial(_against_cpu, setting, "SmolLM2", opened, slots, own)
         unmade = Finding(f"SmolLM2 {slots}", "against the CPU in fp32")
         yield from outcomes(setting.end, unmade, run)
     source = RandomSource(setting.scale.small)
-    near = partial(_against_cpu, own=_on_the_cpu(setting, "1b", source))
+    near = partial(_against_cpu, own=cache(partial(_on_the_cpu, setting, "1b", source)))
     integers = [
         kind for kind in (*setting.kinds, *setting.further_kinds) if kind.weights.is_integer
     ]
@@ -90,12 +90,16 @@ def _by_itself(setting: Setting, name: str, source: WeightSource, kind: Kind) ->
 
 
 def _drawn(setting: Setting, name: str, source: WeightSource, kind: Kind) -> Iterator[Finding]:
-    """With a seed, in each of the ways in which candidates decide, or do not."""
+    """With a seed: the same in a mix where few tokens can be drawn, and from whole rows in each of
+    the ways in which candidates decide, or do not."""
     title, tokens = f"{name} {kind}", setting.scale.text
     model = setting.made(name, source, kind)
     decoder = model.decoder(slots=8, context=_context(setting, source.spec))
     for sampling in DRAWN:
-        yield in_a_mix(title, decoder, tokens, others=12, sampling=sampling)
+        # Kernels round otherwise for other numbers of rows. Of all tokens of random weights, nearly
+        # alike, that draws another one in every second step; of the first 40 in few.
+        if sampling.top_k:
+            yield in_a_mix(title, decoder, tokens, others=12, sampling=sampling)
         yield drawn_against_whole_rows(title, decoder, tokens, requests=4, sampling=sampling)
 
 
@@ -105,12 +109,16 @@ def _on_the_cpu(setting: Setting, name: str, source: WeightSource) -> CpuReferen
 
 
 def _against_cpu(
-    setting: Setting, name: str, source: WeightSource, kind: Kind, own: CpuReference
+    setting: Setting,
+    name: str,
+    source: WeightSource,
+    kind: Kind,
+    own: Callable[[], CpuReference],
 ) -> Iterator[Finding]:
-    context = _context(setting, source.spec)
+    reference, context = own(), _context(setting, source.spec)
     device = setting.made(name, source, kind).decoder(slots=_TEXTS, context=context)
-    yield from logits_against(f"{name} {kind}", own, device)
-    yield greedy_against(f"{name} {kind}", own, device)
+    yield from logits_against(f"{name} {kind}", reference, device)
+    yield greedy_against(f"{name} {kind}", reference, device)
 
 
 def _against_itself(

@@ -43,13 +43,25 @@ class Reference:
     """Tokens per second by batch and past; words where there is no figure."""
 
 
+_NOTHING = Reference([], [], {})
+
+
 def speeds(
     setting: Setting, name: str, spec: DecoderSpec, models: Sequence[Measured]
 ) -> Iterator[Finding]:
     """Of each in turn, which gets its share of the time by its cells."""
-    if not peer.PRESENT:
-        yield Finding(name, "transformers", note=f"skipped: {peer.MISSING}")
-    reference = _reference(setting, spec)
+    references: list[Reference] = []
+
+    def refer() -> tuple[Finding, ...]:
+        references.append(_reference(setting, spec))
+        return ()
+
+    unmade = Finding(name, "transformers")
+    if peer.PRESENT:
+        yield from outcomes(setting.end, unmade, refer)
+    else:
+        yield replace(unmade, note=f"skipped: {peer.MISSING}")
+    reference = references[0] if references else _NOTHING
     for index, measured in enumerate(models):
         share = len(measured.cells) / sum(len(each.cells) for each in models[index:])
         unmade = Finding(f"{name} {measured.kind}", "speed")
@@ -71,6 +83,7 @@ def _of_one(
         decoder = model.decoder(slots=1, context=setting.scale.text)
         given = [read(decoder, text) for text in reference.texts]
         del decoder
+        gc.collect()
         what, most = (
             "logits against transformers",
             LARGEST_KL if measured.kind.is_near else math.inf,
@@ -81,8 +94,6 @@ def _of_one(
 
 
 def _reference(setting: Setting, spec: DecoderSpec) -> Reference:
-    if not peer.PRESENT:
-        return Reference([], [], {})
     length = setting.scale.text
     texts = [random_prompt(spec.vocabulary_size, length, seed) for seed in range(_TEXTS)]
     other = peer.Peer(RandomSource(spec), setting.device)

@@ -18,7 +18,7 @@ from server.engine.recorder import Recorder
 from server.engine.sampling import sample, verify
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
-from server.errors import Interrupted
+from server.errors import DeviceLost, Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,8 @@ class EngineCore:
 
     def step(self, listen: Callable[[], None]) -> None:
         """Takes one step. `listen` is called after each call into the model, but between two that
-        decode: it may submit and cancel. Raises `Interrupted` if the decoder was interrupted."""
+        decode: it may submit and cancel. Raises `Interrupted` if the decoder was interrupted,
+        and `DeviceLost`."""
         self._recorder.step_begins()
         self._release_slots()
         plan = self._plan()
@@ -111,7 +112,7 @@ class EngineCore:
             self._deliver([(prompt.key, Progress.BEGUN)])
         try:
             rows = self._forward(call, sequences, last=last)
-        except Interrupted:
+        except (Interrupted, DeviceLost):
             raise
         except Exception:
             log.exception("a call into the model failed: %s", call)

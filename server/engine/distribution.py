@@ -50,7 +50,7 @@ def draw(row: Row, parameters: SamplingParameters, chance: float) -> int | None:
     total, beyond = sum(weights), 0.0
     if len(ids) < top_k:
         beyond = weights[-1]
-        if parameters.top_p < 1:
+        if parameters.top_p < 1 and beyond > 0:
             if top_k < len(row):
                 return _draw_of_many(row, parameters, top_k, chance)
             total = float(np.exp(row - np.float32(logits[0])).sum())
@@ -73,6 +73,8 @@ def passing(
             if reached >= wanted:
                 end, decided = count, True
                 break
+        else:  # rounding may leave it short of all, but never lets in what has no share
+            end -= weights.count(0.0)
     if parameters.min_p > 0:
         while weights[end - 1] < parameters.min_p:
             end -= 1

@@ -214,8 +214,9 @@ class Engine:
             self._fail(stream, await stream.late(self._config.patience))
 
     def _fail(self, stream: Stream, failed: Failed) -> None:
-        stream.hear(failed, trio.current_time())
-        self._end(stream, failed.code)
+        if stream.key in self._streams:  # it may have come to its end since its time was up
+            stream.hear(failed, trio.current_time())
+            self._end(stream, failed.code)
 
     def _deliver(self, news: list[tuple[int, News]]) -> None:
         """In the engine's thread: hands the news over in one wake-up of the network's."""

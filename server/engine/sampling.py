@@ -17,7 +17,7 @@ from server.engine.decoder import Rows
 from server.engine.distribution import Row, draw, penalised
 from server.engine.lookup import Draft
 from server.engine.shortlist import certain_token
-from server.errors import Interrupted
+from server.errors import DeviceLost, Interrupted
 from server.model.candidates import Candidates
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def _next_token(sampler: Sampler, row: Row | Candidates) -> int | None:
     """A fault in the choice is this one row's."""
     try:
         return sampler.choose_among(row) if isinstance(row, Candidates) else sampler.choose(row)
-    except Interrupted:
+    except (Interrupted, DeviceLost):
         raise
     except Exception:
         log.exception("a token could not be chosen")

@@ -40,8 +40,7 @@ def certain_token(
     if parameters.repetition_penalty < 1:
         return None  # what was seen rises, wherever it was
     if parameters.temperature == 0 and parameters.repetition_penalty == 1:
-        first, *others = candidates.logits[:2]
-        return candidates.ids[0] if others and first > others[0] else None
+        return candidates.best
     known = _Known.of(candidates, parameters.repetition_penalty, seen)
     if not known.ids:
         return None
@@ -59,25 +58,34 @@ class _Known:
 
     ids: Sequence[int]
     logits: Sequence[float]
-    candidates: Candidates
-    places: Sequence[int]
-    """Where each is among the candidates."""
+    raw: Sequence[float]
+    """Each without the penalty."""
+    highest: float
+    """The largest of all without it."""
+    floor: float
+    log_sum_exp: float
     under_penalty: bool
 
     @classmethod
     def of(cls, candidates: Candidates, penalty: float, seen: Set[int]) -> "_Known":
-        logits, places = candidates.logits, list(range(len(candidates.ids)))
+        ids, raw = candidates.ids.tolist(), candidates.logits.tolist()
+        logits, places = raw, list(range(len(ids)))
         if penalty > 1:
-            logits = _lowered(candidates, penalty, seen)
+            logits = _lowered(ids, raw, penalty, seen)
             places.sort(key=logits.__getitem__, reverse=True)
         values = [logits[place] for place in places]
         if not all(map(gt, values, values[1:])):
-            places.sort(key=lambda place: (-logits[place], candidates.ids[place]))
-        floor = candidates.logits[-1]
-        count = bisect_left(values, -floor, key=neg)  # of those above it
-        places = places[:count]
-        ids = [candidates.ids[place] for place in places]
-        return cls(ids, values[:count], candidates, places, penalty > 1)
+            places.sort(key=lambda place: (-logits[place], ids[place]))
+        count = bisect_left(values, -raw[-1], key=neg)  # of those above the floor
+        return cls(
+            [ids[place] for place in places[:count]],
+            values[:count],
+            [raw[place] for place in places[:count]],
+            raw[0],
+            raw[-1],
+            candidates.log_sum_exp,
+            penalty > 1,
+        )
 
     def drawn_of_few(self, parameters: SamplingParameters, chance: float) -> int | None:
         """`draw_of_few`, where all sums that are possible leave the same ones."""
@@ -88,7 +96,7 @@ class _Known:
         rest = _NO_REST if top_k else self._rest()
         if rest is None:
             return None
-        beyond = 0.0 if top_k else math.exp(self.candidates.logits[-1] - logits[0])
+        beyond = 0.0 if top_k else math.exp(self.floor - logits[0])
         weights = [math.exp(logit - logits[0]) for logit in logits]
         known = sum(weights)
         ends = {passing(weights, parameters, known + each, beyond) for each in {*rest}}
@@ -104,10 +112,10 @@ class _Known:
         rest = self._rest()
         if rest is None:
             return None
-        peak, floor = self.logits[0], self.candidates.logits[-1]
+        peak = self.logits[0]
         # Each of the others falls at least as far as one at the floor would.
         cold = float(usable(temperature))
-        fall = 1.0 if temperature == 1 else math.exp((floor - peak) * (1 / cold - 1))
+        fall = 1.0 if temperature == 1 else math.exp((self.floor - peak) * (1 / cold - 1))
         others = rest[1] * fall
         weights = [math.exp((logit - peak) / cold) for logit in self.logits]
         known = sum(weights)
@@ -124,25 +132,26 @@ class _Known:
     def _rest(self) -> tuple[float, float] | None:
         """Bounds of the sum of exp(logit - peak) over all others, the peak being the largest logit.
         None where it has fallen so far that such a sum says nothing."""
-        told, peak = self.candidates, self.logits[0]
-        highest = told.logits[0]
-        if highest - peak > _LARGEST_EXPONENT:
+        fallen = self.highest - self.logits[0]
+        if fallen > _LARGEST_EXPONENT:
             return None
-        whole = math.exp(told.log_sum_exp - highest)
-        raw = sum(math.exp(told.logits[place] - highest) for place in self.places)
+        whole = math.exp(self.log_sum_exp - self.highest)
+        known = sum(math.exp(logit - self.highest) for logit in self.raw)
         # A sum far from 0 is only as exact as its float32.
-        slack = (_SLACK + float(np.spacing(np.float32(abs(told.log_sum_exp))))) * whole
-        most = max(whole - raw, 0.0) + slack
+        slack = (_SLACK + float(np.spacing(np.float32(abs(self.log_sum_exp))))) * whole
+        most = max(whole - known, 0.0) + slack
         least = 0.0 if self.under_penalty else max(most - 2 * slack, 0.0)
-        scale = math.exp(highest - peak)
+        scale = math.exp(fallen)
         return least * scale, most * scale
 
 
-def _lowered(candidates: Candidates, penalty: float, seen: Set[int]) -> list[float]:
-    """The candidates' logits as `penalised` has them, to the bit."""
+def _lowered(
+    ids: Sequence[int], logits: Sequence[float], penalty: float, seen: Set[int]
+) -> list[float]:
+    """Logits as `penalised` has them, to the bit."""
     factor = float(factor_of(penalty))
     exact = [
         logit if token not in seen else logit / factor if logit > 0 else logit * factor
-        for token, logit in zip(candidates.ids, candidates.logits, strict=True)
+        for token, logit in zip(ids, logits, strict=True)
     ]
     return array("f", exact).tolist()

@@ -117,8 +117,10 @@ class WatchedThread:
         """Gives the thread up when one call into the model takes too long."""
         while True:
             answered = self._ask()
-            with trio.move_on_after(self._longest_call):
-                await answered.wait()
+            # In two parts: if the process is stopped for long and goes on, only the first is over.
+            for seconds in (self._longest_call, self._longest_call / _PROBES):
+                with trio.move_on_after(seconds):
+                    await answered.wait()
             if not answered.is_set():
                 break
             await trio.sleep(self._longest_call / _PROBES)

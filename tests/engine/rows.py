@@ -25,7 +25,9 @@ class Device:
         with np.errstate(all="ignore"):
             sum_of_all = np.exp(row - row.max(), dtype=np.float32).sum(dtype=np.float32)
             log_sum_exp = float(np.float32(peak + np.log(sum_of_all)))
-        return Candidates(ids.tolist(), row[ids].tolist(), log_sum_exp, lambda: self._fetch(row))
+        alone = len(ids) > 1 and row[ids[0]] > row[ids[1]]
+        best = int(ids[0]) if alone else None
+        return Candidates(ids, row[ids], log_sum_exp, best, lambda: self._fetch(row))
 
     def _fetch(self, row: Row) -> Row:
         self.fetched += 1

@@ -13,7 +13,7 @@ from server.engine.core import MODEL_FAILED
 from server.engine.events import Event, Finished, FinishReason, Progress, Text
 from server.engine.lookup import Draft
 from server.engine.windowed_text import Decode
-from server.errors import Interrupted
+from server.errors import DeviceLost, Interrupted
 from server.model.tensor_types import Logits
 from tests.engine.fake_decoder import (
     VOCABULARY,
@@ -430,6 +430,19 @@ def test_an_interrupted_call_ends_the_step_and_nobody_is_told() -> None:
     play = Play([Visitor(key, prompt(key, 9), 20) for key in range(3)], decoder)
     with pytest.raises(Interrupted):
         play.run()
+    assert all(isinstance(event, Text) for told in play.events.values() for event in told)
+
+
+def test_a_lost_device_ends_the_step_and_no_other_call_is_made() -> None:
+    def fail(number: int) -> None:
+        if number == 3:
+            raise DeviceLost("cuda:0: an illegal memory access was encountered")
+
+    decoder = FakeDecoder(on_call=fail)
+    play = Play([Visitor(key, prompt(key, 9), 20) for key in range(3)], decoder)
+    with pytest.raises(DeviceLost):
+        play.run()
+    assert len(decoder.calls) == 4  # numbered from 0
     assert all(isinstance(event, Text) for told in play.events.values() for event in told)
 
 

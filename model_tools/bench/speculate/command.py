@@ -48,7 +48,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=count,
         default=128,
-        help="new tokens of an answer at most (default: 128)",
+        help="new tokens of an answer at most, after the first one (default: 128)",
     )
     parser.add_argument(
         "--prompts",

@@ -174,6 +174,8 @@ class CudaMemory:
 
     def _check(self, name: str, error: int) -> None:
         if error:
+            # CUDA keeps it for whoever in this thread asks next, and ONNX Runtime's kernels do.
+            self._library.cudaGetLastError()
             text = self._library.cudaGetErrorString(error).decode()
             kind = MemoryError if error == _OUT_OF_MEMORY else CudaError
             raise kind(f"{name} on {self.device}: {text}")
@@ -189,6 +191,7 @@ def find_library(names: tuple[str, ...] = ("libcudart.so.13", "libcudart.so.12")
             continue
         for function, arguments in _ARGUMENTS.items():
             getattr(library, function).argtypes = arguments
+        library.cudaGetLastError.argtypes = []
         library.cudaGetErrorString.argtypes = [ctypes.c_int]
         library.cudaGetErrorString.restype = ctypes.c_char_p
         return library

@@ -4,6 +4,7 @@ Knows slots and calls; does not know which device it is, requests, sampling or t
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from server.errors import Interrupted, StartError
+from server.errors import DeviceLost, Interrupted, StartError
 from server.model.candidates import Candidates
 from server.model.gpu.bindings import DeviceSession
 from server.model.gpu.foresight import TRUSTED, Asked, Foresight
@@ -34,6 +35,8 @@ from server.model.gpu.slot_kv import DeviceKv
 from server.model.graph_interface import GraphInterface
 from server.model.runtime import first_line
 from server.model.tensor_types import Tokens
+
+log = logging.getLogger(__name__)
 
 Rows = list[Candidates] | NDArray[np.float32]
 
@@ -235,7 +238,11 @@ class DeviceDecoder:
         if not self._foresight.trusted or max(pasts) >= self.context:
             return None
         following = self._calls.follow(queued.call.rows, first_slot, pasts)
-        return self._queue(following) if following else None
+        try:
+            return self._queue(following) if following else None
+        except (RuntimeError, MemoryError) as error:  # no fault of the call that is asked for
+            log.warning("no call could be made ahead: %s", first_line(error))
+            return None
 
     def _read(self, queued: QueuedCall, restore: Restore = _still_there) -> Rows:
         start = time.perf_counter()
@@ -261,9 +268,19 @@ class DeviceDecoder:
             raise Interrupted
         try:
             yield
-        except RuntimeError:
-            with contextlib.suppress(RuntimeError):
-                self._memory.settle()  # what is queued still reads its inputs
+        except RuntimeError as error:
+            lost = self._is_lost()
             if self._interrupted:
                 raise Interrupted from None
+            if lost:
+                raise DeviceLost(f"{self.device}: {first_line(error)}") from error
             raise
+
+    def _is_lost(self) -> bool:
+        """After a call that failed: what is queued still reads its inputs, until the device has
+        come to its end. Some failures are all that it says from then on."""
+        try:
+            self._memory.settle()
+        except RuntimeError:
+            return True
+        return False

@@ -87,16 +87,11 @@ class DeviceRows:
             self._memory.read(self._logits.address, logits)
             return logits
         told.landing.wait()
+        ids, largest = told.ids[:count], told.largest[:count]
+        rows = zip(ids, largest, told.sums[:count, 0].tolist(), _best(ids, largest), strict=True)
         return [
-            Candidates(ids, largest, log_sum_exp, partial(self._row, row, restore))
-            for row, (ids, largest, log_sum_exp) in enumerate(
-                zip(
-                    told.ids[:count].tolist(),
-                    told.largest[:count].tolist(),
-                    told.sums[:count, 0].tolist(),
-                    strict=True,
-                )
-            )
+            Candidates(of, logits, log_sum_exp, best, partial(self._row, row, restore))
+            for row, (of, logits, log_sum_exp, best) in enumerate(rows)
         ]
 
     def copy_best(self, address: int) -> None:
@@ -112,6 +107,14 @@ class DeviceRows:
         logits = np.empty(self._width, np.float32)
         self._memory.read(self._logits.address + row * self._width * FLOAT_BYTES, logits)
         return logits
+
+
+def _best(ids: NDArray[np.int64], logits: NDArray[np.float32]) -> list[int | None]:
+    """`Candidates.best` of each row [k]."""
+    if logits.shape[1] == 1:
+        return [None] * len(ids)
+    alone = (logits[:, 0] > logits[:, 1]).tolist()
+    return [each if only else None for each, only in zip(ids[:, 0].tolist(), alone, strict=True)]
 
 
 class PromptRows:

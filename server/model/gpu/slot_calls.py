@@ -18,6 +18,9 @@ from server.model.graph_interface import GraphInterface
 from server.model.tensor_types import Tokens
 
 _INT64 = np.dtype(np.int64)
+_MOST_RUNS = 16
+"""Runs of rows between those that draft, for which buffers are kept: with many slots there are
+thousands of different ones, and each has a mask as wide as the context for each row."""
 
 
 class SlotCalls:
@@ -33,13 +36,16 @@ class SlotCalls:
         self._cuda_graphs = cuda_graphs
         self._logits = graph.logits(kv.slots)
         self._prompts = PromptCalls(graph, kv)
-        self._decode: dict[tuple[int, int], DecodeCalls] = {}
+        self._plain = graph.options(None)
+        self._decode: dict[int, DecodeCalls] = {}
+        """By the number of rows, from the first slot on."""
+        self._runs: dict[tuple[int, int], DecodeCalls] = {}
         """By the first slot and the number of rows."""
 
     def first(self) -> Iterator[DeviceCall]:
         """The largest comes first, so that its memory is there for the others."""
         for rows in reversed(batches(self._kv.slots)):
-            yield self._calls(0, rows).write([], [])
+            yield self._from_the_first(rows).write([], [])
 
     def prompt(self, slot: int, past: int, tokens: Tokens, keep: int) -> DeviceCall:
         self._kv.held[slot] = past + len(tokens)
@@ -48,31 +54,42 @@ class SlotCalls:
     def decode(self, first_slot: int, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceCall:
         count = len(tokens)
         self._kv.held[first_slot : first_slot + count] = [past + 1 for past in pasts]
-        return self._calls(first_slot, count).write(tokens, pasts)
+        if first_slot:
+            return self._run(first_slot, count).write(tokens, pasts)
+        return self._from_the_first(count).write(tokens, pasts)
 
     def follow(self, last: DeviceRows, first_slot: int, pasts: Sequence[int]) -> DeviceCall | None:
         if first_slot:
             return None  # between drafts: what comes next is no decode call
         self._kv.held[: len(pasts)] = [past + 1 for past in pasts]
-        return self._calls(0, len(pasts)).follow(last, pasts)
+        return self._from_the_first(len(pasts)).follow(last, pasts)
 
-    def _calls(self, first_slot: int, count: int) -> "DecodeCalls":
-        """With rows for `count` sequences. Those that draft part the others into runs that begin at
-        any slot, too many for a graph each: these run as they are."""
-        rows = count
-        if first_slot == 0:
-            rows = next(size for size in batches(self._kv.slots) if size >= count)
-        if (first_slot, rows) not in self._decode:
-            captured = self._cuda_graphs and first_slot == 0
-            self._decode[first_slot, rows] = DecodeCalls(
-                self._graph,
-                self._kv,
-                self._logits,
-                first_slot=first_slot,
-                rows=rows,
-                options=self._graph.options(rows if captured else None),
-            )
-        return self._decode[first_slot, rows]
+    def _from_the_first(self, count: int) -> "DecodeCalls":
+        """With rows for `count` sequences."""
+        rows = next(size for size in batches(self._kv.slots) if size >= count)
+        if rows not in self._decode:
+            options = self._graph.options(rows) if self._cuda_graphs else self._plain
+            self._decode[rows] = self._new(0, rows, options)
+        return self._decode[rows]
+
+    def _run(self, first_slot: int, rows: int) -> "DecodeCalls":
+        """Those that draft part the others into runs that begin at any slot, too many for a graph
+        each: these run as they are. Nobody waits for one that goes: it has been read."""
+        if (first_slot, rows) not in self._runs:
+            if len(self._runs) >= _MOST_RUNS:
+                del self._runs[next(iter(self._runs))]
+            self._runs[first_slot, rows] = self._new(first_slot, rows, self._plain)
+        return self._runs[first_slot, rows]
+
+    def _new(self, first_slot: int, rows: int, options: Any) -> "DecodeCalls":
+        return DecodeCalls(
+            self._graph,
+            self._kv,
+            self._logits,
+            first_slot=first_slot,
+            rows=rows,
+            options=options,
+        )
 
 
 def bound(graph: DeviceGraph, kv: DeviceKv, slot: int, rows: int) -> Binding:

@@ -28,6 +28,8 @@ class FakeLibrary:
         self.held: dict[int, ctypes.Array[ctypes.c_char]] = {}
         self.device = 0
         self.fails_with = 0
+        self.last_error = 0
+        """What CUDA keeps for who asks next."""
         self.pinned: set[int] = set()
         self.events: dict[int, int] = {}
         """How much was queued, ever, before each was recorded."""
@@ -45,6 +47,7 @@ class FakeLibrary:
 
     def cudaMalloc(self, address: Any, nbytes: int) -> int:
         if nbytes > self.capacity:
+            self.last_error = OUT_OF_MEMORY
             return OUT_OF_MEMORY
         block = ctypes.create_string_buffer(b"\xee" * nbytes, nbytes)
         address._obj.value = ctypes.addressof(block)
@@ -128,6 +131,10 @@ class FakeLibrary:
     def _next(self) -> None:
         self._done += 1
         self._queue.pop(0)()
+
+    def cudaGetLastError(self) -> int:
+        last, self.last_error = self.last_error, 0
+        return last
 
     def cudaGetErrorString(self, error: int) -> bytes:
         return {OUT_OF_MEMORY: b"out of memory"}.get(error, b"an illegal address")
@@ -243,6 +250,7 @@ def test_no_room_is_a_memory_error_and_anything_else_a_cuda_error() -> None:
     memory = CudaMemory(CUDA, library)
     with pytest.raises(MemoryError, match="cudaMalloc on cuda:1: out of memory"):
         memory.reserve(10_001)
+    assert library.last_error == 0
     library.fails_with = ILLEGAL_ADDRESS
     with pytest.raises(CudaError, match="cudaStreamSynchronize on cuda:1: an illegal address"):
         memory.settle()

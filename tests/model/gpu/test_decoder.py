@@ -1,9 +1,11 @@
 """The decoder on a device: on a fake one, which sees what it asks of CUDA, and for real on the CPU
 as a device, where its tokens are those of the CPU's own decoder."""
 
+import gc
 import shutil
 import threading
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,10 +16,11 @@ from model_tools.export import write_model
 from model_tools.gguf.source import GgufSource
 from model_tools.recipe import Recipe, Target, WeightType
 from server.config import CPU, SamplingParameters
-from server.errors import Interrupted, StartError
+from server.errors import DeviceLost, Interrupted, StartError
 from server.model.candidates import Candidates
 from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
+from server.model.gpu.cuda_memory import CudaError
 from server.model.gpu.decoder import DeviceDecoder
 from server.model.gpu.layout import batches
 from server.model.opening import open_device_decoder
@@ -143,7 +146,8 @@ class Failing(FakeSession):
         super().run_with_iobinding(binding, options)
 
 
-def test_after_a_call_ahead_that_failed_the_same_can_be_asked_for_again() -> None:
+@pytest.fixture
+def failing() -> tuple[DeviceDecoder, Failing, FakeMemory]:
     memory = FakeMemory()
     session = Failing(memory)
     decoder = DeviceDecoder(
@@ -151,12 +155,47 @@ def test_after_a_call_ahead_that_failed_the_same_can_be_asked_for_again() -> Non
     )
     decoder.warm_up()
     decoder.prefill(0, 0, TEXT[:9])
+    return decoder, session, memory
+
+
+def test_a_call_ahead_that_fails_costs_nobody_a_token(
+    failing: tuple[DeviceDecoder, Failing, FakeMemory], caplog: pytest.LogCaptureFixture
+) -> None:
+    decoder, session, _ = failing
     session.left = 2
-    with pytest.raises(RuntimeError, match="CUDA error 700"):
+    for tokens in ((3,), (3, 5)):
+        [row] = decoder.decode([tokens[-1]], [8 + len(tokens)])
+        assert isinstance(row, Candidates)
+        np.testing.assert_array_equal(row.whole(), logits_after((*TEXT[:9].tolist(), *tokens)))
+    assert caplog.messages == ["no call could be made ahead: CUDA error 700"]
+
+
+def test_a_device_that_says_nothing_else_any_more_is_lost(
+    failing: tuple[DeviceDecoder, Failing, FakeMemory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that fails by itself is one request's."""
+    decoder, session, memory = failing
+    session.left = 1
+    with pytest.raises(RuntimeError, match=r"^CUDA error 700$"):
         decoder.decode([3], [9])
-    [row] = decoder.decode([3], [9])
-    assert isinstance(row, Candidates)
-    np.testing.assert_array_equal(row.whole(), logits_after((*TEXT[:9].tolist(), 3)))
+    session.left = 1
+    monkeypatch.setattr(memory, "settle", Mock(side_effect=CudaError("CUDA error 700")))
+    with pytest.raises(DeviceLost, match=f"^{memory.device}: CUDA error 700$"):
+        decoder.decode([3], [9])
+
+
+def test_runs_between_drafts_take_no_more_memory_for_ever() -> None:
+    """With many slots there are more of them than there is memory for their buffers."""
+    device = FakeDevice(slots=12)
+    free = []
+    for _ in range(2):
+        for first in range(1, 12):
+            for count in range(1, 13 - first):
+                device.decoder.decode([1] * count, [0] * count, first, again=False)
+        gc.collect()
+        free.append(device.memory.free_bytes)
+    assert free[0] == free[1]
+    assert len(device.decoder._options) == len(FakeDevice(slots=12).decoder._options)
 
 
 def test_none_is_queued_that_would_lie_outside_of_the_context() -> None:

@@ -65,7 +65,7 @@ def candidates(row: np.ndarray[tuple[int], np.dtype[np.float32]], shift: int) ->
     ids = np.argsort(-row)[:8]
     log_sum_exp = float(np.log(np.exp(row).sum()))
     shifted = (ids + shift) % len(row)
-    return Candidates(shifted.tolist(), row[ids].tolist(), log_sum_exp, row.copy)
+    return Candidates(shifted, row[ids], log_sum_exp, int(shifted[0]), row.copy)
 
 
 @pytest.mark.parametrize(("shift", "differing"), [(0, 0), (1, 100)])

@@ -148,6 +148,12 @@ def test_the_goals_are_told_with_the_large_model(found: list[dict[str, object]])
     assert len([row for row in found if str(row["what"]).startswith("goal: ")]) == 5
 
 
+@pytest.fixture(autouse=True)
+def nothing_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has of `scripts/serve`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def test_without_time_models_are_left_out_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from model_tools.decoder_spec import RotarySpec
 from model_tools.export import write_model
+from model_tools.folder_format import FORMAT_VERSION
 from model_tools.gpu_check.loaded import LoadedModel, exported
 from model_tools.gpu_check.nearness import CpuReference, decoded, logits_against, read
 from model_tools.gpu_check.setting import Kind
@@ -56,9 +57,10 @@ def test_another_rope_is_wrong(tmp_path: Path, reference: CpuReference) -> None:
 
 
 def test_a_scale_that_is_too_small_is_wrong(tmp_path: Path, reference: CpuReference) -> None:
-    (tmp_path / "model").mkdir()
+    place = tmp_path / f"model-v{FORMAT_VERSION}"
+    place.mkdir()
     clipped = BalancedSource(RandomSource(TINY), [Peaks(2.0, 2.0)] * TINY.layers)
-    write_model(tmp_path / "model", clipped, INT8_KV.recipe())
+    write_model(place, clipped, INT8_KV.recipe())
     decoder = opened(tmp_path, RandomSource(TINY), INT8_KV)
     for finding in logits_against("tiny", reference, decoder):
         assert "WRONG" in finding.note
