@@ -53,9 +53,15 @@ class ModelFolder:
             raise StartError(f"{path}: a file; skiff-export makes a model folder of a GGUF file")
         if not path.is_dir():
             raise StartError(f"{path}: no such folder")
-        config = _Document.read(path / "config.json")
         generation = _Document.read_if_there(path / "generation_config.json")
         genai = _Document.read_if_there(path / "genai_config.json")
+        # ONNX Runtime GenAI's own exports have no other document.
+        read_config = _Document.read_if_there if genai.content else _Document.read
+        config = read_config(path / "config.json")
+        if genai.content and not config.content:
+            context_length = genai.integer("model.context_length", low=2)
+        else:
+            context_length = config.integer("max_position_embeddings", low=2)
         model_file = path / genai.path("model.decoder.filename", "model.onnx")
         mixed_file = model_file.with_name("mixed.onnx")
         folder = cls(
@@ -63,8 +69,10 @@ class ModelFolder:
             model_file=model_file,
             mixed_file=mixed_file if mixed_file.is_file() else None,
             tokenizer_file=path / "tokenizer.json",
-            context_length=config.integer("max_position_embeddings", low=2),
-            eos_token_ids=generation.token_ids("eos_token_id") or config.token_ids("eos_token_id"),
+            context_length=context_length,
+            eos_token_ids=generation.token_ids("eos_token_id")
+            or config.token_ids("eos_token_id")
+            or genai.token_ids("model.eos_token_id"),
             sampling=_sampling(generation),
             target=_target(genai),
         )

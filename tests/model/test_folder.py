@@ -35,6 +35,17 @@ def test_a_folder_needs_little(tmp_path: Path) -> None:
     )
 
 
+def test_what_genai_exports_needs_no_other_document(tmp_path: Path) -> None:
+    model = {"context_length": 50, "eos_token_id": [3, 4], "decoder": {"filename": "model.onnx"}}
+    path = folder(tmp_path, genai_config={"model": model})
+    (path / "config.json").unlink()
+    read = ModelFolder.read(path)
+    assert (read.context_length, read.eos_token_ids) == (50, frozenset({3, 4}))
+    (path / "genai_config.json").write_text("{}")
+    with pytest.raises(StartError, match=r"not a model folder: config\.json is missing"):
+        ModelFolder.read(path)
+
+
 def test_the_mixed_graph_is_beside_the_graph(tmp_path: Path) -> None:
     genai = {"model": {"decoder": {"filename": "onnx/model.onnx"}}}
     path = folder(tmp_path, genai_config=genai)
