@@ -49,7 +49,7 @@ UNDISTURBED = 100
 SHORT = 64
 """Tokens of the streams' own prompts."""
 STRETCHES = [1.5, 2.0, 2.5, 3.0, 4.0, 6.0]
-GAPS, FIRST = "99th percentile of gaps, of a gap without a prompt", "first token, of one alone"
+GAPS, FIRST = "p99 gap / undisturbed", "first token / alone"
 CURVE = Curve(across=FIRST, up=GAPS)
 
 
