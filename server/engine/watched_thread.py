@@ -116,12 +116,12 @@ class WatchedThread:
     async def _watch_calls(self) -> None:
         """Gives the thread up when one call into the model takes too long."""
         while True:
-            answered = self._ask()
-            # In two parts: if the process is stopped for long and goes on, only the first is over.
-            for seconds in (self._longest_call, self._longest_call / _PROBES):
-                with trio.move_on_after(seconds):
-                    await answered.wait()
-            if not answered.is_set():
+            answered, due = self._ask(), trio.current_time() + self._longest_call
+            with trio.move_on_at(due):
+                await answered.wait()
+            # Seen much later, the whole process was stopped meanwhile, and the call with it.
+            on_time = trio.current_time() < due + self._longest_call / _PROBES
+            if not answered.is_set() and on_time:
                 break
             await trio.sleep(self._longest_call / _PROBES)
         log.error(

@@ -88,6 +88,25 @@ async def test_a_call_that_takes_too_long_loses_the_engine(clock: MockClock) -> 
 
 
 @on_clock
+async def test_a_process_that_was_stopped_in_a_call_keeps_its_engine(clock: MockClock) -> None:
+    """As by Ctrl-Z: the event loop, too, sees the time only when it is long over."""
+    held = Held()
+    engine = engine_of(FakeDecoder(on_call=held), patience=PATIENCE)
+    given: dict[str, list[Event]] = {}
+    async with engine.running(), trio.open_nursery() as nursery:
+        nursery.start_soon(collect, engine, "a", given)
+        await held.begun.wait()
+        await wait_all_tasks_blocked()
+        clock.jump(PATIENCE.call_seconds / 10)  # it asks
+        await wait_all_tasks_blocked()
+        clock.jump(PATIENCE.call_seconds * 3)
+        await wait_all_tasks_blocked()
+        assert engine.condition is Condition.READY
+        held.let_go()
+        await engine.sign_of_life()
+
+
+@on_clock
 async def test_long_calls_that_end_are_no_loss(clock: MockClock) -> None:
     calls = passing(clock, PATIENCE.call_seconds - 1)
     engine = engine_of(FakeDecoder(on_call=calls), ignore_eos=True, patience=PATIENCE)
