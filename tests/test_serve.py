@@ -163,6 +163,7 @@ def serving(
 
 def refused(*arguments: str | Path, **environment: str) -> str:
     """What a command that cannot start says: one line, and nothing else."""
+    environment = {"SKIFF_INFERENCE_ADDRESS": "127.0.0.1:0", **environment}
     process = command(*arguments, **environment)
     output, errors = process.communicate(timeout=SECONDS)
     assert process.returncode not in (0, None)

@@ -123,7 +123,8 @@ class Engine:
     def occupancy(self) -> Occupancy:
         """How full it is now."""
         held = sum(stream.account.held_tokens for stream in self._streams.values())
-        usage = held / (self._config.slots * self._config.context)
+        # Those whose end is not heard of yet count beside those that have their slots.
+        usage = min(held / (self._config.slots * self._config.context), 1.0)
         taken = (self._streams[key].account.slot_state for key in self._admission.admitted)
         return Occupancy(self._admission.slots, tuple(taken), self._admission.buffered, usage)
 
