@@ -130,7 +130,7 @@ def _measure(decoder: CpuDecoder, options: argparse.Namespace) -> dict[float, li
 
 
 def _repetition(decoder: CpuDecoder, stretch: float, streams: int, prompt: int) -> Figures:
-    """Raises `StartError` where the streams fill their context before the prompt is read."""
+    """Raises `StartError` where streams fill their context before the prompt is read."""
     run = _Run(decoder, stretch)
     run.first_token(SHORT)
     alone = run.first_token(prompt)
@@ -141,6 +141,8 @@ def _repetition(decoder: CpuDecoder, stretch: float, streams: int, prompt: int) 
     begun = time.perf_counter()
     beside = run.first_token(prompt)
     run.end()
+    if any(SHORT + len(run.times[key]) >= decoder.context for key in keys):
+        raise StartError("--prompt: streams filled their context before it was read")
     pairs = [pair for key in keys for pair in itertools.pairwise(run.times[key])]
     gaps = [later - earlier for earlier, later in pairs if all_run < earlier and later < begun]
     disturbed = [later - earlier for earlier, later in pairs if later > begun]
@@ -169,7 +171,10 @@ class _Run:
         return key
 
     def until(self, key: int, tokens: int) -> None:
+        """Raises `StartError` where the sequence ends before it has so many."""
         while len(self.times[key]) < tokens:
+            if not self._core.busy:
+                raise StartError(f"the model's context of {self._decoder.context} tokens is full")
             self._core.step(lambda: None)
 
     def end(self) -> None:

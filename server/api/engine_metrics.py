@@ -92,17 +92,9 @@ class EngineMetrics:
 
     def _latencies(self) -> Iterator[Family]:
         for name, histogram, about in (
-            (
-                "time_to_first_token",
-                self._first_token,
-                "From arrival to the first token.",
-            ),
+            ("time_to_first_token", self._first_token, "From arrival to the first token."),
             ("inter_token_latency", self._gaps, "From a token to the next of the same request."),
-            (
-                "e2e_request_latency",
-                self._whole,
-                "From arrival to the end, where it finished.",
-            ),
+            ("e2e_request_latency", self._whole, "From arrival to the end, where it finished."),
             ("request_queue_time", self._queue, "From arrival to the first call for the prompt."),
             ("request_prefill_time", self._prefill, "From that call to the first token."),
             ("request_decode_time", self._decode, "From the first token to the last."),
@@ -159,11 +151,7 @@ def _gauges(now: Occupancy) -> Iterator[Family]:
     for name, value, about in (
         ("skiff_num_requests_running", len(now.taken), "Requests that have a slot."),
         ("skiff_num_requests_waiting", now.waiting, "Requests that wait for a slot."),
-        (
-            "skiff_kv_cache_usage_ratio",
-            now.kv_usage,
-            "Tokens held, of slots times context.",
-        ),
+        ("skiff_kv_cache_usage_ratio", now.kv_usage, "Tokens held, of slots times context."),
         ("paddler_slots_processing", len(now.taken), "Slots that are taken."),
         ("paddler_slots_total", now.slots, "Slots; 0 while the model is being loaded."),
         ("paddler_requests_buffered", now.waiting, "Requests that wait for a slot."),

@@ -45,7 +45,7 @@ class Sampler:
         if not math.isfinite(candidates.log_sum_exp):
             return None
         chance = self._chance()
-        seen = _NONE if self._seen is None else self._seen.tokens
+        seen = _NO_TOKENS if self._seen is None else self._seen.tokens
         token = certain_token(candidates, self._parameters, seen, chance)
         return self._noted(self._chosen(candidates.whole(), chance) if token is None else token)
 
@@ -69,11 +69,11 @@ class Sampler:
 
     @property
     def _penalised(self) -> NDArray[np.int64]:
-        return _NOTHING if self._seen is None else self._seen.ids
+        return _NO_IDS if self._seen is None else self._seen.ids
 
 
-_NOTHING = np.empty(0, np.int64)
-_NONE: Set[int] = frozenset()
+_NO_IDS = np.empty(0, np.int64)
+_NO_TOKENS: Set[int] = frozenset()
 
 
 class _Seen:
