@@ -79,7 +79,20 @@ class ModelFolder:
         for file in (folder.model_file, folder.tokenizer_file):
             if not file.is_file():
                 raise StartError(f"{path}: not a model folder: {file.name} is missing")
+        _refuse_hard_links(path)
         return folder
+
+
+def _refuse_hard_links(folder: Path) -> None:
+    """The other name of such a file may lie anywhere: a folder that was unpacked could have the
+    runtime read what is not its own. Symbolic links show where they lead, which the runtime judges.
+    """
+    for file in folder.rglob("*"):
+        if file.is_file() and file.stat().st_nlink > 1:
+            raise StartError(
+                f"{file}: has another name, a hard link, which may lie outside of the folder;"
+                " a copy of the folder (cp -r) has none"
+            )
 
 
 def _target(genai: "_Document") -> DeviceKind | None:

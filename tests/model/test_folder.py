@@ -145,6 +145,19 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
     assert refusal(tmp_path) == f"{tmp_path}: not a model folder: {missing} is missing"
 
 
+@pytest.mark.parametrize("name", ["model.onnx.data", "model.onnx", "deep/weights"])
+def test_a_hard_link_is_refused(tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"")
+    path = tmp_path / "model"
+    path.mkdir()
+    linked = folder(path) / name
+    linked.parent.mkdir(exist_ok=True)
+    linked.unlink(missing_ok=True)
+    linked.hardlink_to(outside)
+    assert f"{linked}: has another name, a hard link" in refusal(path)
+
+
 def test_no_folder_and_no_model_folder(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: no such folder"
     (tmp_path / "model.gguf").write_text("")
