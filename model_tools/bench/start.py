@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> Report:
 def _start(folder: Path, flags: Sequence[str]) -> tuple[float, float]:
     """Milliseconds until each of the points. Raises `StartError`."""
     with serving(folder, flags) as server:
-        target = Target.of(server.url, DIALECTS["paddler"], None)
+        target = Target.of(server.url, DIALECTS["paddler"])
         call = target.post(REQUEST, TO_THE_LIMIT)
         ask = partial(exchange, target, call, due=time.perf_counter(), timeout=SECONDS)
         answer = trio.run(ask)

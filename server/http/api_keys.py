@@ -22,22 +22,8 @@ class ApiKeys:
 
     @classmethod
     def read(cls, path: Path) -> "ApiKeys":
-        """One key a line; empty lines and what follows a `#` do not count. Raises `StartError`."""
-        try:
-            lines = path.read_text("ascii").splitlines()
-        except OSError as error:
-            raise StartError(f"cannot read the API keys: {path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise StartError(f"cannot read the API keys: {path}: it is not ASCII text") from None
-        keys = []
-        for number, line in enumerate(lines, 1):
-            key = line.partition("#")[0].strip()
-            if key and not _KEY.fullmatch(key):
-                raise StartError(f"{path}, line {number}: a key is letters, digits and -._~+/ only")
-            keys += [key] if key else []
-        if not keys:
-            raise StartError(f"{path} has no API key")
-        return cls(keys)
+        """Raises `StartError`."""
+        return cls(read_keys(path))
 
     def check(self, head: RequestHead) -> None:
         """Raises `Refusal` (401) where `head` shows no key of the set."""
@@ -53,6 +39,26 @@ class ApiKeys:
         digest = sha256(key).digest()
         # All are compared, whichever it is.
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+
+
+def read_keys(path: Path) -> list[str]:
+    """One or more keys, one a line; empty lines and what follows a `#` do not count. Raises
+    `StartError`."""
+    try:
+        lines = path.read_text("ascii").splitlines()
+    except OSError as error:
+        raise StartError(f"cannot read the API keys: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise StartError(f"cannot read the API keys: {path}: it is not ASCII text") from None
+    keys = []
+    for number, line in enumerate(lines, 1):
+        key = line.partition("#")[0].strip()
+        if key and not _KEY.fullmatch(key):
+            raise StartError(f"{path}, line {number}: a key is letters, digits and -._~+/ only")
+        keys += [key] if key else []
+    if not keys:
+        raise StartError(f"{path} has no API key")
+    return keys
 
 
 def _challenge(error: bytes = b"") -> Headers:

@@ -5,13 +5,17 @@ be taken from what it measures.
 """
 
 import os
+import ssl
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 
 import trio
 
 from model_tools.bench.serve.target import Call, Target
+
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 RECEIVE_BYTES = 65536
 LAST_CHUNK = b"\n0\r\n\r\n"
@@ -50,8 +54,8 @@ async def exchange(
     end = End.TIMED_OUT
     with trio.move_on_after(timeout):
         try:
-            stream = await trio.open_tcp_stream(target.host, target.port)
-        except OSError as error:
+            stream = await _connect(target)
+        except (OSError, trio.BrokenResourceError) as error:
             return Exchange(call, due, arrivals, End.UNCONNECTED, _refusal(error))
         try:
             async with stream:
@@ -62,22 +66,42 @@ async def exchange(
     return Exchange(call, due, arrivals, end)
 
 
-def _refusal(error: OSError) -> str:
+async def _connect(target: Target) -> Stream:
+    """Raises `OSError`, and `trio.BrokenResourceError` where the two do not agree on TLS."""
+    stream = await trio.open_tcp_stream(target.host, target.port)
+    if target.tls is None:
+        return stream
+    tls = trio.SSLStream(stream, target.tls, server_hostname=target.host, https_compatible=True)
+    try:
+        await tls.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(tls)
+        raise
+    return tls
+
+
+def _refusal(error: OSError | trio.BrokenResourceError) -> str:
     """That of the first address of a host, where Trio has tried them."""
     match error.__cause__:
         case ExceptionGroup(exceptions=(OSError(errno=int(number)), *_)):
             return os.strerror(number)
-    return error.strerror or str(error)
+        case ssl.SSLCertVerificationError(verify_message=message):
+            return f"TLS: {message}"
+        case ssl.SSLError(reason=reason):
+            return f"TLS: {reason}"
+    return getattr(error, "strerror", None) or str(error) or End.BROKEN.value
 
 
 async def _receive(
-    stream: trio.SocketStream, arrivals: list[tuple[float, bytes]], leaves_after: int | None
+    stream: Stream, arrivals: list[tuple[float, bytes]], leaves_after: int | None
 ) -> End:
     """The socket's own `recv` spares what the stream adds to it for each token."""
-    receive = stream.socket.recv
+    receive: Callable[[int], Awaitable[bytes | bytearray]] = stream.receive_some
+    if isinstance(stream, trio.SocketStream):
+        receive = stream.socket.recv
     last = b""
     while data := await receive(RECEIVE_BYTES):
-        arrivals.append((time.perf_counter(), data))
+        arrivals.append((time.perf_counter(), bytes(data)))
         last = (last + data)[-len(LAST_CHUNK) :]
         if last == LAST_CHUNK:
             break

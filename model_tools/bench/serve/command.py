@@ -3,6 +3,7 @@
 import argparse
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -34,6 +35,7 @@ from model_tools.bench.serve.tables import (
 )
 from model_tools.bench.serve.target import Target
 from server.errors import StartError
+from server.http.api_keys import read_keys
 
 PAIRS = 5
 DIALECT = "paddler"
@@ -49,7 +51,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def _add_servers(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("servers").add_argument
     dialects = list(DIALECTS)
-    add("url", metavar="URL", help="a server: http://HOST:PORT")
+    add("url", metavar="URL", help="a server: http://HOST:PORT, https://HOST:PORT")
     add(
         "--dialect",
         choices=dialects,
@@ -58,9 +60,16 @@ def _add_servers(parser: argparse.ArgumentParser) -> None:
         f"or llama-server's /completion (default: {DIALECT})",
     )
     add("--name", metavar="NAME", help="what it is called in tables (default: HOST:PORT)")
+    add(
+        "--api-key-file",
+        metavar="FILE",
+        type=Path,
+        help="its first key is shown to the server: Authorization: Bearer KEY (default: none)",
+    )
     add("--vs", metavar="URL", help="a second server; the two take turns, and are compared")
     add("--vs-dialect", choices=dialects, help=f"(default: {DIALECT})")
     add("--vs-name", metavar="NAME", help="(default: HOST:PORT)")
+    add("--vs-api-key-file", metavar="FILE", type=Path, help="(default: none)")
 
 
 def _add_load(parser: argparse.ArgumentParser) -> None:
@@ -145,10 +154,11 @@ def run(options: argparse.Namespace) -> Report:
 
 def _plan(options: argparse.Namespace) -> Plan:
     """Raises `StartError`."""
-    targets = [Target.of(options.url, DIALECTS[options.dialect], options.name)]
+    key = _key(options.api_key_file)
+    targets = [Target.of(options.url, DIALECTS[options.dialect], options.name, key)]
     if options.vs:
-        dialect = DIALECTS[options.vs_dialect or DIALECT]
-        targets.append(Target.of(options.vs, dialect, options.vs_name))
+        dialect, key = DIALECTS[options.vs_dialect or DIALECT], _key(options.vs_api_key_file)
+        targets.append(Target.of(options.vs, dialect, options.vs_name, key))
         if targets[0].name == targets[1].name:
             raise StartError(f"--vs-name: both servers would be called {targets[0].name}")
     loads: list[Load] = [ClosedLoop(clients) for clients in options.concurrency]
@@ -172,9 +182,14 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
+def _key(file: Path | None) -> str | None:
+    """Raises `StartError`."""
+    return read_keys(file)[0] if file else None
+
+
 def _check(options: argparse.Namespace, plan: Plan) -> None:
     """Raises `StartError` for a flag that would mean nothing."""
-    for name in ("vs_dialect", "vs_name"):
+    for name in ("vs_dialect", "vs_name", "vs_api_key_file"):
         if getattr(options, name) and not options.vs:
             raise StartError(f"{_flag(name)}: there is no second server without --vs")
     for name in ("model", "temperature", "cache_prompt"):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from server.config import Address
 from server.errors import StartError
 
 _HOST = r"(\[[0-9A-F:.]+\]|[A-Z0-9_-]{1,63}(\.[A-Z0-9_-]{1,63})*\.?)"
-_URL = re.compile(rf"http://{_HOST}(:[0-9]+)?(/[!-~]*)?", re.IGNORECASE | re.ASCII)
+_URL = re.compile(rf"https?://{_HOST}(:[0-9]+)?(/[!-~]*)?", re.IGNORECASE | re.ASCII)
 """What a resolver takes as a host, and the head of a request as its target."""
 
 
@@ -25,18 +26,30 @@ class Target:
     base: str
     """What its paths begin with."""
     dialect: Dialect
+    tls: ssl.SSLContext | None = None
+    """Who is trusted: the system's authorities, or those in SSL_CERT_FILE. None: it speaks plain
+    HTTP."""
+    api_key: str | None = None
 
     @classmethod
-    def of(cls, url: str, dialect: Dialect, name: str | None) -> "Target":
+    def of(
+        cls, url: str, dialect: Dialect, name: str | None = None, api_key: str | None = None
+    ) -> "Target":
         """Raises `StartError`."""
         try:
             parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port or 80
+            secure = parts.scheme == "https"
+            host, port = parts.hostname or "", parts.port or (443 if secure else 80)
         except ValueError as error:
             raise StartError(f"{url}: {error}") from None
         if not _URL.fullmatch(url):
-            raise StartError(f"{url}: must be http://HOST:PORT, and may have a path, in ASCII")
-        return cls(name or parts.netloc, host, port, parts.path.rstrip("/"), dialect)
+            raise StartError(
+                f"{url}: must be http://HOST:PORT or https://HOST:PORT, and may have a path,"
+                " in ASCII"
+            )
+        base = parts.path.rstrip("/")
+        tls = ssl.create_default_context() if secure else None
+        return cls(name or parts.netloc, host, port, base, dialect, tls, api_key)
 
     def post(self, request: Request, settings: Settings) -> "Call":
         body = json.dumps(self.dialect.body(request, settings)).encode()
@@ -55,6 +68,8 @@ class Target:
             # while the clock runs.
             ("Connection", "close"),
         ]
+        if self.api_key is not None:
+            headers.append(("Authorization", f"Bearer {self.api_key}"))
         head = h11.Request(method=method, target=self.base + path, headers=headers)
         events = (head, h11.Data(data=body), h11.EndOfMessage())
         return Call(connection, b"".join(connection.send(event) or b"" for event in events))

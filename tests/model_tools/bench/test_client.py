@@ -25,7 +25,7 @@ async def serving(serve: Serve) -> AsyncIterator[Target]:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listener.socket.getsockname()[1]
         nursery.start_soon(trio.serve_listeners, serve, [listener])
-        yield Target.of(f"http://127.0.0.1:{port}", DIALECTS["paddler"], None)
+        yield Target.of(f"http://127.0.0.1:{port}", DIALECTS["paddler"])
         nursery.cancel_scope.cancel()
 
 

@@ -30,7 +30,7 @@ def read(
     end: End = End.CLOSED,
     fixed_length: int | None = None,
 ) -> Reply:
-    target = Target.of("http://localhost:1", DIALECTS[dialect], None)
+    target = Target.of("http://localhost:1", DIALECTS[dialect])
     call = target.post(Request("a b", 9, None), SETTINGS)
     return read_reply(Exchange(call, SENT, arrivals, end), DIALECTS[dialect], fixed_length)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from model_tools.bench import cli
 from model_tools.bench.serve.dialect import DIALECTS, TO_THE_LIMIT, Dialect, Settings
@@ -103,7 +104,7 @@ class Late(ClosedLoop):
 def test_a_request_that_is_held_up_counts_from_when_it_was_due() -> None:
     with fake_server() as (url, _):
         plan = Plan(
-            targets=(Target.of(url, DIALECTS["paddler"], None),),
+            targets=(Target.of(url, DIALECTS["paddler"]),),
             loads=(Late(1),),
             mix=Mix(Lengths(5, 5), Lengths(4, 4), shared_words=0, leaving=0),
             settings=TO_THE_LIMIT,
@@ -183,7 +184,7 @@ def test_a_server_that_nobody_knows_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["https://localhost"], "must be http://HOST:PORT"),
+        (["ftp://localhost"], "must be http://HOST:PORT"),
         (["localhost:8061"], "must be http://HOST:PORT"),
         (["http://localhost:99999"], "[Pp]ort"),
         (["http://127.0.0..1:9"], "must be http://HOST:PORT"),
@@ -192,6 +193,7 @@ def test_a_server_that_nobody_knows_is_one_line() -> None:
         (["http://a", "--vs", "http://a"], "both servers would be called a"),
         (["http://a", "--vs-dialect", "llama"], "--vs-dialect: there is no second server"),
         (["http://a", "--vs-name", "b"], "--vs-name: there is no second server"),
+        (["http://a", "--api-key-file", "/nowhere"], "cannot read the API keys: /nowhere"),
         (["http://a", "--temperature", "1"], "--temperature: only --dialect openai or"),
         (["http://a", "--model", "b"], "--model: only --dialect openai or openai-chat can"),
         (["http://a", "--dialect", "openai", "--cache-prompt"], "--cache-prompt: only .* llama"),
@@ -212,9 +214,33 @@ def test_a_bad_command_line_is_one_line(arguments: list[str], reason: str) -> No
         cli.main(["serve", *arguments])
 
 
+def test_a_server_may_speak_tls_and_ask_for_a_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate")
+    keys = tmp_path / "keys"
+    keys.write_text("secret\n")
+    flags = [f"--tls-{name}={tmp_path / name}" for name in ("certificate", "key")]
+    with serving(tiny_folder(tmp_path / "model", "int8"), *flags, "--api-key-file", keys) as server:
+        asked = [f"https://127.0.0.1:{server.port}", *SHORT]
+        with pytest.raises(SystemExit, match="no answer to a first request: TLS: unable to get"):
+            bench(capsys, *asked)
+        authority.cert_pem.write_to_path(tmp_path / "authority")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority"))
+        with pytest.raises(SystemExit, match=r"no answer to a first request: .*API key"):
+            bench(capsys, *asked)
+        document = bench(capsys, *asked, "--api-key-file", str(keys))
+    [row] = document["tables"]["requests"]
+    assert (row["complete"], row["failed"]) == (6, 0)
+    assert "the servers' own metrics" in document["tables"]
+
+
 @pytest.mark.parametrize("host", ["[::1]:8061", "localhost:8061", "192.0.2.1:8061"])
 def test_a_server_is_asked_by_its_name(host: str) -> None:
-    target = Target.of(f"http://{host}/v1", DIALECTS["paddler"], None)
+    target = Target.of(f"http://{host}/v1", DIALECTS["paddler"])
     assert target.host == host.removesuffix(":8061").strip("[]")
     head = target.get("/metrics").request.split(b"\r\n")
     assert head[0] == b"GET /v1/metrics HTTP/1.1"
