@@ -47,6 +47,7 @@ def main() -> None:
     folder = ROOT / name
     try:
         if not is_current(folder, extras):
+            check(extras)
             with only_one(ROOT / f"{name}.lock", f"waiting for another start to make {name}"):
                 if not is_current(folder, extras):
                     make(folder, extras)
@@ -78,7 +79,6 @@ def is_current(folder: Path, extras: str) -> bool:
 
 
 def make(folder: Path, extras: str) -> None:
-    check(extras)
     version = ".".join(map(str, sys.version_info[:3]))
     say(f"Making {folder.name} with Python {version} and skiff-llm[{extras}] ...")
     (folder / "stamp").unlink(missing_ok=True)
