@@ -69,23 +69,18 @@ class _Known:
     @classmethod
     def of(cls, candidates: Candidates, penalty: float, seen: Set[int]) -> "_Known":
         ids, raw = candidates.ids.tolist(), candidates.logits.tolist()
-        logits, places = raw, list(range(len(ids)))
-        if penalty > 1:
+        highest, floor = raw[0], raw[-1]
+        logits = raw
+        if penalty > 1 and not seen.isdisjoint(ids):
             logits = _lowered(ids, raw, penalty, seen)
-            places.sort(key=logits.__getitem__, reverse=True)
-        values = [logits[place] for place in places]
-        if not all(map(gt, values, values[1:])):
-            places.sort(key=lambda place: (-logits[place], ids[place]))
-        count = bisect_left(values, -raw[-1], key=neg)  # of those above the floor
-        return cls(
-            [ids[place] for place in places[:count]],
-            values[:count],
-            [raw[place] for place in places[:count]],
-            raw[0],
-            raw[-1],
-            candidates.log_sum_exp,
-            penalty > 1,
-        )
+            places = sorted(range(len(ids)), key=logits.__getitem__, reverse=True)
+            ids, logits, raw = _in_order(places, ids, logits, raw)
+        if not all(map(gt, logits, logits[1:])):  # some are equal
+            places = sorted(range(len(ids)), key=lambda place: (-logits[place], ids[place]))
+            ids, logits, raw = _in_order(places, ids, logits, raw)
+        count = bisect_left(logits, -floor, key=neg)  # of those above the floor
+        known = ids[:count], logits[:count], raw[:count]
+        return cls(*known, highest, floor, candidates.log_sum_exp, penalty > 1)
 
     def drawn_of_few(self, parameters: SamplingParameters, chance: float) -> int | None:
         """`draw_of_few`, where all sums that are possible leave the same ones."""
@@ -143,6 +138,16 @@ class _Known:
         least = 0.0 if self.under_penalty else max(most - 2 * slack, 0.0)
         scale = math.exp(fallen)
         return least * scale, most * scale
+
+
+def _in_order(
+    places: Sequence[int], ids: list[int], logits: list[float], raw: list[float]
+) -> tuple[list[int], list[float], list[float]]:
+    return (
+        [ids[place] for place in places],
+        [logits[place] for place in places],
+        [raw[place] for place in places],
+    )
 
 
 def _lowered(
