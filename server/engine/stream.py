@@ -9,6 +9,7 @@ import trio
 
 from server.config import Patience
 from server.engine.account import Account
+from server.engine.deadline import noticed_on_time
 from server.engine.events import Event, Failed, Finished, News, Progress
 
 OVERFLOW = Failed(503, "Buffered requests overflow")
@@ -104,13 +105,18 @@ class Stream:
         """Waits until the request has waited too long; what is then to be said.
 
         Time counts while there is no slot, and again from the start of the prompt. In between,
-        other prompts are encoded and read, and waiting for them counts against nothing.
+        other prompts are encoded and read, and waiting for them counts against nothing. Where the
+        process was stopped meanwhile, it begins again.
         """
-        with trio.move_on_after(patience.buffered_seconds):
-            await self._admitted.wait()
-        if not self._admitted.is_set():
-            return NO_SLOT
+        while not self._admitted.is_set():
+            due = trio.current_time() + patience.buffered_seconds
+            with trio.move_on_at(due):
+                await self._admitted.wait()
+            if not self._admitted.is_set() and noticed_on_time(due, trio.current_time()):
+                return NO_SLOT
         await self._begun.wait()
         while (due := self._progress + patience.progress_seconds) > trio.current_time():
             await trio.sleep_until(due)
+            if not noticed_on_time(due, trio.current_time()):
+                self._progress = trio.current_time()
         return NO_PROGRESS

@@ -11,6 +11,7 @@ from functools import partial
 import trio
 
 from server.engine.core import EngineCore
+from server.engine.deadline import noticed_on_time
 from server.engine.decoder import Decoder
 from server.engine.sequence import Sequence
 from server.engine.thread import EngineThread
@@ -119,9 +120,7 @@ class WatchedThread:
             answered, due = self._ask(), trio.current_time() + self._longest_call
             with trio.move_on_at(due):
                 await answered.wait()
-            # Seen much later, the whole process was stopped meanwhile, and the call with it.
-            on_time = trio.current_time() < due + self._longest_call / _PROBES
-            if not answered.is_set() and on_time:
+            if not answered.is_set() and noticed_on_time(due, trio.current_time()):
                 break
             await trio.sleep(self._longest_call / _PROBES)
         log.error(

@@ -115,6 +115,24 @@ async def test_waiting_for_a_slot_has_its_time(clock: MockClock) -> None:
 
 
 @on_clock
+async def test_no_time_counts_in_which_the_process_was_stopped(clock: MockClock) -> None:
+    """As by Ctrl-Z: the event loop sees the time only when it is long over, with and without a
+    slot."""
+    held = Held()
+    engine = engine_of(FakeDecoder(slots=1, on_call=held), ignore_eos=True)
+    given: dict[str, list[Event]] = {}
+    async with engine.running(), trio.open_nursery() as nursery:
+        nursery.start_soon(collect, engine, "a", given)
+        await held.begun.wait()
+        nursery.start_soon(collect, engine, "b", given)
+        await wait_all_tasks_blocked()
+        clock.jump(100 * (PATIENCE.buffered_seconds + PATIENCE.progress_seconds))
+        await wait_all_tasks_blocked()
+        held.let_go()
+    assert given == {prompt: expected(prompt, 5, NO_EOS) for prompt in "ab"}
+
+
+@on_clock
 async def test_a_slot_in_time_is_time_enough(clock: MockClock) -> None:
     held = Held()
     engine = engine_of(FakeDecoder(slots=1, on_call=held), ignore_eos=True)
