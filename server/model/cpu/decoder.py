@@ -51,6 +51,7 @@ class CpuDecoder:
         self._pasts = [0] * slots
         """Tokens in each slot before the last one that was written there."""
         self._logits = np.empty((slots, 1, self.vocabulary_size), np.float32)
+        self._prompt_logits = np.empty((1, 0, self.vocabulary_size), np.float32)
         self._prompt_bindings: dict[int, HostBinding] = {}
         self._decode_rows: dict[tuple[int, int], _DecodeRows] = {}
         """By the first slot and the number of slots."""
@@ -109,10 +110,17 @@ class CpuDecoder:
         given = kept if self._interface.keeps_last else len(tokens)
         logits = self._logits[:1]
         if given > 1:
-            logits = np.empty((1, given, self.vocabulary_size), np.float32)
+            logits = self._room_for(given)
         binding.output("logits", logits)
         self._run(binding)
         return logits[0, -kept:]
+
+    def _room_for(self, rows: int) -> Logits:
+        """Logits [1, rows, V]. One buffer for all slots: a binding keeps what is bound to it until
+        its next call, and a buffer of each slot's own would stay with it."""
+        if rows > self._prompt_logits.shape[1]:
+            self._prompt_logits = np.empty((1, rows, self.vocabulary_size), np.float32)
+        return self._prompt_logits[:, :rows]
 
     def decode(
         self,

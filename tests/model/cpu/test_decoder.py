@@ -78,6 +78,11 @@ def cuts(draw: st.DrawFn, tile: int) -> list[int]:
     return lengths
 
 
+def test_many_rows_of_logits_are_in_memory_once(decoder: CpuDecoder) -> None:
+    rows = [decoder.prefill(slot, 0, TEXT[:9], logits_to_keep=5) for slot in range(SLOTS)]
+    assert all(np.shares_memory(rows[0], other) for other in rows)
+
+
 @settings(max_examples=40)
 @given(data=st.data())
 def test_a_prompt_in_chunks_is_the_whole_one(decoder: CpuDecoder, data: st.DataObject) -> None:
