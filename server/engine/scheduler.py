@@ -60,6 +60,8 @@ class Scheduler:
         self._decoding: list[_Place] = []
         self._some_left = False
         """Whether a slot may be free below one that is taken."""
+        self._starved = False
+        """Whether the first in the queue waits for pages, which only a sequence's end can free."""
         self._last: StepPlan | None = None
         """The last plan, where the next one can only be the same."""
 
@@ -78,6 +80,7 @@ class Scheduler:
         counts it as free. Unknown keys are an error.
         """
         self._last = None
+        self._starved = False
         if self._waiting.pop(key, None):
             return None
         place = self._place(key)
@@ -190,11 +193,12 @@ class Scheduler:
     def _admit(self, calls: Sequence[PrefillCall]) -> _Place | None:
         """Gives the first in the queue the slot above the others, if one is free; it begins with
         what it has in common with another sequence."""
-        if not self._waiting or len(self._decoding) == self._slots:
+        if self._starved or not self._waiting or len(self._decoding) == self._slots:
             return None
         key, prompt_tokens = next(iter(self._waiting.items()))
         found = self._find(key, calls)
         if found is None:
+            self._starved = not calls  # else a prompt that this step reads may be what it waits for
             return None
         del self._waiting[key]
         slot, prefix = len(self._decoding), self._prefix(found)

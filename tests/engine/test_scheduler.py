@@ -108,6 +108,27 @@ class SlotTable:
         self.tokens[call.key] = call.stop
 
 
+def test_a_prompt_without_pages_is_looked_at_again_when_a_sequence_ends() -> None:
+    asked: list[int] = []
+
+    def find(key: int, reading: Sequence[PrefillCall]) -> Found | None:
+        asked.append(key)
+        return Found() if key == 0 or not running else None
+
+    running = {0}
+    scheduler = Scheduler(2, 4, find, mixes=False)
+    scheduler.submit(0, 8)
+    scheduler.plan(PLENTY, {})
+    scheduler.submit(1, 8)
+    for _ in range(5):
+        scheduler.plan(PLENTY, {})
+    assert asked == [0, 1]
+    scheduler.remove(0)
+    running.clear()
+    assert scheduler.plan(PLENTY, {}).calls == (PrefillCall(1, 0, 0, 8, last=True),)
+    assert asked == [0, 1, 1]
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Sequences come, are planned and go in any order."""
 
