@@ -183,14 +183,14 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
         raise StartError(f"--context {context} is more than the model's {most} tokens")
     sampling = config.sampling.over(folder.sampling)
     return EngineConfig(
-        config.engine.slots,
-        context,
-        sampling,
-        config.engine.ignore_eos,
-        config.patience,
-        config.prefix_cache,
-        config.engine.gap_stretch,
-        config.engine.speculate,
+        slots=config.engine.slots,
+        context=context,
+        sampling=sampling,
+        ignore_eos=config.engine.ignore_eos,
+        patience=config.patience,
+        prefix_cache=config.prefix_cache,
+        gap_stretch=config.engine.gap_stretch,
+        speculate=config.engine.speculate,
     )
 
 

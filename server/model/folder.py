@@ -165,8 +165,8 @@ class _Document:
     def path(self, name: str, default: str) -> Path:
         """One that stays in the folder."""
         path = Path(self.text(name, default))
-        if path.is_absolute() or ".." in path.parts:
-            raise self._wrong(name, "a path inside the folder")
+        if not path.name or path.is_absolute() or ".." in path.parts:
+            raise self._wrong(name, "a file inside the folder")
         return path
 
     def integer(self, name: str, *, low: int, default: int | None = None) -> int:

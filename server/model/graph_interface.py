@@ -100,6 +100,8 @@ def _kv_shapes(session: Session, paged: bool) -> tuple[KvShape, ...]:
             or not isinstance(head_dim, int)
         ):
             raise ValueError(f"{node.name} is {node.type} {node.shape}")
+        if head_dim % 2:
+            raise ValueError(f"{node.name} has heads of an odd size, {head_dim}")
         present = node.name.replace("past_key_values.", "present.", 1)
         kind = BY_NAME[node.type]
         number = None if kind.is_dtype else kind.number

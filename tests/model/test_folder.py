@@ -86,6 +86,12 @@ def test_the_graph_is_where_genai_config_says(tmp_path: Path) -> None:
     assert ModelFolder.read(path).model_file == path / "other.onnx"
 
 
+@pytest.mark.parametrize("name", [".", "", "../model.onnx", "/model.onnx"])
+def test_the_graph_is_a_file_of_the_folder(tmp_path: Path, name: str) -> None:
+    folder(tmp_path, genai_config={"model": {"decoder": {"filename": name}}})
+    assert f"filename must be a file inside the folder, not '{name}'" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("providers", "target"),
     [

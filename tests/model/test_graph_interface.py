@@ -40,9 +40,10 @@ def test_the_size_of_a_page_is_the_graphs_or_what_the_fastest_kernel_wants() -> 
     [
         (Changed({KEY: ["num_blocks", 16, 2, 4]}), "has pages of 4 and of 16 tokens"),
         (Changed({KEY: ["num_blocks", 4, "heads", 4]}), f"{KEY} is tensor"),
+        (Changed({KEY: ["num_blocks", 4, 2, 5]}), f"{KEY} has heads of an odd size, 5"),
         (Changed({}, "past_sequence_lengths"), "has no input `past_sequence_lengths`"),
     ],
-    ids=["two sizes", "heads unknown", "no lengths"],
+    ids=["two sizes", "heads unknown", "odd heads", "no lengths"],
 )
 def test_what_cannot_be_driven_is_named(session: Changed, reason: str) -> None:
     with pytest.raises(StartError, match=f"^fake: {reason}"):
