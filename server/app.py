@@ -30,7 +30,7 @@ from server.http.cors import Cors
 from server.http.gate import Gate
 from server.http.hosts import hosts_for
 from server.http.listener import adopt, bound_addresses, open_listeners, serve
-from server.http.places import Places
+from server.http.open_connections import OpenConnections
 from server.http.routing import Router
 from server.http.tls import tls_context
 from server.log_format import formatter
@@ -108,10 +108,10 @@ async def _run(config: ServerConfig) -> None:
     routes = inference_routes(engine, sampling, metrics, with_keys=with_keys)
     gate = _gate(config, addresses, routes, keys)
     manager = ServiceManager.of(os.environ)
-    places = Places(config.limits.connections)
+    connections = OpenConnections(config.limits.connections)
     async with trio.open_nursery() as nursery:
         # Before the model too: who asks for liveness and readiness hears how it is.
-        nursery.start_soon(serve, listeners, gate, config.limits, places, tls)
+        nursery.start_soon(serve, listeners, gate, config.limits, connections, tls)
         async with engine.running(), trio.open_nursery() as watching:
             gc.freeze()  # a collection in mid-stream would walk all that was imported
             watching.start_soon(watch_over, engine, manager)
@@ -122,12 +122,12 @@ async def _run(config: ServerConfig) -> None:
                 manager.ready(lines[0])
                 await anext(signals)
             manager.stopping()
-            places.drain()
+            connections.drain()
             if engine.requests:
-                seconds = config.patience.drain_seconds
+                seconds = config.engine_limits.drain_seconds
                 log.info("stopping: %d requests have up to %g s", engine.requests, seconds)
             await engine.drain()
-            places.close()
+            connections.close()
             nursery.cancel_scope.deadline = trio.current_time() + _TO_LEAVE_SECONDS
             watching.cancel_scope.cancel()
     if engine.hangs:
@@ -187,7 +187,7 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
         context=context,
         sampling=sampling,
         ignore_eos=config.engine.ignore_eos,
-        patience=config.patience,
+        limits=config.engine_limits,
         prefix_cache=config.prefix_cache,
         gap_stretch=config.engine.gap_stretch,
         speculate=config.engine.speculate,

@@ -12,9 +12,9 @@ from server.config import DoctorConfig, ServerConfig
 from server.errors import StartError
 from server.options.access import ACCESS
 from server.options.engine import DEVICE, ENGINE
-from server.options.flag import Group, Told
+from server.options.engine_limits import ENGINE_LIMITS
+from server.options.flag import Group, RawOptions
 from server.options.limits import LIMITS
-from server.options.patience import PATIENCE
 from server.options.prefix_cache import PREFIX_CACHE
 from server.options.sampling import SAMPLING
 from server.options.serving import SERVING
@@ -28,7 +28,7 @@ GROUPS: tuple[Group[object], ...] = (
     ENGINE,
     PREFIX_CACHE,
     LIMITS,
-    PATIENCE,
+    ENGINE_LIMITS,
     SAMPLING,
 )
 
@@ -41,16 +41,16 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConf
             f"the command `{word}` is not there yet; a folder of that name is ./{word}"
         )
     flags = parser().parse_args(arguments)
-    told = Told(flags, environment)
+    raw = RawOptions(flags, environment)
     return ServerConfig(
         model_folder=flags.model_folder,
-        serving=SERVING.read(told),
-        engine=ENGINE.read(told),
-        prefix_cache=PREFIX_CACHE.read(told),
-        access=ACCESS.read(told),
-        limits=LIMITS.read(told),
-        patience=PATIENCE.read(told),
-        sampling=SAMPLING.read(told),
+        serving=SERVING.read(raw),
+        engine=ENGINE.read(raw),
+        prefix_cache=PREFIX_CACHE.read(raw),
+        access=ACCESS.read(raw),
+        limits=LIMITS.read(raw),
+        engine_limits=ENGINE_LIMITS.read(raw),
+        sampling=SAMPLING.read(raw),
     )
 
 
@@ -71,7 +71,7 @@ def read_doctor(arguments: Sequence[str], environment: Mapping[str, str]) -> Doc
     )
     DEVICE.add_to(parser)
     flags = parser.parse_args(arguments)
-    return DoctorConfig(DEVICE.value(Told(flags, environment)), flags.model_folder)
+    return DoctorConfig(DEVICE.value(RawOptions(flags, environment)), flags.model_folder)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -107,7 +107,7 @@ class PrefixCacheConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class EngineLimits:
     """How long, in seconds, and how many requests wait for the engine."""
 
     buffered_requests: int = 30
@@ -133,7 +133,7 @@ class EngineConfig:
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
     ignore_eos: bool = False
     """Generate to the limit whatever the model says; for benchmarks."""
-    patience: Patience = field(default_factory=Patience)
+    limits: EngineLimits = field(default_factory=EngineLimits)
     prefix_cache: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
     gap_stretch: float = GAP_STRETCH
     """How many times as long as without prompts a step of running streams may take while prompts
@@ -235,7 +235,7 @@ class ServerConfig:
     prefix_cache: PrefixCacheConfig
     access: Access
     limits: Limits
-    patience: Patience
+    engine_limits: EngineLimits
     sampling: SamplingChoice
 
 

@@ -14,7 +14,7 @@ from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.cores import usable_cores
 from server.engine.core import EngineCore
 from server.engine.distribution import Row
-from server.engine.events import Finished, News
+from server.engine.events import EngineMessage, Finished
 from server.engine.lookup import Draft
 from server.engine.pace import Pace
 from server.engine.plan import (
@@ -106,7 +106,7 @@ class Play:
             if visitor.leaves == self._calls:
                 self._core.cancel(visitor.key)
 
-    def _deliver(self, events: list[tuple[int, News]]) -> None:
+    def _deliver(self, events: list[tuple[int, EngineMessage]]) -> None:
         for key, event in events:
             if isinstance(event, Finished):
                 self.reused[key] = event.reused_tokens

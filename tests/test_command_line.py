@@ -15,9 +15,9 @@ from server.config import (
     DeviceKind,
     DoctorConfig,
     EngineChoice,
+    EngineLimits,
     Limits,
     LogFormat,
-    Patience,
     PrefixCacheConfig,
     PrefixReuse,
     SamplingChoice,
@@ -55,7 +55,7 @@ def test_without_flags_the_defaults_hold() -> None:
     assert engine.threads >= 1
     assert config.prefix_cache == PrefixCacheConfig(PrefixReuse.PROMPTS, 256 * 2**20)
     assert config.limits == Limits()
-    assert config.patience == Patience()
+    assert config.engine_limits == EngineLimits()
     assert config.sampling == SamplingChoice()
 
 

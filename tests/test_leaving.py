@@ -17,10 +17,10 @@ from trio.testing import (
 
 from server.api.engine_metrics import EngineMetrics
 from server.api.routes import inference_routes
-from server.config import Limits, Patience, SamplingParameters
+from server.config import EngineLimits, Limits, SamplingParameters
 from server.engine.engine import Engine
 from server.engine.events import Text
-from server.http.places import Places
+from server.http.open_connections import OpenConnections
 from server.http.routing import Router
 from tests.engine.clients import engine_of, expected, in_trio, on_clock
 from tests.engine.fake_decoder import FakeDecoder
@@ -56,7 +56,7 @@ class Visit:
         client, server = memory_stream_pair()
         heard = b""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_and_close, server, router, Limits(), Places(100))
+            nursery.start_soon(serve_and_close, server, router, Limits(), OpenConnections(100))
             request = self.request
             await client.send_all(request[: int(self.sent * len(request))])
             if self.sent == 1:
@@ -87,7 +87,7 @@ def test_whoever_leaves_and_whenever_leaves_nothing_behind(
     leaving: list[Visit], prompt: str, slots: int
 ) -> None:
     decoder = FakeDecoder(slots, context=ENDLESS)
-    engine = engine_of(decoder, ignore_eos=True, patience=Patience(buffered_requests=20))
+    engine = engine_of(decoder, ignore_eos=True, limits=EngineLimits(buffered_requests=20))
     router = inference_routes(engine, SamplingParameters(), EngineMetrics())
     heard: list[bytes] = []
 
@@ -120,7 +120,7 @@ async def test_who_stops_reading_is_dropped_and_holds_nobody_up(clock: MockClock
     async with engine.running(), trio.open_nursery() as nursery:
         await wait_all_tasks_blocked()
         tasks = trio.lowlevel.current_statistics().tasks_living
-        nursery.start_soon(serve_and_close, server, router, Limits(), Places(100))
+        nursery.start_soon(serve_and_close, server, router, Limits(), OpenConnections(100))
         await client.send_all(Visit("abc", ENDLESS).request)
         await client.receive_some(1)
         stayed = [Text(text) for text in texts(await Visit("xyz", 40).pay(router))]

@@ -55,9 +55,8 @@ def decoder(fp32_folder: Path) -> CpuDecoder:
 
 
 def answer(decoder: CpuDecoder, prompt: list[int], longest_draft: int) -> Answer:
-    core = EngineCore(
-        decoder, lambda news: None, SteadyPacer(alone=512, beside_streams=32), PrefixCacheConfig()
-    )
+    pacer = SteadyPacer(alone=512, beside_streams=32)
+    core = EngineCore(decoder, lambda messages: None, pacer, PrefixCacheConfig())
     tokens = np.array(prompt)
     sampler = CarefulSampler()
     drafter = LookupDrafter(tokens, longest_draft) if longest_draft else None

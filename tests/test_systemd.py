@@ -13,7 +13,7 @@ from server.app import watch_over
 from server.config import Address, Limits, UnixAddress
 from server.errors import StartError
 from server.http.listener import adopt, bound_addresses, serve
-from server.http.places import Places
+from server.http.open_connections import OpenConnections
 from server.systemd import ServiceManager, inherited_sockets
 from tests.engine.clients import Held, asks, engine_of, on_clock
 from tests.engine.fake_decoder import FakeDecoder
@@ -170,13 +170,13 @@ def test_the_file_of_an_inherited_socket_stays(tmp_path: Path) -> None:
     async def come_and_go(inherited: socket.socket) -> None:
         listeners = adopt([inherited])
         assert bound_addresses(listeners) == [UnixAddress(str(path))]
-        places = Places(9)
+        connections = OpenConnections(9)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve, listeners, ECHO, Limits(), places)
+            nursery.start_soon(serve, listeners, ECHO, Limits(), connections)
             async with await trio.open_unix_socket(path) as client:
                 await client.send_all(head(b"Connection: close"))
                 assert b"GET /" in await client.receive_some()
-            places.drain()
+            connections.drain()
 
     with socket.socket(socket.AF_UNIX) as opened:
         opened.bind(str(path))

@@ -12,7 +12,7 @@ from server.config import SamplingParameters
 from server.cores import usable_cores
 from server.options import values
 from server.options.engine import MOST_THREADS
-from server.options.flag import Told
+from server.options.flag import RawOptions
 from server.options.sampling import SAMPLING
 from server.program import Parser
 
@@ -121,7 +121,7 @@ def sampling(text: str) -> SamplingParameters:
     """Flags of skiff, such as `--temperature 0.8 --top-k 40`, over greedy. Raises `StartError`."""
     parser = Parser(prog="skiff", allow_abbrev=False, add_help=False)
     SAMPLING.add_to(parser)
-    told = Told(parser.parse_args(shlex.split(text)), environment={})
+    told = RawOptions(parser.parse_args(shlex.split(text)), environment={})
     return SAMPLING.read(told).over(SamplingParameters())
 
 

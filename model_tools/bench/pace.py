@@ -33,7 +33,7 @@ from model_tools.bench.report.spread import Middle
 from model_tools.bench.turns import in_turn
 from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
-from server.engine.events import News, Text
+from server.engine.events import EngineMessage, Text
 from server.engine.pacer import Pacer
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence as EngineSequence
@@ -189,7 +189,7 @@ class _Run:
         self.until(key, 1)
         return self.times[key][0] - start
 
-    def _deliver(self, events: list[tuple[int, News]]) -> None:
+    def _deliver(self, events: list[tuple[int, EngineMessage]]) -> None:
         now = time.perf_counter()
         for key, event in events:
             if isinstance(event, Text):

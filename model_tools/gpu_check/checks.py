@@ -14,8 +14,8 @@ from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.loaded import LoadedModel
 from model_tools.gpu_check.streams import GREEDY, Streams, alone, random_prompt
 from server.config import DeviceKind, PrefixReuse, SamplingParameters
+from server.model.gpu.decode_ahead import TRUSTED
 from server.model.gpu.decoder import DeviceDecoder
-from server.model.gpu.foresight import TRUSTED
 
 _LEAVES = 0.4
 """How often somebody who is there leaves when another one comes."""
@@ -92,7 +92,7 @@ def ahead_against_asked(model: LoadedModel, name: str, new_tokens: int) -> Findi
     """What calls give that were made before they were asked for, and what they give afterwards."""
     given = []
     for least in (TRUSTED, _NEVER):
-        decoder = model.decoder(slots=1, context=2 * new_tokens + 16, least_foresight=least)
+        decoder = model.decoder(slots=1, context=2 * new_tokens + 16, least_ahead=least)
         prompt = random_prompt(decoder.vocabulary_size, 16)
         given.append(alone(decoder, prompt, new_tokens))
         del decoder

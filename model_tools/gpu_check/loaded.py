@@ -16,8 +16,8 @@ from model_tools.recipe import KvType, Recipe
 from model_tools.weights.kv_scales import balanced
 from server.config import Device, SamplingParameters
 from server.model.folder import ModelFolder
+from server.model.gpu.decode_ahead import TRUSTED
 from server.model.gpu.decoder import DeviceDecoder
-from server.model.gpu.foresight import TRUSTED
 from server.model.gpu.memory import DeviceMemory
 from server.model.graph_interface import GraphInterface
 from server.model.opening import memory_of
@@ -102,9 +102,7 @@ class LoadedModel:
         self._graph = GraphInterface.of(self._session, self._name)
         self._decoders = 0
 
-    def decoder(
-        self, *, slots: int, context: int, least_foresight: float = TRUSTED
-    ) -> DeviceDecoder:
+    def decoder(self, *, slots: int, context: int, least_ahead: float = TRUSTED) -> DeviceDecoder:
         """Warm; the ones before it must be gone. Raises `DoesNotFit`."""
         token = sum(shape.token_bytes for shape in self._graph.kv)
         page = self._graph.page_tokens or 1
@@ -126,7 +124,7 @@ class LoadedModel:
                 slots=slots,
                 context=context,
                 cuda_graphs=self._cuda_graphs,
-                least_foresight=least_foresight,
+                least_ahead=least_ahead,
             )
         except MemoryError as error:
             raise DoesNotFit(str(error)) from None

@@ -10,7 +10,7 @@ import numpy as np
 from server.config import GAP_STRETCH, PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
 from server.engine.decoder import Decoder
-from server.engine.events import News
+from server.engine.events import EngineMessage
 from server.engine.pacer import Pacer
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
@@ -114,7 +114,7 @@ def random_prompt(vocabulary_size: int, length: int, seed: int = 0) -> Tokens:
     return np.random.default_rng(seed).integers(0, vocabulary_size, max(length, 2))
 
 
-def _unheard(news: list[tuple[int, News]]) -> None:
+def _unheard(messages: list[tuple[int, EngineMessage]]) -> None:
     """Nobody listens."""
 
 

@@ -55,8 +55,8 @@ async def stream_events(engine: Generator, request: GenerationRequest, exchange:
             engine.generate(request) as events,
             exchange.stream(200, _HEADERS, last_words=fault) as send,
         ):
-            async for news in events:
-                await send(*map(envelopes.encode, news))
+            async for batch in events:
+                await send(*map(envelopes.encode, batch))
     except NotTaken as refusal:
         # In one write, since these come in bursts.
         line = envelopes.encode(refusal.failed)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from server.config import PrefixCacheConfig
 from server.engine.decoder import Decoder, Rows
-from server.engine.events import Failed, News, Progress
+from server.engine.events import EngineMessage, Failed, Progress
 from server.engine.facts import Observe, unobserved
 from server.engine.forward import forward
 from server.engine.pacer import Pacer
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 MODEL_FAILED = Failed(500, "The model failed on this request")
 
-Deliver = Callable[[list[tuple[int, News]]], None]
-"""Takes the news of one call, each with its sequence's key."""
+Deliver = Callable[[list[tuple[int, EngineMessage]]], None]
+"""Takes the messages of one call, each with its sequence's key."""
 
 
 class EngineCore:
@@ -156,18 +156,18 @@ class EngineCore:
     def _commit(self, chosen: list[tuple[Sequence, int | None]]) -> None:
         """Gives each sequence its tokens, as far as it goes on, or its end where there is none, and
         tells of it."""
-        news: list[tuple[int, News]] = []
+        messages: list[tuple[int, EngineMessage]] = []
         for sequence, token in chosen:
             if sequence.ended:  # by a token before this one
                 continue
-            news += [(sequence.key, each) for each in _outcome(sequence, token)]
+            messages += [(sequence.key, each) for each in _outcome(sequence, token)]
             if sequence.ended:
                 self.cancel(sequence.key)
-        if news:
-            self._deliver(news)
+        if messages:
+            self._deliver(messages)
 
 
-def _outcome(sequence: Sequence, token: int | None) -> list[News]:
+def _outcome(sequence: Sequence, token: int | None) -> list[EngineMessage]:
     """What the token causes. A fault in turning it into text is this one sequence's."""
     try:
         if token is not None:

@@ -13,24 +13,24 @@ from functools import partial
 import trio
 
 from server.config import EngineConfig
-from server.engine.account import Account
 from server.engine.admission import Admission, Standing
 from server.engine.condition import Condition
 from server.engine.core import EngineCore
 from server.engine.decoder import Decoder
-from server.engine.events import Event, Failed, Finished, News, NotTaken
+from server.engine.events import EngineMessage, Event, Failed, Finished, NotTaken
 from server.engine.facts import End, Observe, Occupancy, unobserved
 from server.engine.pacer import Pacer
 from server.engine.preparation import Preparation
 from server.engine.prompt import Tokenizer
 from server.engine.request import GenerationRequest
+from server.engine.request_stats import RequestStats
 from server.engine.stream import OVERFLOW, Stream
 from server.engine.watched_thread import WatchedThread
 from server.errors import ClientError
 
-_TO_TAKE_LAST_WORDS = {Condition.DRAINING: 0.25, Condition.LOST: 2.0}
+_TO_SEND_FINAL_ERRORS = {Condition.DRAINING: 0.25, Condition.LOST: 2.0}
 """Seconds that clients have to take their last line."""
-LAST_WORDS = {
+FINAL_ERRORS = {
     Condition.DRAINING: Failed(503, "The server is shutting down"),
     Condition.LOST: Failed(500, "The engine was lost"),
 }
@@ -42,7 +42,7 @@ class Engine:
 
     async with engine.running():
         async with engine.generate(request) as events:
-            async for news in events: ...
+            async for batch in events: ...
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class Engine:
         self._preparation = Preparation(tokenizer, config, eos_token_ids)
         self._one_encoding = trio.CapacityLimiter(1)
         self._keys = itertools.count()
-        self._admission = Admission(config.patience.buffered_requests)
+        self._admission = Admission(config.limits.buffered_requests)
         self._streams: dict[int, Stream] = {}
         """Those that are not at their end."""
         self._open: set[Stream] = set()
         """Those whose block was not left: clients may still have to take the last line."""
         self._condition = Condition.LOADING
-        self._thread = WatchedThread(config.patience.call_seconds)
+        self._thread = WatchedThread(config.limits.call_seconds)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -105,7 +105,7 @@ class Engine:
         """Takes nothing new; returns when all clients have the end of what they asked for, or, when
         that takes longer than it may, the line that says so."""
         self._condition = Condition.DRAINING
-        with trio.move_on_after(self._config.patience.drain_seconds):
+        with trio.move_on_after(self._config.limits.drain_seconds):
             await self._all_left()
         await self._close(Condition.DRAINING)
 
@@ -122,10 +122,10 @@ class Engine:
     @property
     def occupancy(self) -> Occupancy:
         """How full it is now."""
-        held = sum(stream.account.held_tokens for stream in self._streams.values())
+        held = sum(stream.stats.held_tokens for stream in self._streams.values())
         # Those whose end is not heard of yet count beside those that have their slots.
         usage = min(held / (self._config.slots * self._config.context), 1.0)
-        taken = (self._streams[key].account.slot_state for key in self._admission.admitted)
+        taken = (self._streams[key].stats.slot_state for key in self._admission.admitted)
         return Occupancy(self._admission.slots, tuple(taken), self._admission.buffered, usage)
 
     async def sign_of_life(self) -> None:
@@ -143,7 +143,7 @@ class Engine:
         finds no room to wait in, or an engine that takes none, whatever its prompt; and then
         `ClientError` (400) for a prompt that has no tokens or does not fit the context.
         """
-        stream = self._enter(Account(request.request_id, self._clock))
+        stream = self._enter(RequestStats(request.request_id, self._clock))
         try:
             await self._submit(stream, request)
             yield stream.events
@@ -163,23 +163,23 @@ class Engine:
         if self._leave(stream, end):
             self._thread.cancel(stream.key)
 
-    def _enter(self, account: Account) -> Stream:
+    def _enter(self, stats: RequestStats) -> Stream:
         """A stream that has a slot, or waits for one. Raises `NotTaken`."""
-        if self._condition in LAST_WORDS:
-            raise self._refusal(account, LAST_WORDS[self._condition])
-        stream = Stream(next(self._keys), account)
+        if self._condition in FINAL_ERRORS:
+            raise self._refusal(stats, FINAL_ERRORS[self._condition])
+        stream = Stream(next(self._keys), stats)
         standing = self._admission.enter(stream.key)
         if standing is Standing.REFUSED:
-            raise self._refusal(account, OVERFLOW)
+            raise self._refusal(stats, OVERFLOW)
         if standing is Standing.ADMITTED:
             stream.admit()
         self._streams[stream.key] = stream
         self._open.add(stream)
-        self._nursery.start_soon(self._watch_patience, stream)
+        self._nursery.start_soon(self._watch_limits, stream)
         return stream
 
-    def _refusal(self, account: Account, failed: Failed) -> NotTaken:
-        self._observe(account.ended(failed.code))
+    def _refusal(self, stats: RequestStats, failed: Failed) -> NotTaken:
+        self._observe(stats.ended(failed.code))
         return NotTaken(failed)
 
     def _leave(self, stream: Stream, end: End) -> bool:
@@ -187,7 +187,7 @@ class Engine:
         if self._streams.pop(stream.key, None) is None:
             return False
         stream.end()
-        self._observe(stream.account.ended(end))
+        self._observe(stream.stats.ended(end))
         admitted = self._admission.leave(stream.key)
         if admitted is not None:
             self._streams[admitted].admit()
@@ -202,32 +202,32 @@ class Engine:
                 self._preparation.sequence,
                 stream.key,
                 request,
-                stream.account.arrived,
+                stream.stats.arrived,
                 limiter=self._one_encoding,
                 abandon_on_cancel=True,
             )
             if stream.key in self._streams:
-                stream.account.sequence = sequence
+                stream.stats.sequence = sequence
                 self._thread.submit(sequence)
 
-    async def _watch_patience(self, stream: Stream) -> None:
+    async def _watch_limits(self, stream: Stream) -> None:
         with stream.waiting:
-            self._fail(stream, await stream.late(self._config.patience))
+            self._fail(stream, await stream.limit_reached(self._config.limits))
 
     def _fail(self, stream: Stream, failed: Failed) -> None:
         if stream.key in self._streams:  # it may have come to its end since its time was up
-            stream.hear(failed, trio.current_time())
+            stream.receive(failed, trio.current_time())
             self._end(stream, failed.code)
 
-    def _deliver(self, news: list[tuple[int, News]]) -> None:
-        """In the engine's thread: hands the news over in one wake-up of the network's."""
-        self._trio.run_sync_soon(self._receive, news)
+    def _deliver(self, messages: list[tuple[int, EngineMessage]]) -> None:
+        """In the engine's thread: hands the messages over in one wake-up of the network's."""
+        self._trio.run_sync_soon(self._receive, messages)
 
-    def _receive(self, news: list[tuple[int, News]]) -> None:
+    def _receive(self, messages: list[tuple[int, EngineMessage]]) -> None:
         now = trio.current_time()
-        for key, each in news:
+        for key, each in messages:
             if stream := self._streams.get(key):
-                stream.hear(each, now)
+                stream.receive(each, now)
                 if isinstance(each, Finished | Failed):
                     self._leave(stream, each.reason if isinstance(each, Finished) else each.code)
 
@@ -235,8 +235,8 @@ class Engine:
         """Takes nothing new, tells every stream why it ends, and lets the clients hear it."""
         self._condition = condition
         for stream in list(self._streams.values()):
-            self._fail(stream, LAST_WORDS[condition])
-        with trio.move_on_after(_TO_TAKE_LAST_WORDS[condition]):
+            self._fail(stream, FINAL_ERRORS[condition])
+        with trio.move_on_after(_TO_SEND_FINAL_ERRORS[condition]):
             await self._all_left()
 
     async def _all_left(self) -> None:

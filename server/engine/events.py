@@ -61,4 +61,4 @@ class Progress(Enum):
 
 
 Event = Text | Finished | Failed
-News = Event | Progress
+EngineMessage = Event | Progress

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from server.engine.decoder import SavedKv
+from server.model.kv_shape import pages_for
 from server.model.tensor_types import Tokens
 
 
@@ -89,7 +90,7 @@ class KeptPrefixes:
         del self._in_order[bisect_left(self._in_order, name)]
 
     def _size(self, tokens: Tokens) -> int:
-        return -(-len(tokens) // self._page_tokens) * self._page_tokens
+        return pages_for(len(tokens), self._page_tokens) * self._page_tokens
 
 
 def common_length(one: Tokens, other: Tokens) -> int:

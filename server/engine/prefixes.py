@@ -13,8 +13,8 @@ import numpy as np
 from server.config import PrefixCacheConfig, PrefixReuse
 from server.engine.decoder import Decoder, SavedKv
 from server.engine.kept_prefixes import KeptPrefixes, common_length
+from server.engine.page_budget import PageBudget
 from server.engine.plan import PrefillCall
-from server.engine.room import Room
 from server.engine.sequence import Sequence
 from server.model.tensor_types import Tokens
 
@@ -51,7 +51,7 @@ class Prefixes:
         pages = decoder.pages
         page_tokens = pages.page_tokens if pages else 1
         self._kept = KeptPrefixes(config.capacity, decoder.token_bytes, page_tokens)
-        self._room = Room(pages, sequences) if pages else None
+        self._page_budget = PageBudget(pages, sequences) if pages else None
 
     def find(self, key: int, reading: Collection[PrefillCall]) -> Found | None:
         """The best source for a prompt that could be read in this step, after those of `reading`.
@@ -61,12 +61,12 @@ class Prefixes:
         that makes room.
         """
         found = self._best(key, reading)
-        if self._room is None or found is None:
+        if self._page_budget is None or found is None:
             return found
         beginning = {call.key for call in reading}
-        while found and not self._room.for_one(key, found.length, beginning):
+        while found and not self._page_budget.for_one(key, found.length, beginning):
             _, shared = self._longest_running(self._readable(key))
-            helps = self._room.for_one(key, shared, beginning, without_copies=True)
+            helps = self._page_budget.for_one(key, shared, beginning, without_copies=True)
             found = None  # nor does this hold on to what is dropped
             if helps and self._kept.drop_oldest():
                 found = self._best(key, reading)

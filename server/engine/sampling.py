@@ -7,7 +7,6 @@ draw.
 import logging
 import math
 import random
-from collections.abc import Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,8 @@ class Sampler:
     def __init__(self, parameters: SamplingParameters, prompt: NDArray[np.int64]) -> None:
         self._parameters = parameters
         self._random = random.Random(parameters.seed)  # noqa: S311 no secret
-        self._seen = _Seen(prompt) if parameters.repetition_penalty != 1 else None
+        self._penalises = parameters.repetition_penalty != 1
+        self._seen = _Seen(prompt if self._penalises else _NO_IDS)
 
     def choose(self, row: Row) -> int | None:
         """The next token from logits [V], which the penalty changes in place.
@@ -45,8 +45,7 @@ class Sampler:
         if not math.isfinite(candidates.log_sum_exp):
             return None
         chance = self._chance()
-        seen = _NO_TOKENS if self._seen is None else self._seen.tokens
-        token = certain_token(candidates, self._parameters, seen, chance)
+        token = certain_token(candidates, self._parameters, self._seen.tokens, chance)
         return self._noted(self._chosen(candidates.whole(), chance) if token is None else token)
 
     def _chance(self) -> float:
@@ -54,8 +53,8 @@ class Sampler:
         return self._random.random() if self._parameters.temperature else 0.0
 
     def _chosen(self, row: Row, chance: float) -> int | None:
-        ids = self._penalised
-        if len(ids):
+        if self._penalises:
+            ids = self._seen.ids
             row[ids] = penalised(row[ids], self._parameters.repetition_penalty)
         if self._parameters.temperature:
             return draw(row, self._parameters, chance)
@@ -63,17 +62,12 @@ class Sampler:
         return best if math.isfinite(row[best]) else None
 
     def _noted(self, token: int | None) -> int | None:
-        if self._seen is not None and token is not None:
+        if self._penalises and token is not None:
             self._seen.add(token)
         return token
 
-    @property
-    def _penalised(self) -> NDArray[np.int64]:
-        return _NO_IDS if self._seen is None else self._seen.ids
-
 
 _NO_IDS = np.empty(0, np.int64)
-_NO_TOKENS: Set[int] = frozenset()
 
 
 class _Seen:

@@ -31,7 +31,7 @@ Find = Callable[[int, Sequence[PrefillCall]], Found | None]
 
 
 @dataclass(slots=True, eq=False)
-class _Place:
+class _SlotEntry:
     """A sequence that has a slot."""
 
     key: int
@@ -56,8 +56,8 @@ class Scheduler:
         self._mixes = mixes
         self._waiting: dict[int, int] = {}
         """By key the tokens of each prompt that has no slot yet, in order of arrival."""
-        self._reading: _Place | None = None
-        self._decoding: list[_Place] = []
+        self._reading: _SlotEntry | None = None
+        self._decoding: list[_SlotEntry] = []
         self._some_left = False
         """Whether a slot may be free below one that is taken."""
         self._starved = False
@@ -142,7 +142,7 @@ class Scheduler:
         unread = len(self._waiting) + (self._reading is not None)
         return min(unread, self._slots - len(self._decoding))
 
-    def _place(self, key: int) -> _Place:
+    def _place(self, key: int) -> _SlotEntry:
         reading = [self._reading] if self._reading else []
         return next(place for place in chain(self._decoding, reading) if place.key == key)
 
@@ -190,7 +190,7 @@ class Scheduler:
             self._reading = None
         return calls
 
-    def _admit(self, calls: Sequence[PrefillCall]) -> _Place | None:
+    def _admit(self, calls: Sequence[PrefillCall]) -> _SlotEntry | None:
         """Gives the first in the queue the slot above the others, if one is free; it begins with
         what it has in common with another sequence."""
         if self._starved or not self._waiting or len(self._decoding) == self._slots:
@@ -202,7 +202,7 @@ class Scheduler:
             return None
         del self._waiting[key]
         slot, prefix = len(self._decoding), self._prefix(found)
-        self._reading = _Place(key, prompt_tokens, found.length, slot, prefix)
+        self._reading = _SlotEntry(key, prompt_tokens, found.length, slot, prefix)
         return self._reading
 
     def _prefix(self, found: Found) -> Prefix | None:
@@ -214,7 +214,7 @@ class Scheduler:
         return SavedPrefix(found.source, found.length)
 
     @staticmethod
-    def _move(place: _Place, destination: int) -> SlotMove:
+    def _move(place: _SlotEntry, destination: int) -> SlotMove:
         move = SlotMove(place.slot, destination, place.tokens)
         place.slot = destination
         return move

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import trio
 
-from server.config import Patience
-from server.engine.account import Account
+from server.config import EngineLimits
 from server.engine.deadline import noticed_on_time
-from server.engine.events import Event, Failed, Finished, News, Progress
+from server.engine.events import EngineMessage, Event, Failed, Finished, Progress
+from server.engine.request_stats import RequestStats
 
 OVERFLOW = Failed(503, "Buffered requests overflow")
 NO_SLOT = Failed(504, "Waiting for available slot timed out")
@@ -66,9 +66,9 @@ class Events(AsyncIterator[list[Event]]):
 class Stream:
     """The events of one request, on their way from the engine to the client."""
 
-    def __init__(self, key: int, account: Account) -> None:
+    def __init__(self, key: int, stats: RequestStats) -> None:
         self.key = key
-        self.account = account
+        self.stats = stats
         self.events = Events()
         self._admitted = trio.Event()
         self._begun = trio.Event()
@@ -76,7 +76,7 @@ class Stream:
         self.encoding = trio.CancelScope()
         """Around what turns the prompt into tokens; cancelled at the end of the stream."""
         self.waiting = trio.CancelScope()
-        """Around `late`; cancelled at the end of the stream."""
+        """Around `limit_reached`; cancelled at the end of the stream."""
         self.left = trio.Event()
         """Set when the client's block was left: nobody reads the events any more."""
 
@@ -84,15 +84,15 @@ class Stream:
         """The request has, or is next to have, a slot."""
         self._admitted.set()
 
-    def hear(self, news: News, now: float) -> None:
+    def receive(self, message: EngineMessage, now: float) -> None:
         """From the engine, at a time of trio's. After a terminal event there may be no other."""
         self._progress = now
         self._admitted.set()
         self._begun.set()
-        if isinstance(news, Progress):
+        if isinstance(message, Progress):
             return
-        self.events.add(news)
-        if isinstance(news, Finished | Failed):
+        self.events.add(message)
+        if isinstance(message, Finished | Failed):
             self.end()
 
     def end(self) -> None:
@@ -101,7 +101,7 @@ class Stream:
         self.encoding.cancel()
         self.waiting.cancel()
 
-    async def late(self, patience: Patience) -> Failed:
+    async def limit_reached(self, limits: EngineLimits) -> Failed:
         """Waits until the request has waited too long; what is then to be said.
 
         Time counts while there is no slot, and again from the start of the prompt. In between,
@@ -109,13 +109,13 @@ class Stream:
         process was stopped meanwhile, it begins again.
         """
         while not self._admitted.is_set():
-            due = trio.current_time() + patience.buffered_seconds
+            due = trio.current_time() + limits.buffered_seconds
             with trio.move_on_at(due):
                 await self._admitted.wait()
             if not self._admitted.is_set() and noticed_on_time(due, trio.current_time()):
                 return NO_SLOT
         await self._begun.wait()
-        while (due := self._progress + patience.progress_seconds) > trio.current_time():
+        while (due := self._progress + limits.progress_seconds) > trio.current_time():
             await trio.sleep_until(due)
             if not noticed_on_time(due, trio.current_time()):
                 self._progress = trio.current_time()

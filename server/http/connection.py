@@ -16,7 +16,7 @@ from server.config import Limits
 from server.http.at_once import end_at_once, hold_back, receive, send_at_once
 from server.http.exchange import Exchange, answer
 from server.http.messages import Request, RequestHead
-from server.http.places import Places
+from server.http.open_connections import OpenConnections
 from server.http.protocol import Protocol
 from server.http.refusal import Refusal
 from server.http.routing import Finder, Route
@@ -38,7 +38,10 @@ _RETRY_AFTER = ((b"Retry-After", b"1"),)
 
 
 async def serve_connection(
-    stream: trio.abc.HalfCloseableStream, router: Finder, limits: Limits, places: Places
+    stream: trio.abc.HalfCloseableStream,
+    router: Finder,
+    limits: Limits,
+    connections: OpenConnections,
 ) -> None:
     """Serve one client until it leaves or must. Raises only cancellation.
 
@@ -46,7 +49,7 @@ async def serve_connection(
     close each of them here too would cost as much again.
     """
     try:
-        await Connection(stream, router, limits, places).serve()
+        await Connection(stream, router, limits, connections).serve()
     except Exception:
         log.exception("a connection failed")
 
@@ -59,13 +62,13 @@ class Connection:
         stream: trio.abc.HalfCloseableStream,
         router: Finder,
         limits: Limits,
-        places: Places,
+        connections: OpenConnections,
     ) -> None:
         self._stream = stream
         self._router = router
         self._limits = limits
-        self._places = places
-        self._protocol = Protocol(limits, lambda: places.draining)
+        self._connections = connections
+        self._protocol = Protocol(limits, lambda: connections.draining)
         self._scope = trio.CancelScope()
         """Holds all work for the client; cancelled when the client is gone, or must go."""
 
@@ -73,7 +76,7 @@ class Connection:
         """Answer requests, one after the other, as long as the connection lasts."""
         with self._scope:
             try:
-                admitted = self._places.enter(self._scope)
+                admitted = self._connections.enter(self._scope)
                 await self._shake_hands()
                 if not admitted:
                     await self._refuse(Refusal(503, _ALL_BUSY, _RETRY_AFTER))
@@ -81,8 +84,8 @@ class Connection:
                 while admitted and await self._serve_request():
                     pass
             finally:
-                self._places.leave(self._scope)
-        if self._places.closed:
+                self._connections.leave(self._scope)
+        if self._connections.closed:
             await self._part()
 
     async def _part(self) -> None:
@@ -119,10 +122,10 @@ class Connection:
         except Refusal as refusal:
             await self._refuse(refusal)
         else:
-            self._places.carries(self._scope)
+            self._connections.carries(self._scope)
             request = Request(secrets.token_urlsafe(16)[:21], head, body)
             await self._answer(route, Exchange(request, self._protocol, self._send))
-            self._places.waits(self._scope)
+            self._connections.waits(self._scope)
         if self._protocol.start_next_cycle():
             return True
         await self._linger()

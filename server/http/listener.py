@@ -2,11 +2,11 @@
 
     listeners = await open_listeners(Address("127.0.0.1", 8061))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve, listeners, router, Limits(), Places(512))
+        nursery.start_soon(serve, listeners, router, Limits(), OpenConnections(512))
         print("ready at", *bound_addresses(listeners))
 
 Cancelling `serve` closes the listeners and every connection at once, in the middle of a stream too.
-`Places.drain` and `Places.close` before let clients know.
+`OpenConnections.drain` and `OpenConnections.close` before let clients know.
 """
 
 import socket
@@ -18,7 +18,7 @@ import trio
 from server.config import Address, Limits, UnixAddress
 from server.errors import StartError
 from server.http.connection import serve_connection
-from server.http.places import Places
+from server.http.open_connections import OpenConnections
 from server.http.routing import Finder
 from server.http.tls import TlsStream
 from server.http.unix_socket import UnixListener, open_unix_listener
@@ -64,16 +64,16 @@ async def serve(
     listeners: Sequence[Listener],
     router: Finder,
     limits: Limits,
-    places: Places,
+    connections: OpenConnections,
     tls: ssl.SSLContext | None = None,
 ) -> None:
-    """Accept clients until `places` drain, and serve them until they have all left; closes
+    """Accept clients until `connections` drain, and serve them until they have all left; closes
     `listeners`. With `tls`, nothing else is spoken."""
 
     async def serve_client(stream: trio.SocketStream) -> None:
         client = TlsStream(stream, tls) if tls else stream
-        await serve_connection(client, router, limits, places)
+        await serve_connection(client, router, limits, connections)
 
-    async with trio.open_nursery() as connections:
-        with places.accepting:
-            await trio.serve_listeners(serve_client, list(listeners), handler_nursery=connections)
+    async with trio.open_nursery() as clients:
+        with connections.accepting:
+            await trio.serve_listeners(serve_client, list(listeners), handler_nursery=clients)

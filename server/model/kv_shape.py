@@ -21,3 +21,8 @@ class KvShape:
     def token_bytes(self) -> int:
         """Bytes that one position takes."""
         return self.heads * self.head_dim * self.dtype.itemsize
+
+
+def pages_for(tokens: int, page_tokens: int) -> int:
+    """How many pages hold so many tokens, the last of which may be partly empty."""
+    return -(-tokens // page_tokens)

@@ -1,7 +1,7 @@
 """A flag that is also an environment variable. Knows argparse; does not know Skiff's flags.
 
-Values stay strings until here, so that a bad one is told the same way wherever it came from, with
-the name that the operator wrote.
+Values stay strings until here, so that a bad one is reported in the same way wherever it came from,
+with the name that the operator wrote.
 """
 
 import argparse
@@ -15,7 +15,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RawOptions:
     """What the operator said: the command line, and behind it the environment."""
 
     flags: argparse.Namespace
@@ -48,11 +48,11 @@ class Flag(Generic[T_co]):
         else:
             parser.add_argument(f"--{self.name}", metavar=self.metavar, help=text)
 
-    def value(self, told: Told) -> T_co:
+    def value(self, raw: RawOptions) -> T_co:
         """The value that holds; an empty variable says nothing. Raises `StartError`."""
-        if (flag := self._on_command_line(told)) is not None:
+        if (flag := self._on_command_line(raw)) is not None:
             return self._parsed(f"--{self.name}", flag)
-        if variable := told.environment.get(self.variable):
+        if variable := raw.environment.get(self.variable):
             return self._parsed(self.variable, variable)
         return self.otherwise() if self.otherwise else self.parse(self.default)
 
@@ -60,8 +60,8 @@ class Flag(Generic[T_co]):
         text = f"{self.help}{note}\n[{self.variable}, default: {self.default}]"
         return text.replace("%", "%%")  # argparse formats it
 
-    def _on_command_line(self, told: Told) -> str | None:
-        value: str | None = getattr(told.flags, self.name.replace("-", "_"))
+    def _on_command_line(self, raw: RawOptions) -> str | None:
+        value: str | None = getattr(raw.flags, self.name.replace("-", "_"))
         return value
 
     def _parsed(self, source: str, text: str) -> T_co:
@@ -79,8 +79,8 @@ class Repeatable(Flag[T_co]):
         text = self._help_text(" (repeatable)")
         parser.add_argument(f"--{self.name}", metavar=self.metavar, action="append", help=text)
 
-    def _on_command_line(self, told: Told) -> str | None:
-        values: list[str] | None = getattr(told.flags, self.name.replace("-", "_"))
+    def _on_command_line(self, raw: RawOptions) -> str | None:
+        values: list[str] | None = getattr(raw.flags, self.name.replace("-", "_"))
         return None if values is None else ",".join(values)
 
 
@@ -99,6 +99,6 @@ class Group(Generic[T_co]):
         for flag in self.flags.values():
             flag.add_to(group)
 
-    def read(self, told: Told) -> T_co:
+    def read(self, raw: RawOptions) -> T_co:
         """What holds. Raises `StartError`."""
-        return self.make(**{name: flag.value(told) for name, flag in self.flags.items()})
+        return self.make(**{name: flag.value(raw) for name, flag in self.flags.items()})

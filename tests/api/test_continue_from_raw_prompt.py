@@ -12,7 +12,7 @@ from server.config import Address, Limits, SamplingParameters
 from server.engine.events import Event, Failed, Finished, FinishReason, NotTaken, Text
 from server.errors import ClientError
 from server.http.listener import bound_addresses, open_listeners, serve
-from server.http.places import Places
+from server.http.open_connections import OpenConnections
 from tests.api.fake_engine import FakeEngine
 from tests.http.conversation import ScriptedClient, converse
 from tests.http.framing_cases import head
@@ -168,7 +168,7 @@ def test_a_real_socket_carries_it_too() -> None:
         assert isinstance(address, Address)
         async with trio.open_nursery() as nursery:
             router = inference_routes(engine, SAMPLING, EngineMetrics())
-            nursery.start_soon(serve, listeners, router, Limits(), Places(9))
+            nursery.start_soon(serve, listeners, router, Limits(), OpenConnections(9))
             said = b""
             async with await trio.open_tcp_stream(address.host, address.port) as stream:
                 await stream.send_all(post(VALID))

@@ -8,7 +8,7 @@ from functools import wraps
 import trio
 from trio.testing import MockClock
 
-from server.config import EngineConfig, Patience, SamplingParameters
+from server.config import EngineConfig, EngineLimits, SamplingParameters
 from server.engine.decoder import Decoder
 from server.engine.engine import Engine
 from server.engine.events import Event, Finished, FinishReason, NotTaken, Text
@@ -67,14 +67,14 @@ def engine_of(
     *,
     ignore_eos: bool = False,
     speculate: int = 0,
-    patience: Patience | None = None,
+    limits: EngineLimits | None = None,
 ) -> Engine:
     config = EngineConfig(
         decoder.slots,
         decoder.context,
         ignore_eos=ignore_eos,
         speculate=speculate,
-        patience=patience or Patience(),
+        limits=limits or EngineLimits(),
     )
     return Engine(lambda: decoder, tokenizer or FakeTokenizer(), config, EOS)
 
@@ -94,7 +94,7 @@ def expected(prompt: str, count: int, eos: frozenset[int] = EOS) -> list[Event]:
 
 async def heard(events: AsyncIterator[list[Event]]) -> list[Event]:
     """All that is still to come."""
-    return [event async for news in events for event in news]
+    return [event async for batch in events for event in batch]
 
 
 async def told(engine: Engine, request: GenerationRequest) -> list[Event]:

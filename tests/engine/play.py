@@ -10,7 +10,7 @@ import numpy as np
 from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
 from server.engine.drafter import Drafter
-from server.engine.events import Event, Finished, FinishReason, News, Progress, Text
+from server.engine.events import EngineMessage, Event, Finished, FinishReason, Progress, Text
 from server.engine.facts import Observe, unobserved
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
@@ -88,11 +88,11 @@ class Play:
                 self._core.cancel(visitor.key)
                 self.calls_when_left[visitor.key] = len(self._decoder.calls)
 
-    def _deliver(self, news: list[tuple[int, News]]) -> None:
-        for key, each in news:
+    def _deliver(self, messages: list[tuple[int, EngineMessage]]) -> None:
+        for key, each in messages:
             if is_token(each):
                 self.token_times[key].append(self._decoder.runtime_seconds)
-        for key, each in news:
+        for key, each in messages:
             assert key not in self.calls_when_left, "told after it left"
             if isinstance(each, Progress):
                 self.progress[key].append(each)
@@ -100,11 +100,11 @@ class Play:
                 self.events[key].append(each)
 
 
-def is_token(news: News) -> bool:
+def is_token(message: EngineMessage) -> bool:
     """Each token has a text of its own here, but for the one that ends a text."""
-    if isinstance(news, Finished):
-        return news.reason is FinishReason.STOP
-    return isinstance(news, Text) or news is Progress.SILENT
+    if isinstance(message, Finished):
+        return message.reason is FinishReason.STOP
+    return isinstance(message, Text) or message is Progress.SILENT
 
 
 def sequence_of(visitor: Visitor) -> Sequence:

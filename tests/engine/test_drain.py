@@ -5,9 +5,9 @@ import threading
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from server.config import EngineConfig, Patience
+from server.config import EngineConfig, EngineLimits
 from server.engine.condition import Condition
-from server.engine.engine import LAST_WORDS, Engine
+from server.engine.engine import FINAL_ERRORS, Engine
 from server.engine.events import Event
 from tests.engine.clients import (
     FakeTokenizer,
@@ -21,8 +21,10 @@ from tests.engine.clients import (
 )
 from tests.engine.fake_decoder import FakeDecoder
 
-STOPPING = [LAST_WORDS[Condition.DRAINING]]
-PATIENCE = Patience(buffered_seconds=1e6, progress_seconds=1e6, call_seconds=1e6, drain_seconds=20)
+STOPPING = [FINAL_ERRORS[Condition.DRAINING]]
+LIMITS = EngineLimits(
+    buffered_seconds=1e6, progress_seconds=1e6, call_seconds=1e6, drain_seconds=20
+)
 NO_EOS: frozenset[int] = frozenset()
 
 
@@ -32,7 +34,7 @@ async def test_what_runs_and_what_waits_comes_to_its_end_and_nothing_new_begins(
 ) -> None:
     held = Held()
     decoder = FakeDecoder(slots=1, on_call=held)
-    engine = engine_of(decoder, ignore_eos=True, patience=PATIENCE)
+    engine = engine_of(decoder, ignore_eos=True, limits=LIMITS)
     given: dict[str, list[Event]] = {}
     async with engine.running(), trio.open_nursery() as nursery:
         for prompt in "ab":
@@ -43,7 +45,7 @@ async def test_what_runs_and_what_waits_comes_to_its_end_and_nothing_new_begins(
         await wait_all_tasks_blocked()
         assert engine.condition is Condition.DRAINING
         assert await told(engine, asks("")) == STOPPING
-        clock.jump(PATIENCE.drain_seconds - 1)
+        clock.jump(LIMITS.drain_seconds - 1)
         held.let_go()
     assert given == {prompt: expected(prompt, 5, NO_EOS) for prompt in "ab"}
 
@@ -52,7 +54,7 @@ async def test_what_runs_and_what_waits_comes_to_its_end_and_nothing_new_begins(
 async def test_after_its_time_the_rest_is_told(clock: MockClock) -> None:
     held = Held()
     decoder = FakeDecoder(slots=1, on_call=held)
-    engine = engine_of(decoder, ignore_eos=True, patience=PATIENCE)
+    engine = engine_of(decoder, ignore_eos=True, limits=LIMITS)
     given: dict[str, list[Event]] = {}
     async with engine.running(), trio.open_nursery() as nursery:
         for prompt in "ab":
@@ -62,7 +64,7 @@ async def test_after_its_time_the_rest_is_told(clock: MockClock) -> None:
         async with trio.open_nursery() as draining:
             draining.start_soon(engine.drain)
             await wait_all_tasks_blocked()
-            clock.jump(PATIENCE.drain_seconds)
+            clock.jump(LIMITS.drain_seconds)
         assert engine.requests == 0
         held.let_go()
     assert given == {"a": STOPPING, "b": STOPPING}
@@ -70,18 +72,18 @@ async def test_after_its_time_the_rest_is_told(clock: MockClock) -> None:
 
 @on_clock
 async def test_a_client_that_takes_nothing_holds_it_up_for_a_moment_only(clock: MockClock) -> None:
-    engine = engine_of(FakeDecoder(), patience=PATIENCE)
+    engine = engine_of(FakeDecoder(), limits=LIMITS)
     async with engine.running(), engine.generate(asks("a")):
         clock.rate = 1000
         start = trio.current_time()
         await engine.drain()
-        assert trio.current_time() - start >= PATIENCE.drain_seconds
+        assert trio.current_time() - start >= LIMITS.drain_seconds
         clock.rate = 0
 
 
 @on_clock
 async def test_without_requests_it_takes_no_time(clock: MockClock) -> None:
-    engine = engine_of(FakeDecoder(), patience=PATIENCE)
+    engine = engine_of(FakeDecoder(), limits=LIMITS)
     async with engine.running():
         await told(engine, asks("a", 3))
         await engine.drain()

@@ -6,9 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from server.config import Patience
+from server.config import EngineLimits
 from server.engine.condition import Condition
-from server.engine.engine import LAST_WORDS, Engine
+from server.engine.engine import FINAL_ERRORS, Engine
 from server.engine.events import Event, Text
 from server.engine.watched_thread import EngineLost
 from tests.engine.clients import (
@@ -25,8 +25,8 @@ from tests.engine.clients import (
 )
 from tests.engine.fake_decoder import FakeDecoder, Misused
 
-LOST = [LAST_WORDS[Condition.LOST]]
-PATIENCE = Patience(buffered_seconds=1000, progress_seconds=1000)
+LOST = [FINAL_ERRORS[Condition.LOST]]
+LIMITS = EngineLimits(buffered_seconds=1000, progress_seconds=1000)
 
 
 def lost() -> "pytest.RaisesGroup[EngineLost]":
@@ -45,8 +45,8 @@ async def test_a_lost_engine_tells_every_stream_once_and_ends_the_block() -> Non
 
     async def client(engine: Engine, prompt: str) -> None:
         async with engine.generate(asks(prompt, max_tokens=9_000)) as events:
-            async for news in events:
-                given[prompt] += news
+            async for batch in events:
+                given[prompt] += batch
                 if all(given.values()):
                     all_run.set()
 
@@ -67,17 +67,17 @@ async def test_a_call_that_takes_too_long_loses_the_engine(clock: MockClock) -> 
         held.let_go()  # so that the thread, which is waited for, comes to its end
 
     held = Held()
-    engine = engine_of(FakeDecoder(slots=1, on_call=held), patience=PATIENCE)
+    engine = engine_of(FakeDecoder(slots=1, on_call=held), limits=LIMITS)
     given: dict[str, list[Event]] = {}
     with lost():
         async with engine.running(), trio.open_nursery() as nursery:
             nursery.start_soon(collect, engine, "a", given)
             await held.begun.wait()
             await wait_all_tasks_blocked()  # the watch sleeps until it asks again
-            clock.jump(PATIENCE.call_seconds / 10)
+            clock.jump(LIMITS.call_seconds / 10)
             await wait_all_tasks_blocked()
             nursery.start_soon(last_client)
-            clock.jump(PATIENCE.call_seconds - 1)
+            clock.jump(LIMITS.call_seconds - 1)
             await wait_all_tasks_blocked()
             assert engine.condition is Condition.READY
             assert given == {}
@@ -91,15 +91,15 @@ async def test_a_call_that_takes_too_long_loses_the_engine(clock: MockClock) -> 
 async def test_a_process_that_was_stopped_in_a_call_keeps_its_engine(clock: MockClock) -> None:
     """As by Ctrl-Z: the event loop, too, sees the time only when it is long over."""
     held = Held()
-    engine = engine_of(FakeDecoder(on_call=held), patience=PATIENCE)
+    engine = engine_of(FakeDecoder(on_call=held), limits=LIMITS)
     given: dict[str, list[Event]] = {}
     async with engine.running(), trio.open_nursery() as nursery:
         nursery.start_soon(collect, engine, "a", given)
         await held.begun.wait()
         await wait_all_tasks_blocked()
-        clock.jump(PATIENCE.call_seconds / 10)  # it asks
+        clock.jump(LIMITS.call_seconds / 10)  # it asks
         await wait_all_tasks_blocked()
-        clock.jump(PATIENCE.call_seconds * 3)
+        clock.jump(LIMITS.call_seconds * 3)
         await wait_all_tasks_blocked()
         assert engine.condition is Condition.READY
         held.let_go()
@@ -108,8 +108,8 @@ async def test_a_process_that_was_stopped_in_a_call_keeps_its_engine(clock: Mock
 
 @on_clock
 async def test_long_calls_that_end_are_no_loss(clock: MockClock) -> None:
-    calls = passing(clock, PATIENCE.call_seconds - 1)
-    engine = engine_of(FakeDecoder(on_call=calls), ignore_eos=True, patience=PATIENCE)
+    calls = passing(clock, LIMITS.call_seconds - 1)
+    engine = engine_of(FakeDecoder(on_call=calls), ignore_eos=True, limits=LIMITS)
     async with engine.running():
         assert await told(engine, asks("a", 9)) == expected("a", 9, frozenset())
 
@@ -121,7 +121,7 @@ async def test_an_idle_engine_is_no_loss(clock: MockClock) -> None:
         for _ in range(5):
             await wait_all_tasks_blocked()
             await engine.sign_of_life()  # and the engine's own question before it was answered
-            clock.jump(PATIENCE.call_seconds)
+            clock.jump(LIMITS.call_seconds)
         assert engine.condition is Condition.READY
 
 

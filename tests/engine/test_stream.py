@@ -28,7 +28,7 @@ async def test_what_is_there_comes_together() -> None:
 @in_trio
 async def test_who_waits_is_woken_once_for_all_that_came() -> None:
     async def read() -> None:
-        read_at_once.extend([news async for news in events])
+        read_at_once.extend([batch async for batch in events])
 
     events = Events()
     read_at_once: list[list[Event]] = []

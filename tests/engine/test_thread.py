@@ -14,7 +14,8 @@ def test_with_nothing_to_do_memory_for_later_is_given_back() -> None:
     rested = threading.Event()
     decoder.on_rest = rested.set
     thread = EngineThread(on_lost=lambda: None, rest_after=0)
-    thread.start(EngineCore(decoder, lambda news: None, Pacer(2), NO_REUSE), warm_up=lambda: True)
+    core = EngineCore(decoder, lambda messages: None, Pacer(2), NO_REUSE)
+    thread.start(core, warm_up=lambda: True)
     assert rested.wait(timeout=10)
     thread.stop()
     thread.join()

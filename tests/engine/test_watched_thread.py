@@ -53,7 +53,7 @@ async def test_a_model_that_cannot_be_warmed_up_ends_the_start() -> None:
 async def test_what_came_before_is_not_run_on_a_model_that_cannot_be_warmed_up() -> None:
     decoder = Warming(StartError("no graph"))
     thread = WatchedThread(longest_call=10)
-    core = EngineCore(decoder, lambda news: None, Pacer(2), NO_REUSE)
+    core = EngineCore(decoder, lambda messages: None, Pacer(2), NO_REUSE)
     thread.submit(sequence_of(Visitor(0, (1, 2), max_tokens=3)))
     with pytest.raises(ExceptionGroup):
         async with thread.running(core, decoder, trio.lowlevel.checkpoint):

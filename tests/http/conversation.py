@@ -11,7 +11,7 @@ from server.config import Limits
 from server.http.connection import serve_connection
 from server.http.exchange import Exchange
 from server.http.messages import Response
-from server.http.places import Places
+from server.http.open_connections import OpenConnections
 from server.http.routing import Finder, Route, Router
 
 
@@ -79,11 +79,14 @@ ECHO = Router([Route("GET", "/", echo), Route("POST", "/", echo)])
 
 
 async def serve_and_close(
-    client: trio.abc.HalfCloseableStream, router: Finder, limits: Limits, places: Places
+    client: trio.abc.HalfCloseableStream,
+    router: Finder,
+    limits: Limits,
+    connections: OpenConnections,
 ) -> None:
     """Serve one client as trio has its listeners do it."""
     try:
-        await serve_connection(client, router, limits, places)
+        await serve_connection(client, router, limits, connections)
     finally:
         await trio.aclose_forcefully(client)
 
@@ -99,7 +102,7 @@ def converse(
 
     async def serve_all() -> None:
         for client in clients:
-            await serve_and_close(client, router, limits or Limits(), Places(1))
+            await serve_and_close(client, router, limits or Limits(), OpenConnections(1))
 
     trio.run(serve_all, clock=MockClock(autojump_threshold=0))
     assert all(client.closed for client in clients)

@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from server.config import Limits
 from server.http.exchange import Exchange
 from server.http.messages import Response
-from server.http.places import Places
+from server.http.open_connections import OpenConnections
 from server.http.routing import Route, Router
 from tests.http.conversation import ScriptedClient, echo, serve_and_close
 from tests.http.framing_cases import chunked, head, post, sized
@@ -34,11 +34,11 @@ class Held:
         await self.go.wait()
         await exchange.respond(Response(200))
 
-    def let_go(self, places: Places) -> None:
+    def let_go(self, connections: OpenConnections) -> None:
         self.go.set()
 
 
-Act = Callable[[Places], None]
+Act = Callable[[OpenConnections], None]
 
 
 def play(client: ScriptedClient, *acts: Act, held: Held | None = None) -> bool:
@@ -47,12 +47,12 @@ def play(client: ScriptedClient, *acts: Act, held: Held | None = None) -> bool:
     router = Router([*routes, Route("GET", "/held", held or Held())])
 
     async def main() -> bool:
-        places = Places(9)
+        connections = OpenConnections(9)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_and_close, client, router, Limits(), places)
+            nursery.start_soon(serve_and_close, client, router, Limits(), connections)
             await wait_all_tasks_blocked()
             for act in acts:
-                act(places)
+                act(connections)
                 await wait_all_tasks_blocked()
             closed = client.closed
             nursery.cancel_scope.cancel()
@@ -64,7 +64,7 @@ def play(client: ScriptedClient, *acts: Act, held: Held | None = None) -> bool:
 def test_an_answer_is_the_last_one_while_draining() -> None:
     held = Held()
     client = ScriptedClient([head(first=b"GET /held HTTP/1.1"), head() * 3])
-    play(client, Places.drain, held.let_go, held=held)
+    play(client, OpenConnections.drain, held.let_go, held=held)
     assert client.statuses == [200]
     assert CLOSE in client.transcript
 
@@ -75,9 +75,11 @@ def test_who_is_in_the_middle_of_a_request_hears_that_there_is_no_time_left(
 ) -> None:
     for end in range(1, len(request_)):
         client = ScriptedClient([request_[:end]])
-        play(client, Places.drain)
+        play(client, OpenConnections.drain)
         assert set(client.statuses) <= {100}
-        play(client := ScriptedClient([request_[:end]]), Places.drain, Places.close)
+        play(
+            client := ScriptedClient([request_[:end]]), OpenConnections.drain, OpenConnections.close
+        )
         assert [status for status in client.statuses if status != 100] == [503]
         assert CLOSE in client.transcript
         assert b"\r\nRetry-After: " in client.transcript
@@ -86,13 +88,13 @@ def test_who_is_in_the_middle_of_a_request_hears_that_there_is_no_time_left(
 @pytest.mark.parametrize("packets", [[], [head()], [head(), head()]])
 def test_who_is_in_the_middle_of_nothing_is_let_go_without_a_word(packets: list[bytes]) -> None:
     client = ScriptedClient(packets)
-    assert play(client, Places.drain, Places.close)
+    assert play(client, OpenConnections.drain, OpenConnections.close)
     assert client.statuses == [200] * len(packets)
 
 
 def test_who_waits_for_an_answer_gets_it_to_the_last() -> None:
     held = Held()
     client = ScriptedClient([head(first=b"GET /held HTTP/1.1")])
-    play(client, Places.drain, Places.close, held.let_go, held=held)
+    play(client, OpenConnections.drain, OpenConnections.close, held.let_go, held=held)
     assert client.statuses == [200]
     assert CLOSE in client.transcript

@@ -17,7 +17,7 @@ from server.errors import StartError
 from server.http.exchange import Exchange, Handler
 from server.http.listener import bound_addresses, open_listeners, serve
 from server.http.messages import Response
-from server.http.places import Places
+from server.http.open_connections import OpenConnections
 from server.http.routing import Route, Router
 from tests.http.conversation import echo
 from tests.http.framing_cases import head, sized
@@ -57,8 +57,8 @@ async def serving(
     [address] = bound_addresses(listeners)
     async with trio.open_nursery() as nursery:
         chosen = limits or Limits()
-        places = Places(chosen.connections)
-        nursery.start_soon(serve, listeners, router, chosen, places, tls)
+        connections = OpenConnections(chosen.connections)
+        nursery.start_soon(serve, listeners, router, chosen, connections, tls)
         yield address
         nursery.cancel_scope.cancel()
 
@@ -160,7 +160,7 @@ def test_who_sends_ahead_takes_turns_with_others() -> None:
         [address] = bound_addresses(listeners)
         router = Router([Route("GET", "/", note, immediate=True)])
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve, listeners, router, Limits(), Places(9))
+            nursery.start_soon(serve, listeners, router, Limits(), OpenConnections(9))
             async with await connect(address) as greedy, await connect(address) as modest:
                 for stream in (greedy, modest):
                     await stream.send_all(ask(b"first"))
@@ -180,8 +180,8 @@ def test_while_draining_those_who_are_there_are_served() -> None:
         [address] = bound_addresses(listeners)
         router = Router([Route("GET", "/", echo)])
         async with trio.open_nursery() as nursery:
-            places = Places(9)
-            nursery.start_soon(serve, listeners, router, Limits(), places)
+            connections = OpenConnections(9)
+            nursery.start_soon(serve, listeners, router, Limits(), connections)
             async with await connect(address) as stream:
                 for draining in (False, True):
                     await stream.send_all(head())
@@ -189,7 +189,7 @@ def test_while_draining_those_who_are_there_are_served() -> None:
                     assert said.startswith(b"HTTP/1.1 200 OK")
                     assert (b"\r\nConnection: close\r\n" in said) is draining
                     if not draining:
-                        places.drain()
+                        connections.drain()
                         await wait_all_tasks_blocked()
                         with pytest.raises(OSError, match="connect"):
                             await connect(address)

@@ -45,7 +45,7 @@ def generated(
 def core_of(decoder: Decoder, reuse: PrefixReuse = PrefixReuse.ALL) -> EngineCore:
     """With room for a few kept prefixes."""
     return EngineCore(
-        decoder, lambda news: None, SteadyPacer(64, 16), PrefixCacheConfig(reuse, 2**16)
+        decoder, lambda messages: None, SteadyPacer(64, 16), PrefixCacheConfig(reuse, 2**16)
     )
 
 

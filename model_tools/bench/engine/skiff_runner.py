@@ -13,7 +13,7 @@ from model_tools.bench.engine.workload import Prompts, Split, Timing, Workload
 from server.config import GAP_STRETCH, PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
 from server.engine.distribution import Row
-from server.engine.events import Failed, News
+from server.engine.events import EngineMessage, Failed
 from server.engine.pace import LEAST_TOKENS
 from server.engine.pacer import Pacer
 from server.engine.sampling import Sampler
@@ -158,7 +158,7 @@ class SkiffRunner:
         return Split(self._decoder.runtime_seconds, self._sampling.seconds, self._text.seconds)
 
 
-def refuse_failures(events: list[tuple[int, News]]) -> None:
+def refuse_failures(events: list[tuple[int, EngineMessage]]) -> None:
     """Takes what an engine's core delivers. Raises `StartError` where a sequence has failed."""
     for _, event in events:
         if isinstance(event, Failed):

@@ -16,7 +16,7 @@ from model_tools.bench.serve.prompts import Request
 from server.config import GAP_STRETCH, EngineConfig, PrefixCacheConfig
 from server.engine import sequence as engine
 from server.engine.core import EngineCore
-from server.engine.events import Finished, News, Text
+from server.engine.events import EngineMessage, Finished, Text
 from server.engine.facts import Fact, StepKind, StepTaken
 from server.engine.pacer import Pacer
 from server.engine.preparation import Preparation
@@ -84,7 +84,7 @@ class InProcess:
             self._texts[sequence.key] = [time.perf_counter()]
             self._core.submit(sequence)
 
-    def _deliver(self, events: list[tuple[int, News]]) -> None:
+    def _deliver(self, events: list[tuple[int, EngineMessage]]) -> None:
         now = time.perf_counter()
         refuse_failures(events)
         for key, event in events:

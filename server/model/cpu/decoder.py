@@ -44,7 +44,8 @@ class CpuDecoder:
         self.device = CPU
         self.slots = slots
         self.context = context
-        self._weights = SharedWeights() if folder.mixed_file else None
+        mixed_file = folder.mixed_file if slots > 1 else None
+        self._weights = SharedWeights() if mixed_file else None
         self._graph = HostGraph(folder.model_file, threads, self._weights)
         self._interface = GraphInterface.of(self._graph, str(folder.model_file))
         self._memory = KvMemory(self._interface.kv, slots=slots, capacity=context)
@@ -56,8 +57,8 @@ class CpuDecoder:
         self._decode_rows: dict[tuple[int, int], _DecodeRows] = {}
         """By the first slot and the number of slots."""
         self._mixed_calls: MixedCalls | None = None
-        if folder.mixed_file and slots > 1:
-            self._mixed_calls = MixedCalls(folder.mixed_file, self._memory, threads, self._weights)
+        if mixed_file:
+            self._mixed_calls = MixedCalls(mixed_file, self._memory, threads, self._weights)
         self._options = CallOptions()
         self.pages = None
         """Slots have memory of their own."""

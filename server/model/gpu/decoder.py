@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from server.errors import DeviceLost, Interrupted, StartError
 from server.model.candidates import Candidates
 from server.model.gpu.bindings import DeviceSession
-from server.model.gpu.foresight import TRUSTED, Asked, Foresight
+from server.model.gpu.decode_ahead import TRUSTED, DecodeAhead, DecodeRequest
 from server.model.gpu.layout import (
     DeviceCall,
     DeviceCalls,
@@ -29,10 +29,11 @@ from server.model.gpu.layout import (
 from server.model.gpu.memory import DeviceMemory
 from server.model.gpu.paged_calls import MOST_ROWS, PagedCalls
 from server.model.gpu.paged_kv import PagedKv, token_bytes
-from server.model.gpu.rows import Fetched, Restore
+from server.model.gpu.rows import Restore, RowSummary
 from server.model.gpu.slot_calls import SlotCalls
 from server.model.gpu.slot_kv import DeviceKv
 from server.model.graph_interface import GraphInterface
+from server.model.kv_shape import pages_for
 from server.model.runtime import first_line
 from server.model.tensor_types import Tokens
 
@@ -50,11 +51,11 @@ class QueuedCall:
     """A call that is queued."""
 
     call: DeviceCall
-    told: Fetched | None
+    summary: RowSummary | None
 
     def read(self, restore: Restore = _still_there) -> Rows:
         """Its rows, when it has ended."""
-        return self.call.rows.read(self.told, self.call.count, restore)
+        return self.call.rows.read(self.summary, self.call.count, restore)
 
 
 class DeviceDecoder:
@@ -78,10 +79,10 @@ class DeviceDecoder:
         context: int,
         cuda_graphs: bool,
         kv_bytes: int | None = None,
-        least_foresight: float = TRUSTED,
+        least_ahead: float = TRUSTED,
     ) -> None:
         """`name` is the graph's, for errors; `kv_bytes` bounds keys and values in pages;
-        `least_foresight` is that of `Foresight`. Raises `StartError`, and `MemoryError`."""
+        `least_ahead` is that of `DecodeAhead`. Raises `StartError`, and `MemoryError`."""
         self.device = memory.device
         self.slots = slots
         self.context = context
@@ -98,7 +99,7 @@ class DeviceDecoder:
         self._memory = memory
         self._queued = 0
         """Calls, ever."""
-        self._foresight = Foresight[QueuedCall](least_foresight)
+        self._ahead = DecodeAhead[QueuedCall](least_ahead)
         self._interface = GraphInterface.of(session, name)
         self.vocabulary_size = self._interface.vocabulary_size
         """The width of a row of logits."""
@@ -138,7 +139,7 @@ class DeviceDecoder:
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Rows:
         """Reads `tokens` [n] after the slot's first `past` ones; the rows of the last
         `logits_to_keep` tokens, 0 keeps all."""
-        self._foresight.lost()
+        self._ahead.lost()
         queued = self._queue(self._calls.prompt(slot, past, tokens, logits_to_keep))
         return self._read(queued)[-logits_to_keep:]
 
@@ -148,28 +149,28 @@ class DeviceDecoder:
         """One token for each of n neighbouring slots, after the `pasts` first ones of each; a row
         for each. `again`: as far as is known, the same slots are decoded next, so that it pays to
         make that call ahead."""
-        asked = Asked(first_slot, tokens, pasts)
-        queued = self._foresight.take(asked)
+        asked = DecodeRequest(first_slot, tokens, pasts)
+        queued = self._ahead.take(asked)
         if queued is None:
             queued = self._queue(self._calls.decode(first_slot, tokens, pasts))
-        if queued.told is None or not again:
+        if queued.summary is None or not again:
             return self._read(queued)
         after = [past + 1 for past in pasts]
         ahead = self._queue_ahead(queued, first_slot, after)
         restore = cache(partial(self._restore, asked, self._queued)) if ahead else _still_there
         rows = self._read(queued, restore)
-        best = queued.told.ids[: len(tokens), 0].tolist()
-        self._foresight.expect(Asked(first_slot, best, after), ahead)
+        best = queued.summary.ids[: len(tokens), 0].tolist()
+        self._ahead.expect(DecodeRequest(first_slot, best, after), ahead)
         return rows
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Takes the first `length` tokens of a slot to a free one, and frees the source."""
-        self._foresight.lost()
+        self._ahead.lost()
         self._kv.move(source, destination, length)
 
     def copy(self, source: int, destination: int, length: int) -> None:
         """Gives the first `length` tokens of a slot to a free one, too."""
-        self._foresight.lost()
+        self._ahead.lost()
         self._kv.copy(source, destination, length)
 
     def save(self, slot: int, length: int) -> SavedDeviceKv:
@@ -178,7 +179,7 @@ class DeviceDecoder:
 
     def release(self, slot: int) -> None:
         """What the slot holds is no longer needed."""
-        self._foresight.lost()
+        self._ahead.lost()
         self._kv.release(slot)
 
     def rest(self) -> None:
@@ -200,7 +201,7 @@ class DeviceDecoder:
         if self.slots > MOST_ROWS:
             words = f"--slots {self.slots} is more than {MOST_ROWS}"
             raise StartError(f"{self._name} has keys and values in pages: {words}")
-        shapes, slot_pages = self._interface.kv, -(-self.context // page_tokens)
+        shapes, slot_pages = self._interface.kv, pages_for(self.context, page_tokens)
         page_bytes = page_tokens * token_bytes(shapes)
         if kv_bytes is None:
             pages = self.slots * slot_pages
@@ -227,15 +228,15 @@ class DeviceDecoder:
         start = time.perf_counter()
         with self._interruptible():
             self._session.run_with_iobinding(call.binding.io_binding, call.options)
-            told = call.rows.fetch()
+            summary = call.rows.fetch()
         self._queued += 1
         self.runtime_seconds += time.perf_counter() - start
-        return QueuedCall(call, told)
+        return QueuedCall(call, summary)
 
     def _queue_ahead(
         self, queued: QueuedCall, first_slot: int, pasts: list[int]
     ) -> QueuedCall | None:
-        if not self._foresight.trusted or max(pasts) >= self.context:
+        if not self._ahead.trusted or max(pasts) >= self.context:
             return None
         following = self._calls.follow(queued.call.rows, first_slot, pasts)
         try:
@@ -251,12 +252,12 @@ class DeviceDecoder:
         self.runtime_seconds += time.perf_counter() - start
         return rows
 
-    def _restore(self, asked: Asked, queued: int) -> None:
+    def _restore(self, asked: DecodeRequest, queued: int) -> None:
         """Makes a call again, whose logits are those of the one ahead of it now; until then, so
         many were queued."""
         if queued != self._queued:
             raise RuntimeError("another call was made since, on what this one left")
-        self._foresight.lost()
+        self._ahead.lost()
         call = self._calls.decode(asked.first_slot, asked.tokens, asked.pasts)
         with self._interruptible():
             self._session.run_with_iobinding(call.binding.io_binding, call.options)

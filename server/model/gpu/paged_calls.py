@@ -15,6 +15,7 @@ from server.model.gpu.layout import TURNS, DeviceCall, DeviceGraph, batches
 from server.model.gpu.memory import Block, DeviceMemory
 from server.model.gpu.paged_kv import PagedKv
 from server.model.gpu.rows import DeviceRows, PromptRows
+from server.model.kv_shape import pages_for
 from server.model.tensor_types import Tokens
 
 Integers = NDArray[np.int32]
@@ -221,7 +222,7 @@ class PagedPrompts:
     def write(self, table: Sequence[int], past: int, tokens: Tokens, keep: int) -> DeviceCall:
         """For `tokens` after the `past` first ones that lie in the pages of a table."""
         count, total = len(tokens), past + len(tokens)
-        pages = -(-total // self._kv.page_tokens)
+        pages = pages_for(total, self._kv.page_tokens)
         self._keep[()] = keep
         self._bounds[:] = count, total, total
         self._inputs.bind(self._binding, count, pages)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from server.model.gpu.memory import Block, DeviceMemory
 from server.model.gpu.page_pool import PagePool
-from server.model.kv_shape import KvShape
+from server.model.kv_shape import KvShape, pages_for
 
 
 class PageBuffer:
@@ -123,7 +123,7 @@ class PagedKv:
 
     def _spanned(self, tokens: int) -> int:
         """Pages that so many tokens lie in."""
-        return -(-tokens // self.page_tokens)
+        return pages_for(tokens, self.page_tokens)
 
     def _part(self, table: list[int], index: int, length: int) -> None:
         """Gives the holder of a table its own copy of a page, of `length` tokens of it."""

@@ -21,8 +21,8 @@ Restore = Callable[[], None]
 FLOAT_BYTES = 4
 
 
-class Fetched:
-    """What is told of some rows, on its way to the host or there."""
+class RowSummary:
+    """What a call reports of its rows of logits, on its way to the host or there."""
 
     def __init__(self, landing: Landing, rows: int, candidates: int) -> None:
         self.landing = landing
@@ -52,7 +52,7 @@ class DeviceRows:
         self._candidates = graph.candidates or 0
         nbytes = rows * (self._candidates * (8 + 4) + 4)
         self._place = memory.reserve(nbytes)
-        self._here = [Fetched(memory.landing(nbytes), rows, self._candidates) for _ in range(2)]
+        self._here = [RowSummary(memory.landing(nbytes), rows, self._candidates) for _ in range(2)]
         self._turns = itertools.cycle(self._here)
 
     def bind(self, binding: Binding, shape: tuple[int, ...]) -> None:
@@ -61,34 +61,36 @@ class DeviceRows:
         binding.output("logits", logits)
         if not self._candidates:
             return
-        told = self._here[0]
+        summary = self._here[0]
         of: list[tuple[str, NDArray[np.int64] | NDArray[np.float32]]] = [
-            ("candidate_ids", told.ids),
-            ("candidate_logits", told.largest),
-            ("log_sum_exp", told.sums),
+            ("candidate_ids", summary.ids),
+            ("candidate_logits", summary.largest),
+            ("log_sum_exp", summary.sums),
         ]
-        first = told.ids.ctypes.data
+        first = summary.ids.ctypes.data
         for name, array in of:
             place = self._place.address + array.ctypes.data - first
             binding.output(name, Placed(place, array.dtype, array.shape))
 
-    def fetch(self) -> Fetched | None:
-        """Queues, behind a call, what brings what is told of its rows; None where nothing is."""
+    def fetch(self) -> RowSummary | None:
+        """Queues the copy of a call's summary to the host; None where the graph has none."""
         if not self._candidates:
             return None
-        told = next(self._turns)
-        told.landing.fetch(self._place.address)
-        return told
+        summary = next(self._turns)
+        summary.landing.fetch(self._place.address)
+        return summary
 
-    def read(self, told: Fetched | None, count: int, restore: Restore) -> list[Candidates] | Logits:
-        """The first `count` rows: what is told of them, when it has come, or their logits."""
-        if told is None:
+    def read(
+        self, summary: RowSummary | None, count: int, restore: Restore
+    ) -> list[Candidates] | Logits:
+        """The first `count` rows: their candidates, once the summary has come, or their logits."""
+        if summary is None:
             logits = np.empty((count, self._width), np.float32)
             self._memory.read(self._logits.address, logits)
             return logits
-        told.landing.wait()
-        ids, largest = told.ids[:count], told.largest[:count]
-        rows = zip(ids, largest, told.sums[:count, 0].tolist(), _best(ids, largest), strict=True)
+        summary.landing.wait()
+        ids, largest = summary.ids[:count], summary.largest[:count]
+        rows = zip(ids, largest, summary.sums[:count, 0].tolist(), _best(ids, largest), strict=True)
         return [
             Candidates(of, logits, log_sum_exp, best, partial(self._row, row, restore))
             for row, (of, logits, log_sum_exp, best) in enumerate(rows)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from server.config import Device, DeviceKind
 from server.model.gpu.bindings import Placed
+from server.model.gpu.decode_ahead import TRUSTED
 from server.model.gpu.decoder import DeviceDecoder
-from server.model.gpu.foresight import TRUSTED
 from tests.engine.fake_decoder import VOCABULARY, logits_after
 
 CANDIDATES = 8
@@ -384,6 +384,6 @@ class FakeDevice:
             context=context,
             cuda_graphs=graphs,
             kv_bytes=kv_bytes,
-            least_foresight=-1 if always_ahead else TRUSTED,
+            least_ahead=-1 if always_ahead else TRUSTED,
         )
         self.decoder.warm_up()

@@ -15,7 +15,7 @@ from model_tools.bench.network.in_process import InProcess
 from model_tools.bench.serve.prompts import Lengths, Mix, Request
 from server.engine.core import Deliver, EngineCore
 from server.engine.decoder import Decoder
-from server.engine.events import Finished, News
+from server.engine.events import EngineMessage, Finished
 from server.engine.sequence import Sequence
 from server.errors import StartError
 from tests.model.tiny_folder import tiny_folder
@@ -58,9 +58,9 @@ class CountingCore(EngineCore):
         self._counts.append((self._came, self._ended))
         super().step(listen)
 
-    def _count(self, news: list[tuple[int, News]]) -> None:
-        self._ended += sum(isinstance(event, Finished) for _, event in news)
-        self._hand_on(news)
+    def _count(self, messages: list[tuple[int, EngineMessage]]) -> None:
+        self._ended += sum(isinstance(event, Finished) for _, event in messages)
+        self._hand_on(messages)
 
 
 @pytest.mark.parametrize("clients", [1, 2, 5, 9])

@@ -1,17 +1,17 @@
 """The flags about waiting for the engine: how long, and how many requests at once."""
 
-from server.config import Patience
+from server.config import EngineLimits
 from server.options.flag import Flag, Group
 from server.options.timeout import timeout
 from server.options.values import integer
 
-_DEFAULT = Patience()
+_DEFAULT = EngineLimits()
 
 
-PATIENCE = Group(
-    "patience",
+ENGINE_LIMITS = Group(
+    "timeouts",
     "How long requests wait for the engine; what comes after it is a stream's last line.",
-    Patience,
+    EngineLimits,
     {
         "buffered_requests": Flag(
             "buffered-requests",

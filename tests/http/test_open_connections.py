@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from server.config import Limits
 from server.http.exchange import Exchange
 from server.http.messages import Response
-from server.http.places import Places
+from server.http.open_connections import OpenConnections
 from server.http.routing import Route, Router
 from tests.http.conversation import ScriptedClient, serve_and_close
 from tests.http.framing_cases import head
@@ -36,11 +36,11 @@ class Step(Enum):
 
 
 class Server:
-    """Clients of one server with few places, one second after the other."""
+    """Clients of one server with few connections, one second after the other."""
 
     def __init__(self, nursery: trio.Nursery, most: int) -> None:
         self._nursery = nursery
-        self._places = Places(most)
+        self._places = OpenConnections(most)
         self._router = Router([Route("GET", "/", quick), Route("GET", "/busy", busy)])
 
     async def connect(self, *packets: bytes) -> ScriptedClient:
@@ -119,7 +119,7 @@ def test_who_ends_is_who_began_to_wait_first(most: int, steps: list[tuple[Step, 
     """Against a plain list of who waits and who carries a request."""
 
     async def main() -> None:
-        places = Places(most)
+        connections = OpenConnections(most)
         scopes = [trio.CancelScope() for _ in range(10)]
         waiting: list[int] = []
         carrying: list[int] = []
@@ -127,23 +127,23 @@ def test_who_ends_is_who_began_to_wait_first(most: int, steps: list[tuple[Step, 
         for step, who in steps:
             if step is Step.ENTERS and who not in [*waiting, *carrying, *ended]:
                 room = len(carrying) < most
-                assert places.enter(scopes[who]) is room
+                assert connections.enter(scopes[who]) is room
                 if room and len(waiting + carrying) == most:
                     ended.add(waiting.pop(0))
                 if room:
                     waiting.append(who)
             elif step is Step.CARRIES:
-                places.carries(scopes[who])
+                connections.carries(scopes[who])
                 if who in waiting:
                     waiting.remove(who)
                     carrying.append(who)
             elif step is Step.WAITS:
-                places.waits(scopes[who])
+                connections.waits(scopes[who])
                 if who in carrying:
                     carrying.remove(who)
                     waiting.append(who)
             elif step is Step.LEAVES:
-                places.leave(scopes[who])
+                connections.leave(scopes[who])
                 waiting = [other for other in waiting if other != who]
                 carrying = [other for other in carrying if other != who]
             assert ended == {at for at, scope in enumerate(scopes) if scope.cancel_called}

@@ -12,7 +12,7 @@ _REFUSED_AT_ONCE = 32
 """Refused connections that may stay until their clients have read why."""
 
 
-class Places:
+class OpenConnections:
     """The places of all connections of a server; each is known by the scope that ends it."""
 
     def __init__(self, most: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from server.config import Patience
+from server.config import EngineLimits
 from server.engine.events import Event, Text
 from server.engine.stream import NO_PROGRESS, NO_SLOT, OVERFLOW
 from server.errors import ClientError
@@ -24,7 +24,7 @@ from tests.engine.clients import (
 )
 from tests.engine.fake_decoder import FakeDecoder
 
-PATIENCE = Patience(buffered_requests=3)
+LIMITS = EngineLimits(buffered_requests=3)
 NO_EOS: frozenset[int] = frozenset()
 
 
@@ -33,7 +33,7 @@ async def test_what_finds_no_room_is_told_at_once_and_not_even_encoded(clock: Mo
     held = Held()
     tokenizer = FakeTokenizer()
     decoder = FakeDecoder(slots=2, on_call=held)
-    engine = engine_of(decoder, tokenizer, ignore_eos=True, patience=PATIENCE)
+    engine = engine_of(decoder, tokenizer, ignore_eos=True, limits=LIMITS)
     given: dict[str, list[Event]] = {}
     async with engine.running(), trio.open_nursery() as nursery:
         for prompt in "abcde":
@@ -50,7 +50,7 @@ async def test_what_finds_no_room_is_told_at_once_and_not_even_encoded(clock: Mo
 async def test_room_is_counted_before_prompts_are_tokens(clock: MockClock) -> None:
     held = Held()
     tokenizer = FakeTokenizer(on_encode=held)
-    engine = engine_of(FakeDecoder(slots=1), tokenizer, patience=Patience(buffered_requests=1))
+    engine = engine_of(FakeDecoder(slots=1), tokenizer, limits=EngineLimits(buffered_requests=1))
     given: dict[str, list[Event]] = {}
     async with engine.running(), trio.open_nursery() as nursery:
         for prompt in "ab":
@@ -68,7 +68,7 @@ def test_who_ends_makes_room(leaves: bool) -> None:
     async def test(clock: MockClock) -> None:
         held = Held()
         decoder = FakeDecoder(slots=1, on_call=held)
-        engine = engine_of(decoder, ignore_eos=True, patience=Patience(buffered_requests=0))
+        engine = engine_of(decoder, ignore_eos=True, limits=EngineLimits(buffered_requests=0))
         async with engine.running():
             async with engine.generate(asks("a", max_tokens=3)) as events:
                 await held.begun.wait()
@@ -84,7 +84,7 @@ def test_who_ends_makes_room(leaves: bool) -> None:
 
 @on_clock
 async def test_a_prompt_that_is_refused_makes_room(clock: MockClock) -> None:
-    engine = engine_of(FakeDecoder(slots=1), patience=Patience(buffered_requests=0))
+    engine = engine_of(FakeDecoder(slots=1), limits=EngineLimits(buffered_requests=0))
     async with engine.running():
         for _ in range(3):
             with pytest.raises(ClientError):
@@ -103,7 +103,7 @@ async def test_waiting_for_a_slot_has_its_time(clock: MockClock) -> None:
         await held.begun.wait()
         nursery.start_soon(collect, engine, "b", given)
         await wait_all_tasks_blocked()
-        clock.jump(PATIENCE.buffered_seconds - 0.01)
+        clock.jump(LIMITS.buffered_seconds - 0.01)
         await wait_all_tasks_blocked()
         assert given == {}
         clock.jump(0.01)
@@ -126,7 +126,7 @@ async def test_no_time_counts_in_which_the_process_was_stopped(clock: MockClock)
         await held.begun.wait()
         nursery.start_soon(collect, engine, "b", given)
         await wait_all_tasks_blocked()
-        clock.jump(100 * (PATIENCE.buffered_seconds + PATIENCE.progress_seconds))
+        clock.jump(100 * (LIMITS.buffered_seconds + LIMITS.progress_seconds))
         await wait_all_tasks_blocked()
         held.let_go()
     assert given == {prompt: expected(prompt, 5, NO_EOS) for prompt in "ab"}
@@ -146,7 +146,7 @@ async def test_a_slot_in_time_is_time_enough(clock: MockClock) -> None:
                 await wait_all_tasks_blocked()
                 scope.cancel()
         # The call for "a" goes on, and with it the wait for what is already said to be free.
-        clock.jump(PATIENCE.progress_seconds + 1)
+        clock.jump(LIMITS.progress_seconds + 1)
         await wait_all_tasks_blocked()
         held.let_go()
     assert given == {"b": expected("b", 5, NO_EOS)}
@@ -161,7 +161,7 @@ async def test_a_prompt_that_is_still_encoded_waits_no_longer_than_others(clock:
         for prompt in "ab":
             nursery.start_soon(collect, engine, prompt, given)
             await wait_all_tasks_blocked()
-        clock.jump(PATIENCE.buffered_seconds)
+        clock.jump(LIMITS.buffered_seconds)
         await wait_all_tasks_blocked()
         assert given == {"b": [NO_SLOT]}
         held.let_go()
@@ -177,7 +177,7 @@ async def test_a_request_without_progress_ends_and_frees_its_slot(clock: MockClo
         nursery.start_soon(collect, engine, "a", given)
         await held.begun.wait()
         await wait_all_tasks_blocked()
-        clock.jump(PATIENCE.progress_seconds - 0.01)
+        clock.jump(LIMITS.progress_seconds - 0.01)
         await wait_all_tasks_blocked()
         assert given == {}
         clock.jump(0.01)
@@ -190,7 +190,7 @@ async def test_a_request_without_progress_ends_and_frees_its_slot(clock: MockClo
 
 @on_clock
 async def test_every_token_is_progress(clock: MockClock) -> None:
-    calls = passing(clock, PATIENCE.progress_seconds - 1)
+    calls = passing(clock, LIMITS.progress_seconds - 1)
     engine = engine_of(FakeDecoder(on_call=calls), ignore_eos=True)
     async with engine.running():
         assert await told(engine, asks("a", max_tokens=9)) == expected("a", 9, NO_EOS)
@@ -201,7 +201,7 @@ async def test_every_piece_of_a_prompt_is_progress_and_waiting_for_ones_turn_is_
     clock: MockClock,
 ) -> None:
     """A piece of a prompt, a token of those that decode, and the next piece are three calls."""
-    calls = passing(clock, PATIENCE.progress_seconds / 3 - 1)
+    calls = passing(clock, LIMITS.progress_seconds / 3 - 1)
     decoder = FakeDecoder(slots=3, context=4096, on_call=calls)
     engine = engine_of(decoder, ignore_eos=True)
     given: dict[str, list[Event]] = {}
@@ -227,7 +227,7 @@ async def test_a_stream_says_what_there_was_before_it_says_that_it_timed_out(
     engine = engine_of(FakeDecoder(on_call=stops), ignore_eos=True)
     async with engine.running(), engine.generate(asks("a")) as events:
         await third_call.wait()
-        clock.jump(PATIENCE.progress_seconds)
+        clock.jump(LIMITS.progress_seconds)
         *texts, last = await heard(events)
         goes_on.set()
     assert last == NO_PROGRESS
@@ -244,7 +244,7 @@ def test_a_client_may_leave_just_when_its_time_is_over(holds_a_slot: bool, again
     async def test(clock: MockClock) -> None:
         held = Held()
         engine = engine_of(FakeDecoder(slots=1, on_call=held))
-        patience = PATIENCE.progress_seconds if holds_a_slot else PATIENCE.buffered_seconds
+        limits = LIMITS.progress_seconds if holds_a_slot else LIMITS.buffered_seconds
         async with engine.running(), trio.open_nursery() as nursery:
             if not holds_a_slot:
                 nursery.start_soon(told, engine, asks("a"))
@@ -253,7 +253,7 @@ def test_a_client_may_leave_just_when_its_time_is_over(holds_a_slot: bool, again
                     await held.begun.wait()
                     await wait_all_tasks_blocked()
                     scope.cancel()
-                    clock.jump(patience)
+                    clock.jump(limits)
                     await trio.sleep_forever()
             held.let_go()
             assert engine.requests == (0 if holds_a_slot else 1)

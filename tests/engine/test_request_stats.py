@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from server.config import EngineConfig, Patience
+from server.config import EngineConfig, EngineLimits
 from server.engine.condition import Condition
 from server.engine.engine import Engine
 from server.engine.events import FinishReason
@@ -17,9 +17,9 @@ from tests.engine.play import EOS
 class Watched(Engine):
     """Keeps what it told of the ends of requests; a second passes in each call."""
 
-    def __init__(self, decoder: FakeDecoder, patience: Patience | None = None) -> None:
+    def __init__(self, decoder: FakeDecoder, limits: EngineLimits | None = None) -> None:
         config = EngineConfig(
-            decoder.slots, decoder.context, ignore_eos=True, patience=patience or Patience()
+            decoder.slots, decoder.context, ignore_eos=True, limits=limits or EngineLimits()
         )
         self.ended: list[RequestEnded] = []
         super().__init__(
@@ -72,7 +72,7 @@ async def test_one_whose_client_leaves() -> None:
 @in_trio
 async def test_those_that_are_not_taken() -> None:
     held = Held()
-    engine = Watched(FakeDecoder(slots=1, on_call=held), Patience(buffered_requests=0))
+    engine = Watched(FakeDecoder(slots=1, on_call=held), EngineLimits(buffered_requests=0))
     async with engine.running(), trio.open_nursery() as nursery:
         nursery.start_soon(told, engine, asks("a", 1))
         await held.begun.wait()
@@ -107,8 +107,8 @@ async def test_one_that_the_server_fails() -> None:
 @in_trio
 async def test_those_that_the_end_of_the_process_cuts_short() -> None:
     held = Held()
-    patience = Patience(buffered_requests=1, drain_seconds=0)
-    engine = Watched(FakeDecoder(slots=1, on_call=held), patience)
+    limits = EngineLimits(buffered_requests=1, drain_seconds=0)
+    engine = Watched(FakeDecoder(slots=1, on_call=held), limits)
     async with engine.running(), trio.open_nursery() as nursery:
         nursery.start_soon(told, engine, asks("abc", 9))
         await held.begun.wait()

@@ -21,7 +21,7 @@ that was gains 5 to 18 % of one (1B in float16 on an H200, 1 and 32 rows, slots 
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DecodeRequest:
     """A decode call: a token for each of neighbouring slots, after so many in each."""
 
     first_slot: int
@@ -29,25 +29,25 @@ class Asked:
     pasts: list[int]
 
 
-class Foresight(Generic[Made]):
+class DecodeAhead(Generic[Made]):
     """Remembers how often the next call was the one that was expected."""
 
     def __init__(self, least: float = TRUSTED) -> None:
         """`least` is the share of calls from which on it is trusted."""
         self._least = least
         self._share = 1.0
-        self._expected: Asked | None = None
+        self._expected: DecodeRequest | None = None
         self._made: Made | None = None
 
     @property
     def trusted(self) -> bool:
         return self._share > self._least
 
-    def expect(self, asked: Asked, made: Made | None) -> None:
+    def expect(self, asked: DecodeRequest, made: Made | None) -> None:
         """The next call will be this one, if nothing else happens; it may have been made."""
         self._expected, self._made = asked, made
 
-    def take(self, asked: Asked) -> Made | None:
+    def take(self, asked: DecodeRequest) -> Made | None:
         """The call that was made, if it is the one that is asked for."""
         right = self._expected == asked
         return self._end(right=right) if self._expected else None

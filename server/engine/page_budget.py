@@ -7,9 +7,10 @@ from collections.abc import Container, Mapping
 
 from server.engine.decoder import Pages
 from server.engine.sequence import Sequence
+from server.model.kv_shape import pages_for
 
 
-class Room:
+class PageBudget:
     """Sees the sequences of the engine. A sequence begins only where it can also end: none is ever
     cut short for want of a page, and none waits in the middle of its answer."""
 
@@ -31,4 +32,4 @@ class Room:
         return self._spanned(self._sequences[key].most_tokens) - whole <= free
 
     def _spanned(self, tokens: int) -> int:
-        return -(-tokens // self._pages.page_tokens)
+        return pages_for(tokens, self._pages.page_tokens)

@@ -10,7 +10,7 @@ from server.engine.facts import Activity, End, RequestEnded, SlotState
 from server.engine.sequence import Sequence
 
 
-class Account:
+class RequestStats:
     """A request that arrives now."""
 
     def __init__(self, request_id: str, clock: Callable[[], float]) -> None:

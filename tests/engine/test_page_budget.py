@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from server.config import SamplingParameters
-from server.engine.room import Room
+from server.engine.page_budget import PageBudget
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
 from server.engine.windowed_text import WindowedText
@@ -33,8 +33,8 @@ def sequence(key: int, prompt: int, answer: int, *, read: int = 0, generated: in
     )
 
 
-def room(free_pages: int, *sequences: Sequence) -> Room:
-    return Room(FakePages(free_pages), {each.key: each for each in sequences})
+def room(free_pages: int, *sequences: Sequence) -> PageBudget:
+    return PageBudget(FakePages(free_pages), {each.key: each for each in sequences})
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,6 @@ def test_nor_is_what_a_sequence_will_need_that_begins_in_the_same_step() -> None
 
 def test_kept_sequences_may_make_room() -> None:
     one = sequence(0, 4, 4)
-    pages = Room(FakePages(free_pages=1, unheld_pages=2), {0: one})
+    pages = PageBudget(FakePages(free_pages=1, unheld_pages=2), {0: one})
     assert not pages.for_one(0, shared=0, beginning=())
     assert pages.for_one(0, shared=0, beginning=(), without_copies=True)
