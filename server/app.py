@@ -9,7 +9,6 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -106,12 +105,13 @@ async def _run(config: ServerConfig) -> None:
     )
     sampling, with_keys = engine_config.sampling, keys is not None
     routes = inference_routes(engine, sampling, metrics, with_keys=with_keys)
-    gate = _gate(config, addresses, routes, keys)
     manager = ServiceManager.of(os.environ)
     connections = OpenConnections(config.limits.connections)
     async with trio.open_nursery() as nursery:
         # Before the model too: who asks for liveness and readiness hears how it is.
-        nursery.start_soon(serve, listeners, gate, config.limits, connections, tls)
+        for listener, address in zip(listeners, addresses, strict=True):
+            gate = _gate(config, address, routes, keys)
+            nursery.start_soon(serve, [listener], gate, config.limits, connections, tls)
         async with engine.running(), trio.open_nursery() as watching:
             gc.freeze()  # a collection in mid-stream would walk all that was imported
             watching.start_soon(watch_over, engine, manager)
@@ -152,12 +152,13 @@ async def watch_over(engine: Engine, manager: ServiceManager) -> None:
 
 def _gate(
     config: ServerConfig,
-    addresses: Sequence[Address | UnixAddress],
+    address: Address | UnixAddress,
     router: Router,
     keys: ApiKeys | None,
 ) -> Gate:
+    """Of the listener at `address`."""
     access = config.access
-    hosts = hosts_for(addresses, config.serving.inference_address, access.allowed_hosts)
+    hosts = hosts_for(address, config.serving.inference_address, access.allowed_hosts)
     return Gate(router, hosts, Cors(access.cors_origins), keys, PUBLIC)
 
 
@@ -220,7 +221,7 @@ def _load(
     say(*start_lines(folder.path, engine, str(choice), threads, decoder.kv_bytes, place))
     metrics.serving = {
         "version": __version__,
-        "model": folder.path.resolve().name,
+        "model": os.fsencode(folder.path.resolve().name).decode(errors="backslashreplace"),
         "device": str(choice.device),
         "threads": str(threads),
         "onnxruntime": runtime_version(),

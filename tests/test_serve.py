@@ -192,6 +192,15 @@ def stub(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_folder_may_have_any_name(tiny: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b'a "name"\xff')
+    shutil.copytree(tiny, odd)
+    with serving(odd) as server, closing(server.connect()) as connection:
+        status, said = get(connection, "/metrics")
+    assert status == 200
+    assert r'model="a \"name\"\\xff"' in said
+
+
 @pytest.mark.parametrize("flags", [[], ["--speculate", "8"]])
 def test_a_prompt_is_continued_line_by_line(tiny: Path, flags: list[str]) -> None:
     with serving(tiny, *flags) as server, server.ask("the answer", max_tokens=20) as response:

@@ -2,10 +2,13 @@
 sockets of the system; no HTTP."""
 
 import os
+import select
 import socket
 from contextlib import suppress
 
 import trio
+
+from server.http.tls import TlsStream
 
 _CORK = getattr(socket, "TCP_CORK", None)
 """Linux only; elsewhere the last bytes and the end are two packets."""
@@ -40,6 +43,18 @@ async def receive(stream: trio.abc.ReceiveStream, most: int) -> bytes | bytearra
         except OSError as error:
             raise trio.BrokenResourceError from error
     return await stream.receive_some(most)
+
+
+async def hung_up(stream: trio.abc.Stream) -> None:
+    """Return when the client has closed its sending side or the connection, though bytes that it
+    sent before are still unread. Only Linux tells; elsewhere this waits for ever.
+    """
+    transport = stream.transport if isinstance(stream, TlsStream) else stream
+    if not isinstance(transport, trio.SocketStream) or not hasattr(select, "EPOLLRDHUP"):
+        await trio.sleep_forever()
+    with select.epoll() as hang_ups:
+        hang_ups.register(transport.socket, select.EPOLLRDHUP)
+        await trio.lowlevel.wait_readable(hang_ups)
 
 
 def hold_back(stream: trio.abc.Stream) -> None:

@@ -13,7 +13,7 @@ from typing import NoReturn
 import trio
 
 from server.config import Limits
-from server.http.at_once import end_at_once, hold_back, receive, send_at_once
+from server.http.at_once import end_at_once, hold_back, hung_up, receive, send_at_once
 from server.http.exchange import Exchange, answer
 from server.http.messages import Request, RequestHead
 from server.http.open_connections import OpenConnections
@@ -125,7 +125,7 @@ class Connection:
             self._connections.carries(self._scope)
             request = Request(secrets.token_urlsafe(16)[:21], head, body)
             await self._answer(route, Exchange(request, self._protocol, self._send))
-            self._connections.waits(self._scope)
+        self._connections.waits(self._scope)
         if self._protocol.start_next_cycle():
             return True
         await self._linger()
@@ -202,16 +202,18 @@ class Connection:
         """Notice that the client leaves while it is being answered.
 
         A client that has closed its sending side counts as gone, as with Paddler. What it sends
-        instead is kept for the next request, up to a few KiB; a client that sends more is not read
-        from, and thus not watched, until it is answered.
+        ahead is kept for the next request, up to a few KiB; a client that sends more is not read
+        from until it is answered.
         """
         if exchange.answered:  # in one write, before this could begin
             return
         while (room := self._limits.read_ahead_bytes - self._protocol.buffered) > 0:
             if not await self._receive(room):
-                if not exchange.answered:
-                    await self._leave("the client left before it was answered")
-                return
+                break
+        else:
+            await hung_up(self._stream)
+        if not exchange.answered:
+            await self._leave("the client left before it was answered")
 
     async def _receive(self, most: int) -> bool:
         """Take bytes from the client; False when there will be none any more."""

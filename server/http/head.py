@@ -100,11 +100,11 @@ class HeadReader:
         if match is None:
             raise Refusal(400, "malformed request line")
         method, target, version = match.groups()
+        self._request_line = (method, target, version)
         if version not in (b"1.0", b"1.1"):
             raise Refusal(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
         if len(target) > self._limits.target_bytes:
             raise Refusal(414, "the request target is too long")
-        self._request_line = (method, target, version)
         self._raw += line
 
 

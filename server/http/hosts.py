@@ -37,22 +37,18 @@ class LocalHosts:
 
 
 def hosts_for(
-    addresses: Sequence[Address | UnixAddress],
-    named: Address | UnixAddress,
-    allowed: Sequence[str],
+    address: Address | UnixAddress, named: Address | UnixAddress, allowed: Sequence[str]
 ) -> Hosts:
-    """The names to accept in Host. A server that others than this machine can reach has names that
-    it cannot know, so Host is not checked there; nor on UNIX sockets, which browsers do not reach.
+    """The names to accept in Host on a listener. One that other machines can reach has names that
+    the server cannot know, so Host is not checked there; nor on UNIX sockets, which browsers do not
+    reach.
 
-    `named` is the address as the operator wrote it, `addresses` those that it stands for.
+    `named` is the address as the operator wrote it, `address` one that it stands for.
     """
-    if EVERY_HOST in allowed or not all(map(_is_local, addresses)):
+    local = isinstance(address, Address) and _is_loopback(address.host)
+    if EVERY_HOST in allowed or not local:
         return AnyHost()
     return LocalHosts([named.host, *allowed] if isinstance(named, Address) else allowed)
-
-
-def _is_local(address: Address | UnixAddress) -> bool:
-    return isinstance(address, Address) and _is_loopback(address.host)
 
 
 def _is_loopback(host: str) -> bool:

@@ -75,5 +75,5 @@ async def serve(
         await serve_connection(client, router, limits, connections)
 
     async with trio.open_nursery() as clients:
-        with connections.accepting:
+        with connections.accepting():
             await trio.serve_listeners(serve_client, list(listeners), handler_nursery=clients)

@@ -21,12 +21,19 @@ class OpenConnections:
         # Dictionaries, for their order: who came first has waited longest.
         self._waiting: dict[trio.CancelScope, None] = {}
         self._refused: dict[trio.CancelScope, None] = {}
-        self.accepting = trio.CancelScope()
-        """To be around what lets clients in."""
+        self._accepting: list[trio.CancelScope] = []
         self.draining = False
         """Whether each answer is to be the last one of its connection."""
         self.closed = False
         """Whether there is no time left to send a request."""
+
+    def accepting(self) -> trio.CancelScope:
+        """A scope to be around what lets clients in, for each listener one."""
+        scope = trio.CancelScope()
+        if self.draining:
+            scope.cancel()
+        self._accepting.append(scope)
+        return scope
 
     def enter(self, connection: trio.CancelScope) -> bool:
         """Let a connection in, and another one end for it; False: all carry requests."""
@@ -46,14 +53,16 @@ class OpenConnections:
             self._carrying.add(connection)
 
     def waits(self, connection: trio.CancelScope) -> None:
-        """The request was answered."""
-        if connection in self._carrying:
-            self._carrying.remove(connection)
+        """The request was answered, or refused by its head."""
+        if connection in self._carrying or connection in self._waiting:
+            self._carrying.discard(connection)
+            self._waiting.pop(connection, None)  # it waits from now on
             self._waiting[connection] = None
 
     def drain(self) -> None:
         """Nobody is let in any more; who is there may still ask for something."""
-        self.accepting.cancel()
+        for scope in self._accepting:
+            scope.cancel()
         self.draining = True
 
     def close(self) -> None:

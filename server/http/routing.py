@@ -82,11 +82,11 @@ def _allowed(methods: Iterable[str]) -> str:
 
 def _check_media_type(head: RequestHead, route: Route) -> None:
     """RFC 9110, section 15.5.16. No browser sends JSON's type to a foreign origin unasked."""
-    if route.consumes is None:
-        return
     if head.field(b"content-encoding") is not None:
         accept = (b"Accept-Encoding", b"identity")
         raise Refusal(415, "a body with a content-encoding is not accepted", (accept,))
+    if route.consumes is None:
+        return
     media_type = (head.field(b"content-type") or b"").partition(b";")[0]
     if media_type.strip(b" \t").lower() != route.consumes:
         accept = (b"Accept", route.consumes)

@@ -42,7 +42,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
     """The server's end of a TLS connection."""
 
     def __init__(self, transport: trio.abc.HalfCloseableStream, context: ssl.SSLContext) -> None:
-        self._transport = transport
+        self.transport = transport
         self._tls = trio.SSLStream(transport, context, server_side=True)
         self._reading: trio.abc.ReceiveStream = self._tls
 
@@ -62,10 +62,10 @@ class TlsStream(trio.abc.HalfCloseableStream):
     async def send_eof(self) -> None:
         """The closure alert of RFC 9112, section 9.8, without which a client cannot tell the end
         from a cut; waits for the client's own, and then ends the connection beneath."""
-        self._reading = self._transport
+        self._reading = self.transport
         with suppress(trio.BrokenResourceError):
             await self._tls.unwrap()
-        await self._transport.send_eof()
+        await self.transport.send_eof()
 
     async def aclose(self) -> None:
-        await self._transport.aclose()
+        await self.transport.aclose()

@@ -252,7 +252,9 @@ def test_a_body_that_h11_need_not_follow_changes_no_answer() -> None:
 def test_a_refused_head_request_has_no_body() -> None:
     malformed = head(b"A : b", first=b"HEAD / HTTP/1.1")
     wrong_path = head(first=b"HEAD /no HTTP/1.1")
-    for client in converse([malformed], [wrong_path]):
+    too_long = head(first=b"HEAD /%b HTTP/1.1" % (b"a" * 8192))
+    too_new = head(first=b"HEAD / HTTP/1.2")
+    for client in converse([malformed], [wrong_path], [too_long], [too_new]):
         answer = b"".join(client.writes)
         assert answer.endswith(b"\r\n\r\n")
         [as_for_get] = converse([client.sent.replace(b"HEAD", b"GET")])

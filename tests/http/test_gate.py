@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.config import Address
+from server.config import Address, UnixAddress
 from server.errors import StartError
 from server.http.api_keys import ApiKeys
 from server.http.cors import Cors
@@ -263,10 +263,11 @@ def test_balancers_need_no_host() -> None:
 
 def test_names_are_checked_on_loopback_addresses_only() -> None:
     name = Address("box", 1)
-    loopback = [Address("127.0.0.1", 1), Address("::1", 1)]
-    assert "box" in hosts_for(loopback, name, [])
-    assert "evil.example" not in hosts_for(loopback, name, [])
-    assert "other.example" in hosts_for(loopback, name, ["other.example"])
-    assert "evil.example" in hosts_for(loopback, name, ["a", "*"])
-    assert "evil.example" in hosts_for([*loopback, Address("10.0.0.1", 1)], name, [])
-    assert "evil.example" in hosts_for([Address("::", 1)], name, ["a"])
+    for loopback in (Address("127.0.0.1", 1), Address("::1", 1)):
+        assert "box" in hosts_for(loopback, name, [])
+        assert "evil.example" not in hosts_for(loopback, name, [])
+        assert "other.example" in hosts_for(loopback, name, ["other.example"])
+        assert "evil.example" in hosts_for(loopback, name, ["a", "*"])
+    assert "evil.example" in hosts_for(UnixAddress("/socket"), name, [])
+    assert "evil.example" in hosts_for(Address("10.0.0.1", 1), name, [])
+    assert "evil.example" in hosts_for(Address("::", 1), name, ["a"])

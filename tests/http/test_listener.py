@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import select
 import socket
 import ssl
 import struct
@@ -109,13 +110,23 @@ async def close(stream: trio.SocketStream) -> None:
     await stream.aclose()
 
 
+AHEAD = pytest.param(
+    head() * 300,
+    id="much sent ahead",
+    marks=pytest.mark.skipif(not hasattr(select, "EPOLLRDHUP"), reason="only Linux tells"),
+)
+
+
+@pytest.mark.parametrize("ahead", [pytest.param(b"", id="nothing sent ahead"), AHEAD])
 @pytest.mark.parametrize("leave", [half_close, reset, close])
-def test_leaving_cancels_the_handler(leave: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
+def test_leaving_cancels_the_handler(
+    leave: Callable[[trio.SocketStream], Awaitable[None]], ahead: bytes
+) -> None:
     async def test() -> None:
         endless = Endless()
         async with serving(endless) as address:
             async with await connect(address) as stream:
-                await stream.send_all(head())
+                await stream.send_all(head() + ahead)
                 await read_until(stream, b"first\n")
                 await leave(stream)
                 await endless.cancelled.wait()
@@ -237,6 +248,25 @@ def test_one_client_too_many_ends_the_one_that_says_nothing() -> None:
             async with await connect(address) as refused:
                 await read_until(refused, b"busy\n")
             assert not endless.cancelled.is_set()
+
+    run(test)
+
+
+def test_who_was_refused_by_its_head_waits_from_then_on() -> None:
+    async def test() -> None:
+        async with (
+            serving(echo, Limits(connections=2)) as address,
+            await connect(address) as first,
+            await connect(address) as second,
+        ):
+            for stream in (first, second):
+                await stream.send_all(head())
+                await read_until(stream, b"GET /  ")
+                await wait_all_tasks_blocked()  # the server knows, too, that it has answered
+            await first.send_all(head(first=b"GET /nowhere HTTP/1.1"))
+            await read_until(first, b"at this path")
+            async with await connect(address):
+                assert await second.receive_some() == b""
 
     run(test)
 

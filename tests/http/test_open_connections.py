@@ -139,9 +139,9 @@ def test_who_ends_is_who_began_to_wait_first(most: int, steps: list[tuple[Step, 
                     carrying.append(who)
             elif step is Step.WAITS:
                 connections.waits(scopes[who])
-                if who in carrying:
-                    carrying.remove(who)
-                    waiting.append(who)
+                if who in [*waiting, *carrying]:
+                    waiting = [*(other for other in waiting if other != who), who]
+                    carrying = [other for other in carrying if other != who]
             elif step is Step.LEAVES:
                 connections.leave(scopes[who])
                 waiting = [other for other in waiting if other != who]

@@ -71,3 +71,9 @@ def test_another_media_type_is_refused(fields: tuple[bytes, ...]) -> None:
     client = ask(b"POST /json", *fields)
     assert client.statuses == [415]
     assert b"\r\nAccept" in client.transcript
+
+
+def test_a_content_encoding_is_refused_where_no_body_is_wanted_either() -> None:
+    client = ask(b"GET /both", b"Content-Encoding: gzip")
+    assert client.statuses == [415]
+    assert b"\r\nAccept-Encoding: identity\r\n" in client.transcript
