@@ -1,6 +1,7 @@
-"""The `skiff-bench` command: argv to one of its modes, the report to where it is wanted.
+"""The `skiff-bench` command: runs one mode, then prints, saves and draws its report.
 
-Knows the modes' names; each has its flags and its tables in a package of its own.
+Knows the modes' names; does not know their flags and tables, which each mode has in a module of
+its own.
 """
 
 import argparse
@@ -33,12 +34,12 @@ except ModuleNotFoundError as error:
 
 _DRAWN = {
     serve: (plot.draw, "draw how latencies are distributed, and throughput over the load"),
-    pace: (partial(plot.draw_curve, pace.CURVE), "draw one over the other"),
+    pace: (partial(plot.draw_curve, pace.CURVE), "draw the p99 gap over the time to first token"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command; ends the process where it cannot."""
+    """Runs the command; exits with an error message where it cannot."""
     with program("skiff-bench"):
         unwind_at(signal.SIGINT)
         _measure(_parser().parse_args(arguments))
@@ -75,16 +76,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"skiff-bench {__version__}")
     modes = parser.add_subparsers(metavar="MODE", required=True)
     for name, module, text in (
-        ("engine", engine, "prompt and decode speed of a model folder, without a network"),
+        ("engine", engine, "prefill and decode speed of a model folder, without a network"),
         ("batch", batch, "many sequences at once, with the columns of llama-batched-bench"),
         ("serve", serve, "latency and throughput of a server, or of two in turns, over HTTP"),
-        ("network", network, "what HTTP adds to the engine: the same clients with and without it"),
-        ("pace", pace, "what --gap-stretch chooses between: streams' gaps, and a first token"),
-        ("start", start, "how long a server takes from nothing to its first token"),
-        ("soak", soak, "how much memory a server has while it answers many requests"),
-        ("http", strictness, "what strict reading adds to h11 and json alone"),
-        ("speculate", speculate, "what --speculate is worth, where answers repeat and where not"),
-        ("compare", compare, "two runs that were saved: what differs by more than the noise"),
+        ("network", network, "the cost of HTTP: the same clients with and without it"),
+        ("pace", pace, "gaps of running streams against time to first token, by --gap-stretch"),
+        ("start", start, "time from the start of a server's process to its first token"),
+        ("soak", soak, "a server's memory while it answers many requests"),
+        (
+            "http",
+            strictness,
+            "the cost of strict HTTP and JSON parsing, against h11 and json alone",
+        ),
+        (
+            "speculate",
+            speculate,
+            "speed with and without --speculate, for editing and free prompts",
+        ),
+        ("compare", compare, "two saved runs: which figures differ by more than chance"),
     ):
         mode = modes.add_parser(name, help=text, description=f"{text}.", allow_abbrev=False)
         module.add_to(mode)
@@ -102,11 +111,11 @@ def _add_output(parser: argparse.ArgumentParser, *, measures: bool, drawing: str
         "--output",
         choices=list(FORMATS),
         default="table",
-        help="what is printed (default: table)",
+        help="format of the printed report (default: table)",
     )
     if measures:
         group.add_argument(
-            "--save", metavar="FILE", type=Path, help="keep all raw figures, as JSON, for compare"
+            "--save", metavar="FILE", type=Path, help="save all raw figures as JSON, for compare"
         )
     if drawing:
         group.add_argument("--plot", metavar="FILE", type=Path, help=f"{drawing} (.png, .svg)")

@@ -1,4 +1,7 @@
-"""`skiff-bench compare`: two saved runs, figure by figure. Does not know what they measured."""
+"""`skiff-bench compare`: compares two saved runs, figure by figure.
+
+Knows its table; does not know what the runs measured.
+"""
 
 import argparse
 from collections.abc import Iterator
@@ -17,24 +20,27 @@ Key = tuple[str, ...]
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("first", metavar="A", type=Path, help="what --save wrote")
-    parser.add_argument("second", metavar="B", type=Path, help="likewise, of the run to judge")
+    parser.add_argument("first", metavar="A", type=Path, help="a run that --save wrote")
+    parser.add_argument(
+        "second", metavar="B", type=Path, help="another one, to be judged against A"
+    )
 
 
 def run(options: argparse.Namespace) -> Report:
     """Raises `StartError`."""
     first, second = load(options.first), load(options.second)
-    columns = ("test", "of", "figure", "A", "B", "B / A", "chance", "B is")
+    columns = ("test", "subject", "figure", "A", "B", "B / A", "p-value", "B is")
     rows = tuple(_rows(first, second))
     if not rows:
         raise StartError(f"{options.first} and {options.second} have no figure in common")
-    title = f"B against A; the same up to noise unless chance is below {LEVEL}"
+    title = f"B against A; a difference counts if its p-value is at most {LEVEL}"
     return Report("compare", _headers(first, second), (Table(title, columns, rows),))
 
 
 def _rows(first: Report, second: Report) -> Iterator[tuple[Cell, ...]]:
-    """Of rounds and repetitions: what one of these holds is too much alike to prove anything by its
-    number. Nor is one number throughout a figure, such as refusals where there are none."""
+    """Yields a row for each figure that both runs have, of rounds and repetitions only: requests
+    and gaps of one round are too much alike for their number to prove anything. Figures with one
+    value throughout, such as refusals where there are none, are left out."""
     alone = all(len({each.subject for each in run.series}) == 1 for run in (first, second))
     theirs = {_key(series, alone=alone): series for series in second.series}
     for ours in first.series:
@@ -46,7 +52,8 @@ def _rows(first: Report, second: Report) -> Iterator[tuple[Cell, ...]]:
 
 
 def _key(series: Series, *, alone: bool) -> Key:
-    """Where each run has one subject, its name does not matter: it may be a port's."""
+    """Identifies a figure. The subject's name is ignored where each run has one subject: a server
+    may be named after its port."""
     return (series.test, series.measure, "" if alone else series.subject)
 
 
@@ -74,7 +81,7 @@ def _verdict(ours: Series, other: Series, *, rises: bool, probability: float) ->
 
 
 def _headers(first: Report, second: Report) -> dict[str, str]:
-    """What is alike once, and what differs of both."""
+    """Merges the headers; an entry that differs shows both values."""
     headers = {}
     for name in first.header | second.header:
         before, after = first.header.get(name, "?"), second.header.get(name, "?")

@@ -1,4 +1,4 @@
-"""What the commands' flags have in common. Knows argparse; does not know what is measured."""
+"""Flags that several commands share. Knows argparse; does not know what is measured."""
 
 import argparse
 import shlex
@@ -19,7 +19,7 @@ from server.program import Parser
 T = TypeVar("T")
 
 MOST = 2**31 - 1
-"""Where no other bound is known."""
+"""The limit where there is no other one."""
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def add_folder(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL_FOLDER",
         type=Path,
         nargs="?",
-        help="(default: the model of scripts/serve)",
+        help="what skiff-export wrote (default: the model that scripts/serve serves)",
     )
 
 
@@ -39,7 +39,7 @@ def folder_of(options: argparse.Namespace) -> Path:
 
 
 def add_lengths(parser: argparse._ActionsContainer, *, words: Lengths, new_tokens: Lengths) -> None:
-    """What is asked for where there is no prompt of one's own."""
+    """Lengths of random prompts and of their answers."""
     parser.add_argument(
         "--words",
         metavar="N[-N]",
@@ -63,7 +63,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=up_to(MOST_THREADS),
         default=usable_cores(),
-        help="cores that one call uses (default: all usable ones)",
+        help="threads that run one call of the model (default: one for each usable core)",
     )
 
 
@@ -79,14 +79,14 @@ def add_repetitions(parser: argparse.ArgumentParser) -> None:
 
 
 def add_concurrency(
-    parser: argparse._ActionsContainer, default: list[int], most: int = MOST
+    parser: argparse._ActionsContainer, default: list[int], limit: int = MOST
 ) -> None:
-    """The loads of closed loops."""
+    """Numbers of clients, for closed loops."""
     shown = ",".join(map(str, default))
     parser.add_argument(
         "--concurrency",
         metavar="N[,N...]",
-        type=each_once(up_to(most)),
+        type=each_once(up_to(limit)),
         default=default,
         help=f"clients at once, each waiting for its answer (default: {shown})",
     )
@@ -97,12 +97,12 @@ def add_counts(
     *flags: str,
     default: list[int],
     text: str,
-    most: int = MOST,
+    limit: int = MOST,
     or_none: bool = False,
 ) -> None:
-    """A list of numbers from 1 to `most`; with `or_none` a single 0 is none of them, as
-    llama-bench has it."""
-    counts = each_once(up_to(most))
+    """A list of numbers from 1 to `limit`. With `or_none`, a single 0 means an empty list, as for
+    llama-bench."""
+    counts = each_once(up_to(limit))
 
     def parse(given: str) -> list[int]:
         return [] if or_none and given == "0" else counts(given)
@@ -118,15 +118,16 @@ def add_counts(
 
 
 def sampling(text: str) -> SamplingParameters:
-    """Flags of skiff, such as `--temperature 0.8 --top-k 40`, over greedy. Raises `StartError`."""
+    """Parses sampling flags of skiff, such as `--temperature 0.8 --top-k 40`; the defaults are
+    greedy. Raises `StartError`."""
     parser = Parser(prog="skiff", allow_abbrev=False, add_help=False)
     SAMPLING.add_to(parser)
-    told = RawOptions(parser.parse_args(shlex.split(text)), environment={})
-    return SAMPLING.read(told).over(SamplingParameters())
+    given = RawOptions(parser.parse_args(shlex.split(text)), environment={})
+    return SAMPLING.read(given).over(SamplingParameters())
 
 
 def _checked(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """`parse`, one of `server.options.values`, as argparse wants its errors."""
+    """Wraps a parser of `server.options.values` so that argparse reports its errors."""
 
     def checked(text: str) -> T:
         try:
@@ -137,9 +138,9 @@ def _checked(parse: Callable[[str], T]) -> Callable[[str], T]:
     return checked
 
 
-def up_to(most: int) -> Callable[[str], int]:
-    """A number of at least 1."""
-    return _checked(values.integer(1, most))
+def up_to(limit: int) -> Callable[[str], int]:
+    """An integer from 1 to `limit`."""
+    return _checked(values.integer(1, limit))
 
 
 count = up_to(MOST)
@@ -151,8 +152,7 @@ above_one = _checked(values.number(1, above_low=True))
 
 
 def each_once(parse_one: Callable[[str], T]) -> Callable[[str], list[T]]:
-    """Several values between commas. Two that are alike would be one test, whose figures would
-    count twice."""
+    """Comma-separated values, each different: the figures of a repeated test would count twice."""
 
     def parse(text: str) -> list[T]:
         found = [parse_one(part) for part in text.split(",")]

@@ -1,4 +1,5 @@
-"""What a figure is worth nothing without: the machine, the versions, the model, the commit."""
+"""The machine, the versions, the commit and the model, for a report's header: figures mean nothing
+without them."""
 
 import os
 import platform
@@ -33,7 +34,7 @@ def model(folder: Path) -> dict[str, str]:
 
 
 def weights(file: Path) -> str:
-    """How a graph stores its matrices."""
+    """Says how a graph stores its matrices."""
     nodes = [node for node in ir.load(file).graph if node.op_type == "MatMulNBits"]
     kinds = {
         f"int{node.attributes.get_int('bits', 4)} in blocks of "
@@ -44,9 +45,10 @@ def weights(file: Path) -> str:
 
 
 def commit() -> str:
-    """The working tree's commit, marked if something is changed; nothing for an installed Skiff."""
+    """The working tree's commit, marked as dirty if files are changed; empty for an installed
+    Skiff."""
     here = Path(__file__)
-    # An installed Skiff may lie in a tree, too, but in one of another project.
+    # An installed Skiff may lie inside the working tree of another project.
     ours = ["git", "ls-files", "--error-unmatch", here.name]
     described = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
     try:

@@ -1,7 +1,7 @@
-"""`skiff-bench pace`: what --gap-stretch chooses between. Running streams are joined by a long
-prompt: how long their gaps become while it is read, and when its first token comes.
+"""`skiff-bench pace`: the trade-off that --gap-stretch sets. While streams decode, a long prompt
+arrives: how long do their gaps become while it is read, and when does its first token come?
 
-In process, as the engine runs it: no network, greedy, prompts of random tokens. Knows its flags and
+In process, on the engine's core: no network, greedy, prompts of random tokens. Knows its flags and
 its table.
 """
 
@@ -45,9 +45,9 @@ from server.model.opening import open_cpu_decoder
 from server.options.engine import MOST_SLOTS
 
 UNDISTURBED = 100
-"""Tokens of each stream beside the others before the prompt comes."""
+"""Tokens that each stream generates beside the others before the prompt comes."""
 SHORT = 64
-"""Tokens of the streams' own prompts."""
+"""Tokens of each stream's own prompt."""
 STRETCHES = [1.5, 2.0, 2.5, 3.0, 4.0, 6.0]
 GAPS, FIRST = "p99 gap / undisturbed", "first token / alone"
 CURVE = Curve(across=FIRST, up=GAPS)
@@ -63,8 +63,20 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         default=STRETCHES,
         help=f"values of --gap-stretch (default: {','.join(f'{each:g}' for each in STRETCHES)})",
     )
-    add("--streams", metavar="N", type=up_to(MOST_SLOTS - 1), default=4, help="(default: 4)")
-    add("--prompt", metavar="TOKENS", type=count, default=2000, help="(default: 2000)")
+    add(
+        "--streams",
+        metavar="N",
+        type=up_to(MOST_SLOTS - 1),
+        default=4,
+        help="streams that decode while the prompt is read (default: 4)",
+    )
+    add(
+        "--prompt",
+        metavar="TOKENS",
+        type=count,
+        default=2000,
+        help="length of the prompt (default: 2000)",
+    )
     add_repetitions(parser)
     add_threads(parser)
 
@@ -74,12 +86,13 @@ class Figures:
     """Seconds of one repetition."""
 
     gaps: list[float]
-    """Of undisturbed streams."""
+    """Between tokens of the streams, before the prompt comes."""
     disturbed: list[float]
-    """While the prompt was read."""
+    """The same while the prompt is read."""
     alone: float
-    """The prompt's first token without streams."""
+    """To the prompt's first token, without streams."""
     beside: float
+    """The same, beside the streams."""
 
     @property
     def p99(self) -> float:
@@ -115,7 +128,7 @@ def run(options: argparse.Namespace) -> Report:
 
 
 def _measure(decoder: CpuDecoder, options: argparse.Namespace) -> dict[float, list[Figures]]:
-    """By stretch; all take turns in each repetition, after one to warm up."""
+    """Figures by stretch. The stretches take turns in each repetition, after one run to warm up."""
     measured: dict[float, list[Figures]] = {stretch: [] for stretch in options.stretch}
     total = 1 + options.repetitions * len(measured)
     with tqdm(total=total, unit="run", disable=None) as bar:
@@ -130,7 +143,7 @@ def _measure(decoder: CpuDecoder, options: argparse.Namespace) -> dict[float, li
 
 
 def _repetition(decoder: CpuDecoder, stretch: float, streams: int, prompt: int) -> Figures:
-    """Raises `StartError` where streams fill their context before the prompt is read."""
+    """Raises `StartError` if a stream fills its context before the prompt is read."""
     run = _Run(decoder, stretch)
     run.first_token(SHORT)
     alone = run.first_token(prompt)
@@ -150,7 +163,7 @@ def _repetition(decoder: CpuDecoder, stretch: float, streams: int, prompt: int) 
 
 
 class _Run:
-    """Streams that go on without end, and when each of their tokens came."""
+    """Streams without an end of text, and the times at which their tokens came."""
 
     def __init__(self, decoder: CpuDecoder, stretch: float) -> None:
         self._decoder = decoder
@@ -171,7 +184,7 @@ class _Run:
         return key
 
     def until(self, key: int, tokens: int) -> None:
-        """Raises `StartError` where the sequence ends before it has so many."""
+        """Steps until the sequence has so many tokens. Raises `StartError` if it ends before."""
         while len(self.times[key]) < tokens:
             if not self._core.busy:
                 raise StartError(f"the model's context of {self._decoder.context} tokens is full")

@@ -1,6 +1,6 @@
-"""A server to measure that is a process of its own, started as its user starts it.
+"""A server to measure, started in a process of its own, as a user starts it.
 
-Knows the command line of `skiff`; asks it nothing.
+Knows the command line of `skiff`; sends no requests.
 """
 
 import os
@@ -26,34 +26,34 @@ class ServerProcess:
 
     url: str
     started: float
-    """Just before there was a process."""
+    """Just before the process was created."""
     ready: float
-    """When it said that it is."""
+    """When it said that it was ready."""
     process: int
 
     @property
     def resident_bytes(self) -> int:
-        """Memory that it has now, with each page as often as it is mapped, and in full though other
-        processes have it, too. Raises `StartError`."""
+        """Resident memory now (RSS). A page counts in full, once for each mapping, even if other
+        processes share it. Raises `StartError` if the server has ended."""
         command = ["ps", "-o", "rss=", "-p", str(self.process)]
         found = subprocess.run(command, capture_output=True, text=True, check=False)
-        if found.returncode != 0 or not int(found.stdout):  # one that nobody has waited for has 0
+        if found.returncode != 0 or not int(found.stdout):  # a zombie has 0
             raise StartError("the server has ended")
         return int(found.stdout) * 1024
 
     @property
     def proportional_bytes(self) -> int | None:
-        """Memory that it has now, each page once, and its share of one that others have, too; None
-        where the system does not tell. It is told by a walk over all pages."""
-        return self._told("smaps_rollup", "Pss")
+        """Proportional memory now (PSS): a page that several processes map counts by its share.
+        None where the system does not say. The kernel walks all pages to find it."""
+        return self._of_proc("smaps_rollup", "Pss")
 
     @property
     def anonymous_bytes(self) -> int | None:
-        """Of it, what is no page of a file; None where the system does not tell. The rest is
-        read again where it is needed, and grows with nothing that a server holds."""
-        return self._told("status", "RssAnon")
+        """Resident memory that is not backed by a file; None where the system does not say. Pages
+        of files can be read again when needed, and do not grow with what a server holds."""
+        return self._of_proc("status", "RssAnon")
 
-    def _told(self, file: str, name: str) -> int | None:
+    def _of_proc(self, file: str, name: str) -> int | None:
         try:
             lines = Path(f"/proc/{self.process}/{file}").read_text().splitlines()
         except OSError:
@@ -73,16 +73,16 @@ def add_flags(parser: ArgumentParser) -> None:
 
 
 def server_flags(options: Namespace) -> dict[str, str]:
-    """For a report's header."""
+    """The flags, for a report's header."""
     return {"flags of skiff": shlex.join(options.flags) or "none, so that defaults hold"}
 
 
 @contextmanager
 def serving(folder: Path, flags: Sequence[str]) -> Iterator[ServerProcess]:
-    """A server on a free port of the loopback, until the block is left. Raises `StartError`."""
+    """Runs a server on a free port of the loopback until the block is left. Raises `StartError`."""
     command = [sys.executable, "-P", "-m", "server", str(folder)]
     command += ["--inference-address", "127.0.0.1:0", "--ignore-eos", *flags]
-    # What it logs goes to a file: a pipe that nobody reads would fill, and hold it up.
+    # Its log goes to a file: a pipe that nobody reads would fill up and block the server.
     with tempfile.TemporaryFile("w+") as log:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -103,12 +103,12 @@ def serving(folder: Path, flags: Sequence[str]) -> Iterator[ServerProcess]:
 
 
 def _without_flags() -> dict[str, str]:
-    """The environment without what stands for flags of skiff: a report has all that was said."""
+    """The environment without variables for flags of skiff, so that the report names every flag."""
     return {name: value for name, value in os.environ.items() if not name.startswith("SKIFF_")}
 
 
 def _url(process: "subprocess.Popen[str]") -> str:
-    """Raises EOFError where it ends before it is ready."""
+    """Waits until the server is ready. Raises EOFError if it ends before."""
     for line in process.stdout or ():
         if line.startswith(READY):
             return line.removeprefix(READY).strip()

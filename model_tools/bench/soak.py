@@ -1,4 +1,4 @@
-"""`skiff-bench soak`: how much memory a server has while it answers many requests.
+"""`skiff-bench soak`: a server's memory while it answers many requests.
 
 Knows its flags and its tables.
 """
@@ -25,11 +25,11 @@ from model_tools.bench.server_process import ServerProcess, add_flags, server_fl
 from server.options.engine import MOST_SLOTS
 
 ROUNDS = 20
-"""After each of them nothing runs, and the memory is noted."""
+"""Memory is noted after each, while nothing runs."""
 LEAVING = 0.05
-"""Clients that do not stay for the end, since that is a path of its own."""
+"""Share of clients that leave early: cancellation takes another path through the server."""
 SECONDS = 60
-"""For one answer."""
+"""Timeout of one answer."""
 MB = 1e6
 
 
@@ -40,14 +40,14 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=count,
         default=2000,
-        help=f"in {ROUNDS} rounds, as many in each (default: 2000)",
+        help=f"requests in all, spread over {ROUNDS} rounds (default: 2000)",
     )
     parser.add_argument(
         "--clients",
         metavar="N",
         type=up_to(MOST_SLOTS),
         default=8,
-        help="at once, and slots (default: 8)",
+        help="clients at once, and slots of the server (default: 8)",
     )
     add_lengths(parser, words=Lengths(4, 64), new_tokens=Lengths(1, 16))
     parser.add_argument(
@@ -55,7 +55,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=not_negative,
         default=2,
-        help="until the memory is noted after a round (default: 2)",
+        help="pause after each round before memory is noted (default: 2)",
     )
     add_flags(parser)
 
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> Report:
 
 
 def _memory(server: ServerProcess) -> dict[str, float]:
-    """In MB, by its kind."""
+    """MB of memory by kind; only those that the system reports."""
     kinds = {
         "resident": server.resident_bytes,
         "proportional": server.proportional_bytes,
@@ -114,11 +114,11 @@ def _course(memory: list[dict[str, float]], requests: int) -> Table:
 
 
 def _growth(late: list[dict[str, float]], requests: int) -> Table:
-    """By the line that lies closest: single figures vary by what ran last."""
+    """Growth is the slope of a least-squares line: single figures depend on what ran last."""
     rows = []
     for kind in late[0]:
         course = [each[kind] for each in late]
         slope = float(np.polyfit(np.arange(len(course)), course, 1)[0])
         rows.append((kind, max(course), 1000 * slope / requests))
-    columns = ("memory", "MB at most", "MB more for each 1,000 requests")
+    columns = ("memory", "largest MB", "MB growth per 1,000 requests")
     return Table("second half", columns, tuple(rows))

@@ -1,6 +1,7 @@
-"""`skiff-bench start`: how long a server takes from nothing to its first token.
+"""`skiff-bench start`: time from the start of a server's process to its first token.
 
-Knows its flags and its table; the clock is that of one who waits, interpreter and imports included.
+The clock is that of a waiting user: interpreter and imports are included. Knows its flags and its
+table.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from server.errors import StartError
 
 REQUEST = Request(" ".join(WORDS[:8]), max_tokens=4, leaves_after=None)
 SECONDS = 60
-"""For the first answer."""
+"""Timeout of the first answer."""
 POINTS = ("ready", "first token")
 
 
@@ -43,10 +44,10 @@ def run(options: argparse.Namespace) -> Report:
     header = {**machine(), **model(folder), **server_flags(options)}
     rounds = range(options.repetitions + 1)
     with tqdm(rounds, unit="start", disable=None) as bar:
-        # The first one warms the disk.
+        # The first start fills the disk cache, and is not counted.
         starts = [_start(folder, options.flags) for _ in bar][1:]
     series = tuple(map(_series, POINTS, zip(*starts, strict=True)))
-    columns = ("until", "milliseconds", "median, lowest to highest")
+    columns = ("until", "milliseconds", "median (lowest to highest)")
     rows = tuple(
         (each.measure, Spread.of(each.samples), Middle.of(each.samples)) for each in series
     )
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> Report:
 
 
 def _start(folder: Path, flags: Sequence[str]) -> tuple[float, float]:
-    """Milliseconds until each of the points. Raises `StartError`."""
+    """Milliseconds until each of `POINTS`. Raises `StartError`."""
     with serving(folder, flags) as server:
         target = Target.of(server.url, DIALECTS["paddler"])
         call = target.post(REQUEST, TO_THE_LIMIT)

@@ -1,6 +1,6 @@
-"""`skiff-bench http`: what strict reading adds to a request and to a token, without a network.
+"""`skiff-bench http`: the cost of strict parsing, for each request and token, without a network.
 
-The peer is h11 and json alone, on the same bytes. Knows its flags and its table.
+Compared with h11 and json alone, on the same bytes. Knows its flags and its table.
 """
 
 import argparse
@@ -39,20 +39,20 @@ LINE = (
     b'"response":{"GeneratedToken":{"Token":" Paris"}}}}\n'
 )
 CHUNK_BYTES = 1024
-"""Of a body that comes in chunks."""
+"""Size of the chunks of a chunked body."""
 MICROSECONDS = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One piece of work, in two ways."""
+    """One piece of work, done in two ways."""
 
     name: str
     strict: Callable[[], object]
     alone: Callable[[], object]
-    """h11 and json."""
+    """By h11 and json only."""
     rarer: int = 1
-    """It takes so long that it is done so many times less often."""
+    """Divides the number of runs, for slow work."""
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -63,12 +63,12 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=count,
         default=2000,
-        help="how often each thing is done in a repetition (default: 2000)",
+        help="runs of each case in a repetition (default: 2000)",
     )
 
 
 def run(options: argparse.Namespace) -> Report:
-    """The strict way and the other one take turns; who begins alternates."""
+    """Measures each case. The two ways take turns, and which one begins alternates."""
     rows, series = [], []
     for case in tqdm(cases(), unit="case", disable=None):
         times = max(1, options.times // case.rarer)
@@ -77,13 +77,14 @@ def run(options: argparse.Namespace) -> Report:
         added = Middle.of([one - other for one, other in rounds])
         rows.append((case.name, Spread.of(strict), Spread.of(alone), added))
         series += [_series(case, "skiff", strict), _series(case, "h11 and json", alone)]
-    columns = ("what", "strict", "h11 and json alone", "more, median, lowest to highest")
+    columns = ("what", "strict", "h11 and json alone", "difference: median (lowest to highest)")
     table = Table("microseconds of one core", columns, tuple(rows))
     return Report("http", machine(), (table,), tuple(series))
 
 
 def cases() -> list[Case]:
-    """A request counts from its bytes to the head of its answer, a token from its line to bytes."""
+    """A request is timed from its bytes to the head of its answer, a token from its line to the
+    bytes of its chunk."""
     gate = a_gate()
     requests = {
         "a request of 40 words": sized(40),
@@ -118,7 +119,7 @@ def a_gate() -> Gate:
 
 
 def strict_answer(gate: Gate, data: bytes) -> tuple[Protocol, bytes]:
-    """What the server does but for its sockets and its engine."""
+    """Reads a request and starts an answer as the server does, without sockets and engine."""
     protocol = Protocol(Limits(), lambda: False)
     protocol.receive(data)
     head = protocol.next_head()
@@ -130,7 +131,7 @@ def strict_answer(gate: Gate, data: bytes) -> tuple[Protocol, bytes]:
 
 
 def answer(data: bytes) -> tuple[h11.Connection, bytes]:
-    """The same by h11 and json, which look at no limit, key or name."""
+    """Does the same by h11 and json, which check no limits, API keys, hosts or field names."""
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(data)
     connection.next_event()
@@ -143,7 +144,7 @@ def answer(data: bytes) -> tuple[h11.Connection, bytes]:
 
 
 def refusal(work: Callable[[], object]) -> str:
-    """What is wrong with a request."""
+    """Runs work that must refuse a request, and returns the reason."""
     try:
         work()
     except (ClientError, json.JSONDecodeError) as error:
@@ -156,7 +157,7 @@ def sized(words: int) -> bytes:
 
 
 def unended() -> bytes:
-    """The largest body, of what takes long to read: a string of escapes that does not end."""
+    """The slowest invalid request known: the largest body, a string of escapes without an end."""
     body = b'{"raw_prompt":"'
     return _whole(body + b"\\n" * ((Limits().body_bytes - len(body)) // 2))
 
@@ -167,13 +168,13 @@ def _whole(body: bytes) -> bytes:
 
 def in_chunks(words: int) -> bytes:
     body = _body(words)
-    pieces = [body[at : at + CHUNK_BYTES] for at in range(0, len(body), CHUNK_BYTES)]
+    pieces = [body[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES)]
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in [*pieces, b""])
     return _head("Transfer-Encoding: chunked") + chunks
 
 
 def _head(framing: str) -> bytes:
-    """As curl sends it."""
+    """A head as curl sends it."""
     lines = (
         f"POST {PATH} HTTP/1.1",
         "Host: 127.0.0.1:8061",
@@ -191,13 +192,13 @@ def _body(words: int) -> bytes:
 
 
 def _round(case: Case, times: int, number: int) -> tuple[float, float]:
-    """Microseconds in the strict way, and in the other one."""
+    """Microseconds of one run in the strict way, and in the other."""
     took = {work: _each(work, times) for work in in_turn(number, (case.strict, case.alone))}
     return took[case.strict], took[case.alone]
 
 
 def _each(work: Callable[[], object], times: int) -> float:
-    """Microseconds for one of many."""
+    """Microseconds of one run, the mean of many."""
     start = time.perf_counter()
     for _ in range(times):
         work()

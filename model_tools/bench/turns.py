@@ -1,4 +1,4 @@
-"""Who is first, of those that take turns."""
+"""The order in which subjects of a comparison run in a round."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -6,7 +6,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def in_turn(number: int, those: Sequence[T]) -> Sequence[T]:
-    """Their order in a round. It is reversed in every other one: a machine that slows down would be
-    the fault of whoever is always last."""
-    return those[:: -1 if number % 2 else 1]
+def in_turn(number: int, subjects: Sequence[T]) -> Sequence[T]:
+    """Returns the order for round `number`, reversed in every other round: otherwise a machine that
+    slows down would count against whoever is always last."""
+    return subjects[:: -1 if number % 2 else 1]

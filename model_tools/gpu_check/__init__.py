@@ -1,1 +1,1 @@
-"""`scripts/gpu_check`: what can only be seen on a machine with a GPU, in one command."""
+"""`scripts/gpu_check`: all checks and measurements that need a GPU, in one command."""

@@ -25,23 +25,23 @@ from server.program import Parser, program
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command; ends the process where it cannot."""
+    """Runs the command; exits with an error message where it cannot."""
     with program("gpu_check"):
         _run(_parser().parse_args(arguments))
 
 
 def _run(options: argparse.Namespace) -> None:
-    gc.freeze()  # as the server does: what was imported is not looked through again
+    gc.freeze()  # as the server does: collections skip what was imported
     where = options.device or Device(DeviceKind.CUDA)
     header = machine() | _device_header(where)
     findings: list[Finding] = []
-    with tempfile.TemporaryDirectory(prefix="gpu_check.") as made_here:
-        place = options.models or Path(made_here)
+    with tempfile.TemporaryDirectory(prefix="gpu_check.") as temporary:
+        models = options.models or Path(temporary)
         for part in options.part or PARTS:
             setting = Setting(
                 device=where,
                 scale=REHEARSAL if where.kind is DeviceKind.CPU else ON_A_GPU,
-                place=place,
+                place=models,
                 begun=time.monotonic(),
                 seconds=60 * options.minutes,
                 report=_say_stage,
@@ -50,12 +50,12 @@ def _run(options: argparse.Namespace) -> None:
             for finding in PARTS[part](setting):
                 findings.append(finding)
                 _say(f"{finding.model}: {finding.what} {finding.note}")
-                _write(options.json, header, findings)  # so that what is there survives the rest
+                _write(options.json, header, findings)  # each time, in case the rest fails
     print(as_table(as_report("gpu_check", header, findings)), end="")
 
 
 def _device_header(where: Device) -> dict[str, str]:
-    """Raises `StartError` where the device is not available."""
+    """The device, for a report's header. Raises `StartError` if it is not available."""
     if where.kind is DeviceKind.CPU:
         return {"device": "cpu: a rehearsal on a tiny model; nothing of CUDA was run"}
     facts = find_cuda(where)
@@ -94,46 +94,46 @@ def _parser() -> argparse.ArgumentParser:
         "--device",
         type=device,
         default="cuda",
-        help="cuda, cuda:N, or cpu for a rehearsal on a tiny model (default: cuda)",
+        help="cuda, cuda:N, or cpu to rehearse on a tiny model (default: cuda)",
     )
     add(
         "--part",
         choices=list(PARTS),
         action="append",
-        help="one of the parts; may be repeated (default: all)",
+        help="part to run; may be repeated (default: all)",
     )
     add(
         "--gguf",
         metavar="FILE",
         type=Path,
         default=_kept_gguf(),
-        help="SmolLM2, to be checked as well (default: what scripts/serve has kept, if it has)",
+        help="SmolLM2, to check as well (default: what scripts/serve has downloaded, if it has)",
     )
     add(
         "--models",
         metavar="FOLDER",
         type=Path,
-        help="where models are made, and found by the next run (default: a folder that goes)",
+        help="folder to make models in, for later runs to reuse (default: a temporary one)",
     )
     add(
         "--json",
         metavar="FILE",
         type=Path,
         default=Path("gpu_check.json"),
-        help="what was found, for programs (default: gpu_check.json)",
+        help="file for the results as JSON (default: gpu_check.json)",
     )
     add(
         "--minutes",
         metavar="N",
         type=float,
         default=7.0,
-        help="after so many, a part begins no more cells, and names them (default: 7)",
+        help="limit for each part; it then begins nothing more and lists what is left (default: 7)",
     )
     return parser
 
 
 def _kept_gguf() -> Path | None:
-    with suppress(StartError):  # where there is no home
+    with suppress(StartError):  # raised where there is no home directory
         if (kept := kept_file()).exists():
             return kept
     return None

@@ -1,4 +1,4 @@
-"""Which cells the table of speeds has. Knows kinds of models, and how much of everything."""
+"""Which speeds are measured. Knows kinds of models and the scale; measures nothing."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from server.config import SamplingParameters
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Steps of so many rows that only decode."""
+    """Steps that only decode, with `batch` rows after `past` tokens each."""
 
     batch: int
     past: int
@@ -27,28 +27,28 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A model, by how it is made, and its cells."""
+    """The cells to measure for a kind of model."""
 
     kind: Kind
     cells: tuple[Cell, ...]
 
 
 def at_length(setting: Setting) -> list[Measured]:
-    """All numbers of rows, for the kinds that are compared with each other and with others."""
+    """All batch sizes, for `Setting.kinds`: those that are compared with each other."""
     scale = setting.scale
     cells = tuple(Cell(batch, past) for past in scale.pasts for batch in scale.batches)
     return [Measured(kind, cells) for kind in setting.kinds]
 
 
 def in_brief(setting: Setting) -> list[Measured]:
-    """A few numbers of rows, for the other kinds."""
+    """A few batch sizes, for `Setting.further_kinds`."""
     scale = setting.scale
     cells = tuple(Cell(batch, past) for past in scale.pasts for batch in scale.few_batches)
     return [Measured(kind, cells) for kind in setting.further_kinds]
 
 
 def drawn(setting: Setting) -> tuple[Cell, ...]:
-    """What drawing costs beside greedy: where the candidates decide, and where they do not."""
+    """Cells that show the cost of sampling: where candidates suffice, and where they do not."""
     return tuple(
         Cell(batch, setting.scale.pasts[0], sampling)
         for sampling in (NARROW_NUCLEUS, NUCLEUS)

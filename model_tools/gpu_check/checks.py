@@ -1,4 +1,4 @@
-"""Whether tokens are the same whatever else runs, and memory comes back. Each check is a finding.
+"""Checks that tokens do not depend on what else runs, and that memory is freed. Each is a finding.
 
 Knows decoders of one model; does not know how they were made.
 """
@@ -18,9 +18,9 @@ from server.model.gpu.decode_ahead import TRUSTED
 from server.model.gpu.decoder import DeviceDecoder
 
 _LEAVES = 0.4
-"""How often somebody who is there leaves when another one comes."""
+"""Probability that a request is cancelled when another one arrives."""
 _NEVER = 2.0
-"""As the share of calls from which on foresight is trusted."""
+"""A `least_ahead` that no share of calls exceeds: no call is made ahead."""
 
 
 def in_a_mix(
@@ -30,8 +30,8 @@ def in_a_mix(
     others: int,
     sampling: SamplingParameters = GREEDY,
 ) -> Finding:
-    """How many tokens of a request differ between alone and in a mix that comes and goes. What is
-    drawn is drawn with a seed for each."""
+    """Counts the tokens of a request that differ between running alone and in a changing mix of
+    others. Each request has a seed of its own."""
     vocabulary, own = decoder.vocabulary_size, replace(sampling, seed=0)
     prompt = random_prompt(vocabulary, 16)
     expected = alone(decoder, prompt, new_tokens, own)
@@ -64,8 +64,8 @@ def drawn_against_whole_rows(
     requests: int,
     sampling: SamplingParameters,
 ) -> Finding:
-    """Each token is drawn twice from the same logits, as the server does it and from all of them:
-    whatever rounding does to logits, these are the same."""
+    """Draws each token twice from the same logits: as the server does, and from the whole row. The
+    two must agree, however logits are rounded."""
     tally = Tally()
     streams = Streams(decoder, PrefixReuse.OFF, partial(ComparedSampler, tally=tally))
     for seed in range(requests):
@@ -79,7 +79,8 @@ def drawn_against_whole_rows(
 def graphs_against_launches(
     model: str, replayed: DeviceDecoder, launched: DeviceDecoder, new_tokens: int
 ) -> Finding:
-    """What CUDA graphs give, and what the same kernels give when each is launched."""
+    """Compares tokens of replayed CUDA graphs with those of the same kernels, launched one by
+    one."""
     prompt = random_prompt(replayed.vocabulary_size, 16)
     one, other = (alone(decoder, prompt, new_tokens) for decoder in (replayed, launched))
     differing = int((one != other).sum())
@@ -89,10 +90,10 @@ def graphs_against_launches(
 
 
 def ahead_against_asked(model: LoadedModel, name: str, new_tokens: int) -> Finding:
-    """What calls give that were made before they were asked for, and what they give afterwards."""
+    """Compares tokens of calls made ahead with those of calls made only when asked for."""
     given = []
-    for least in (TRUSTED, _NEVER):
-        decoder = model.decoder(slots=1, context=2 * new_tokens + 16, least_ahead=least)
+    for least_ahead in (TRUSTED, _NEVER):
+        decoder = model.decoder(slots=1, context=2 * new_tokens + 16, least_ahead=least_ahead)
         prompt = random_prompt(decoder.vocabulary_size, 16)
         given.append(alone(decoder, prompt, new_tokens))
         del decoder
@@ -103,9 +104,9 @@ def ahead_against_asked(model: LoadedModel, name: str, new_tokens: int) -> Findi
 
 
 def joins_and_leaves(model: LoadedModel, name: str, visitors: int, slots: int) -> Finding:
-    """Requests that come and go at random: no slot is lost, and memory is free again."""
+    """Runs requests that come and go at random. No slot may be lost; reports bytes not freed."""
     decoder = model.decoder(slots=slots, context=128)
-    visit(decoder, visitors)  # what the runtime keeps for such calls, it has now
+    visit(decoder, visitors)  # so that the runtime has allocated what it keeps for such calls
     gc.collect()
     before = model.memory.free_bytes
     cancelled = visit(decoder, visitors)
@@ -117,7 +118,8 @@ def joins_and_leaves(model: LoadedModel, name: str, visitors: int, slots: int) -
 
 
 def visit(decoder: DeviceDecoder, visitors: int) -> int:
-    """How many were cancelled. With kept prefixes, which go with the engine."""
+    """Runs requests, and returns how many were cancelled. Prefixes are kept, and freed with the
+    engine's core."""
     chance = np.random.default_rng(visitors)
     streams = Streams(decoder)
     here = []

@@ -1,6 +1,6 @@
-"""Tokens that are drawn: from the candidates that a device tells of a row, or from the whole row.
+"""Sampling from the candidates that a device returns for a row of logits, and from the whole row.
 
-Knows samplers; does not know which decoder the rows come from.
+Knows samplers; does not know decoders.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -13,11 +13,11 @@ from server.engine.sampling import Sampler
 from server.model.candidates import Candidates
 
 NUCLEUS = SamplingParameters(temperature=0.8, top_p=0.95)
-"""Of random weights nearly every row is fetched: the most that draws can cost."""
+"""With random weights nearly every row has to be fetched: sampling at its most expensive."""
 NARROW_NUCLEUS = replace(NUCLEUS, top_k=40)
-"""Which the candidates always decide."""
+"""Candidates always suffice."""
 FLAT = SamplingParameters(temperature=2.0)
-"""Which they never do."""
+"""Candidates never suffice."""
 DRAWN = (
     NARROW_NUCLEUS,
     NUCLEUS,
@@ -26,11 +26,11 @@ DRAWN = (
     SamplingParameters(temperature=0.8, top_k=40, repetition_penalty=1.1),
     FLAT,
 )
-"""One for each way in which candidates decide, or do not."""
+"""One for each way in which candidates suffice, or do not."""
 
 
 def in_words(sampling: SamplingParameters) -> str:
-    """What was asked for, but for the seed."""
+    """The parameters that are not at their defaults, without the seed."""
     default = SamplingParameters(seed=sampling.seed)
     names = [field.name for field in fields(sampling)]
     asked = [name for name in names if getattr(sampling, name) != getattr(default, name)]
@@ -40,20 +40,20 @@ def in_words(sampling: SamplingParameters) -> str:
 
 @dataclass(slots=True)
 class Tally:
-    """Of rows of which a device told candidates."""
+    """Counts over rows for which a device returned candidates."""
 
     rows: int = 0
     fetched: int = 0
-    """Those that were fetched whole, since the candidates left the choice open."""
+    """Rows that were fetched whole, since candidates did not suffice."""
     differing: int = 0
-    """Those from which another token was chosen than from the whole row."""
+    """Rows whose candidates led to another token than the whole row."""
 
     def __str__(self) -> str:
         return f"{self.fetched} of {self.rows} rows fetched whole"
 
 
 class CountingSampler(Sampler):
-    """Counts the rows that it fetches."""
+    """Counts its rows, and those that it fetches whole."""
 
     def __init__(self, parameters: SamplingParameters, prompt: Tokens, tally: Tally) -> None:
         super().__init__(parameters, prompt)
@@ -69,7 +69,8 @@ class CountingSampler(Sampler):
 
 
 class ComparedSampler(CountingSampler):
-    """Chooses from each whole row as well, as on the CPU. The parameters have a seed."""
+    """Also chooses from each whole row, as on the CPU, and counts differences. The parameters must
+    have a seed, so that both draw alike."""
 
     def __init__(self, parameters: SamplingParameters, prompt: Tokens, tally: Tally) -> None:
         super().__init__(parameters, prompt, tally)

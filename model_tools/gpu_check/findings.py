@@ -1,4 +1,4 @@
-"""What was found, as rows of one table. Knows no measurement."""
+"""Results, as rows of one table. Does not know how they are measured."""
 
 from dataclasses import asdict, dataclass, fields
 
@@ -7,7 +7,7 @@ from model_tools.bench.report.report import Cell, Report, Table
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row. What does not belong to it is None."""
+    """One row. Fields that do not apply to it are None."""
 
     model: str
     what: str
@@ -16,11 +16,12 @@ class Finding:
     tokens_per_second: float | None = None
     step_ms: float | None = None
     outside_runtime: float | None = None
-    """Share of a step, from the plan to the tokens, that is not spent in the runtime's call."""
+    """Share of a step's time, from the plan to the tokens, outside the runtime's call."""
     kernels_ms: float | None = None
-    """Of a step, all kernels and copies on the device together."""
+    """Time of all kernels and copies on the device in a step, summed."""
     of_bandwidth: float | None = None
-    """Bytes that a step must read, a second, to those that a copy moves."""
+    """Bytes per second that steps must read, as a share of what a copy reads and writes per
+    second."""
     transformers: float | None = None
     """Tokens per second of `transformers` on the same weights."""
     note: str = ""
@@ -42,7 +43,7 @@ COLUMNS = {
 
 
 def as_report(command: str, header: dict[str, str], findings: list[Finding]) -> Report:
-    """All of them as one table."""
+    """A report with all findings in one table."""
     names = [field.name for field in fields(Finding)]
     rows: list[tuple[Cell, ...]] = [
         tuple(asdict(finding)[name] for name in names) for finding in findings

@@ -1,4 +1,4 @@
-"""The figures to reach, and whether they are. Knows findings only."""
+"""Performance goals, and whether findings reach them. Knows findings only."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ from model_tools.gpu_check.findings import Finding
 
 
 def goals(findings: Sequence[Finding], large: str, narrow: str, wide: str) -> Iterator[Finding]:
-    """Of the large model, with `wide` weights (16 bits) and `narrow` ones (4)."""
+    """Yields the goals for the large model with `wide` (16-bit) and `narrow` (4-bit) weights."""
 
     def at(weights: str, batch: int) -> Finding | None:
         name = f"{large} {weights}"

@@ -1,4 +1,4 @@
-"""A model on the device, and as many decoders of it as are wanted, one after the other.
+"""A model loaded on the device, and decoders for it, one at a time.
 
 Knows how a decoder is opened and whether it fits; does not know what it is for.
 """
@@ -24,23 +24,23 @@ from server.model.opening import memory_of
 from server.model.runtime import open_session, run_options
 
 _SPARE = 1 << 30
-"""Bytes of the device that are left to the runtime."""
+"""Bytes of device memory that are left to the runtime."""
 _GRAPHS_EACH = 10_000
-"""Numbers of CUDA graphs that a decoder has for itself."""
+"""Size of the range of CUDA graph ids that each decoder has to itself."""
 _MEASURED = 64
-"""Tokens of a text over which keys and values are measured."""
+"""Tokens of each text on which keys and values are measured, to scale them."""
 _MEASURED_SEEDS = (1000, 1001)
 
 
 class DoesNotFit(Exception):
-    """The message says what would have to fit where."""
+    """There is too little memory; the message says what was needed."""
 
 
 def exported(
-    place: Path, name: str, source: WeightSource, recipe: Recipe, report: Report
+    parent: Path, name: str, source: WeightSource, recipe: Recipe, report: Report
 ) -> ModelFolder:
-    """A folder with the graph and nothing else; made once."""
-    folder = place / f"{name}-v{FORMAT_VERSION}"
+    """Exports the graph, and nothing else, into a folder in `parent`, unless it is there."""
+    folder = parent / f"{name}-v{FORMAT_VERSION}"
     if not (folder / MODEL_FILE).exists():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{MODEL_FILE}.data").unlink(missing_ok=True)
@@ -60,7 +60,7 @@ def exported(
 
 
 def _balanced(source: WeightSource, report: Report) -> WeightSource:
-    """With scales for integer keys and values, from tokens that no check reads."""
+    """Adds scales for integer keys and values, measured on tokens that no check uses."""
     spec = source.spec
     texts = [random_prompt(spec.vocabulary_size, _MEASURED, seed) for seed in _MEASURED_SEEDS]
     return balanced(source, texts, steps(report, "measuring keys and values", spec.layers))
@@ -76,19 +76,19 @@ def _bytes_read(folder: ModelFolder) -> int:
         for name, value in graph.initializers.items()
         if value.const_value is not None
         and not name.startswith(others)
-        and not name.endswith(".table")  # the same bytes as another one's
+        and not name.endswith(".table")  # shares the bytes of another initializer
     )
 
 
 class LoadedModel:
-    """A session that stays, since loading weights takes long."""
+    """A model's session, which all its decoders use, since loading weights takes long."""
 
     def __init__(
         self, folder: ModelFolder, device: Device, *, threads: int, cuda_graphs: bool
     ) -> None:
         """Raises `StartError`."""
         self.bytes_read = _bytes_read(folder)
-        """Of weights, by a decode step."""
+        """Bytes of weights that a decode step must read."""
         self._cuda_graphs = cuda_graphs
         self._name = str(folder.model_file)
         self.memory: DeviceMemory = memory_of(device)
@@ -103,7 +103,8 @@ class LoadedModel:
         self._decoders = 0
 
     def decoder(self, *, slots: int, context: int, least_ahead: float = TRUSTED) -> DeviceDecoder:
-        """Warm; the ones before it must be gone. Raises `DoesNotFit`."""
+        """Opens a decoder and warms it up. Earlier ones must be deleted before. Raises
+        `DoesNotFit`."""
         token = sum(shape.token_bytes for shape in self._graph.kv)
         page = self._graph.page_tokens or 1
         kv_bytes = slots * -(-context // page) * page * token

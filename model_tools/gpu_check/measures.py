@@ -1,4 +1,4 @@
-"""How fast the loop is, and how near to what the device's memory allows."""
+"""Measures speed, and how near it is to what the bandwidth of the device's memory allows."""
 
 import time
 from collections.abc import Callable
@@ -14,17 +14,16 @@ from server.engine.sampling import Sampler
 from server.model.gpu.memory import DeviceMemory
 
 _ROW = 1 << 20
-"""Bytes that are copied in one piece."""
+"""Bytes that are copied as one row."""
 _COPIES = 10
 _REPETITIONS = 3
 
 Kernels = Callable[[Callable[[], None]], float | None]
-"""Runs something and gives the seconds that the device was busy with it; None where that is
-unknown."""
+"""Runs something and returns the seconds that the device was busy with it; None if unknown."""
 
 
 def copy_bandwidth(memory: DeviceMemory, nbytes: int) -> float:
-    """Bytes a second that a copy inside the device reads and writes, both counted."""
+    """Bytes per second of a copy inside the device; reads and writes both count."""
     rows = max(nbytes // 2 // _ROW, 1)
     row = min(nbytes // 2, _ROW)
     one, other = memory.reserve(rows * row), memory.reserve(rows * row)
@@ -41,7 +40,7 @@ def copy_bandwidth(memory: DeviceMemory, nbytes: int) -> float:
 
 
 def prompt_speed(model: LoadedModel, name: str, tokens: int) -> Finding:
-    """Reading a prompt in one call. Raises `DoesNotFit`."""
+    """Times reading a prompt in one call, the best of 3. Raises `DoesNotFit`."""
     decoder = model.decoder(slots=1, context=tokens + 1)
     prompt = random_prompt(decoder.vocabulary_size, tokens)
     seconds = []
@@ -58,14 +57,15 @@ def prompt_speed(model: LoadedModel, name: str, tokens: int) -> Finding:
 def decode_speed(
     model: LoadedModel, name: str, cell: Cell, *, steps: int, bandwidth: float, kernels: Kernels
 ) -> Finding:
-    """Steps of the whole engine but its text: the plan, the call, the tokens. All sequences have
-    one prompt, which is read once and copied; of pages that they would share, too, each gets its
-    own, since one that all read would be read from the memory once. Raises `DoesNotFit`."""
+    """Times whole steps of the engine, without text: the plan, the call, the tokens. All sequences
+    have the same prompt, which is read once and copied. With pages, each sequence gets pages of
+    its own, since pages shared by all would be read from memory only once. Raises
+    `DoesNotFit`."""
     batch, past = cell.batch, cell.past
     context = room_for(past, batch, 2 * steps)
     decoder = model.decoder(slots=batch, context=context)
     tally = Tally()
-    # Greedy tokens are not counted: that would be 4 % of a step of 32 rows.
+    # Greedy rows are not counted: counting would take 4 % of a step of 32 rows.
     sampler: NewSampler = partial(CountingSampler, tally=tally)
     streams = Streams(decoder, sampler=Sampler if cell.greedy else sampler)
     prompt = random_prompt(decoder.vocabulary_size, past)
@@ -83,7 +83,7 @@ def decode_speed(
         for _ in range(steps):
             streams.step()
 
-    busy = kernels(more) if cell.greedy else None  # drawing adds none, and may take long
+    busy = kernels(more) if cell.greedy else None  # sampling adds no kernels, and may take long
     must_be_read = model.bytes_read + batch * past * decoder.token_bytes
     return Finding(
         name,

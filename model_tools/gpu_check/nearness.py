@@ -1,4 +1,4 @@
-"""How near a device's logits and tokens are to those that are right. Each comparison is a finding.
+"""Compares a device's logits and tokens with a reference. Each comparison is a finding.
 
 Knows decoders of one model; does not know how they were made.
 """
@@ -14,21 +14,21 @@ from model_tools.verification.verify import whole
 from server.engine.decoder import Decoder
 
 LARGEST_KL = 0.02
-"""Nats: more is a mistake and not rounding. Of random models of 16 layers, bfloat16 costs 0.002,
-8-bit weights 0.006 (both in the 1B's shape), 8-bit keys and values 0.003; keys and values off by
-5 % cost 0.05, another rope base 1.4, rotating the wrong pairs 2."""
+"""Largest mean KL divergence in nats that rounding explains; more is a mistake. In random models of
+16 layers, bfloat16 costs 0.002, 8-bit weights 0.006 (both in the 1B's shape), 8-bit keys and values
+0.003; keys and values off by 5 % cost 0.05, another rope base 1.4, rotating the wrong pairs 2."""
 _SURE = 0.5
-"""A logit's distance to the next one that rounding to 16 bits does not bridge."""
+"""Margin between two logits that rounding to 16 bits cannot reverse."""
 
 
 def read(decoder: Decoder, text: Tokens) -> Rows:
-    """The logits after each token of a text but the last."""
+    """The logits after each token of a text except the last, read as one prompt."""
     return whole(decoder.prefill(0, 0, text[:-1], logits_to_keep=0)).copy()
 
 
 def decoded(decoder: Decoder, texts: Sequence[Tokens], prompt: int) -> list[Rows]:
-    """The same of texts of one length, from the `prompt`-th token on: read one by one, side by
-    side, from keys and values as they are kept."""
+    """The same logits from the `prompt`-th token on, of texts of one length, from decode steps: the
+    texts are decoded side by side, over keys and values as the KV cache stores them."""
     for slot, text in enumerate(texts):
         decoder.prefill(slot, 0, text[:prompt])
     steps = []
@@ -46,10 +46,10 @@ def against(
     reference: Iterable[Rows],
     logits: Iterable[Rows],
     texts: Sequence[Tokens],
-    most: float = LARGEST_KL,
+    largest_kl: float = LARGEST_KL,
 ) -> Finding:
-    """How far logits are from those that are right, over the last tokens of the same texts; a mean
-    KL above `most` is called wrong."""
+    """Compares logits with those of a reference, over the last tokens of the same texts. A mean KL
+    above `largest_kl`, or NaN, is reported as wrong."""
     parts = [
         measure(right, rows, text[-len(rows) :])
         for right, rows, text in zip(reference, logits, texts, strict=True)
@@ -57,17 +57,17 @@ def against(
     found = Comparison.of(parts)
     words = f"{found.tokens} tokens: mean KL {found.mean_kl:.2g}"
     words += f", top-1 agreement {found.top1_agreement:.1%}"
-    if not found.mean_kl <= most:  # not `>`: a broken graph may say NaN
-        words += f"; WRONG, more than {most} is not rounding"
+    if not found.mean_kl <= largest_kl:  # not `>`: a broken graph may give NaN
+        words += f"; WRONG, more than {largest_kl} is not rounding"
     return Finding(model, what, note=words)
 
 
 class CpuReference:
-    """What the CPU's own decoder makes of texts, in fp32: computed once."""
+    """Logits and continuations of texts by the CPU's own decoder, in fp32, computed once."""
 
     def __init__(self, decoder: Decoder, texts: Sequence[Tokens], prompt: int) -> None:
-        """Of each text, all logits, and a greedy continuation of its first `prompt` tokens, as long
-        as the text."""
+        """Computes all logits of each text, and a greedy continuation of its first `prompt` tokens
+        with as many new tokens as the text has."""
         self.decoder = decoder
         self.texts = texts
         self.prompt = prompt
@@ -77,7 +77,7 @@ class CpuReference:
 
 
 def logits_against(model: str, reference: CpuReference, decoder: Decoder) -> Iterable[Finding]:
-    """Of the texts, read as prompts and in steps that decode."""
+    """Compares logits of the texts, read as prompts and in decode steps."""
     texts, start = reference.texts, reference.prompt
     given = [read(decoder, text) for text in texts]
     yield against(model, "logits against the CPU in fp32", reference.logits, given, texts)
@@ -87,8 +87,8 @@ def logits_against(model: str, reference: CpuReference, decoder: Decoder) -> Ite
 
 
 def greedy_against(model: str, reference: CpuReference, decoder: Decoder) -> Finding:
-    """Continuations of all prompts, each alone; where one differs first, by how much the other
-    token would have had to win."""
+    """Compares greedy continuations of all prompts, each run alone. Where one first differs, the
+    margin is the reference's logit of its own token less that of the other token."""
     equal, margins = 0, []
     new_tokens = len(reference.texts[0])
     for prompt, right in zip(reference.prompts, reference.continuations, strict=True):

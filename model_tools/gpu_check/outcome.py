@@ -1,6 +1,6 @@
-"""What becomes of something that is to be found out where it cannot be: a finding, too.
+"""Turns failures and lack of time into findings, so that the rest still runs.
 
-Knows how things end; does not know what they are.
+Knows how checks and measurements fail; does not know what they do.
 """
 
 import gc
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 def outcomes(
     until: float, unmade: Finding, make: Callable[[], Iterable[Finding]]
 ) -> Iterator[Finding]:
-    """What is made, and `unmade` with the reason where that ends early; nothing is begun after
-    `until`, which is in `time.monotonic`'s seconds. One thing that fails must not cost the rest: a
-    machine with a GPU is there for minutes."""
+    """Yields the findings of `make`, and `unmade` with the reason if it fails. After `until`, in
+    `time.monotonic`'s seconds, yields only `unmade`. One failure must not cost the rest: a machine
+    with a GPU is available for minutes only."""
     note = ""
     if time.monotonic() > until:
         note = "skipped: no time left"
@@ -36,12 +36,12 @@ def outcomes(
         except Exception as error:  # the runtime's own exceptions have no common base
             log.exception("%s: %s", unmade.model, unmade.what)
             note = f"failed: {type(error).__name__}: {first_line(error)}"
-        gc.collect()  # not before the exception is gone, which holds on to decoders
+        gc.collect()  # only here: until the exception is gone, it refers to decoders
     if note:
         yield replace(unmade, note=note)
 
 
 def outcome(until: float, unmade: Finding, make: Callable[[], Finding]) -> Finding:
-    """The same of one finding."""
+    """The same for a single finding."""
     [finding] = outcomes(until, unmade, lambda: [make()])
     return finding

@@ -1,6 +1,6 @@
-"""The three parts: what is made, checked and measured, in which order.
+"""The three parts of the command: what is made, checked and measured, in which order.
 
-Knows the order; each thing is done elsewhere.
+Knows the order; does not know how things are checked or measured.
 """
 
 import gc
@@ -42,11 +42,11 @@ _PROMPT = 8
 """Tokens."""
 
 Check = Callable[[Setting, str, WeightSource, Kind], Iterator[Finding]]
-"""Of a model by this name, made from a source as a kind. Raises `StartError`."""
+"""Checks a model by name, weights and kind. Raises `StartError`."""
 
 
 def checks(setting: Setting) -> Iterator[Finding]:
-    """Tokens and memory, on the default model and on the small one, made as each kind."""
+    """Checks tokens and memory, with the default model and with the small one in several kinds."""
     slots = Kind(setting.scale.weights[0])
     paged = replace(slots, kv_layout=KvLayout.PAGES)
     if setting.default_model is None:
@@ -75,7 +75,8 @@ def checks(setting: Setting) -> Iterator[Finding]:
 
 
 def _by_itself(setting: Setting, name: str, source: WeightSource, kind: Kind) -> Iterator[Finding]:
-    """Whatever else runs, and however it is launched."""
+    """Checks that tokens depend neither on what else runs nor on how and when calls are launched,
+    and that memory is freed."""
     title, context = f"{name} {kind}", _context(setting, source.spec)
     model = setting.made(name, source, kind)
     decoder = model.decoder(slots=8, context=context)
@@ -90,14 +91,14 @@ def _by_itself(setting: Setting, name: str, source: WeightSource, kind: Kind) ->
 
 
 def _drawn(setting: Setting, name: str, source: WeightSource, kind: Kind) -> Iterator[Finding]:
-    """With a seed: the same in a mix where few tokens can be drawn, and from whole rows in each of
-    the ways in which candidates decide, or do not."""
+    """Checks sampled tokens, with seeds. All of `DRAWN` are compared between candidates and whole
+    rows; where few tokens can be drawn, also between a request alone and in a mix."""
     title, tokens = f"{name} {kind}", setting.scale.text
     model = setting.made(name, source, kind)
     decoder = model.decoder(slots=8, context=_context(setting, source.spec))
     for sampling in DRAWN:
-        # Kernels round otherwise for other numbers of rows. Of all tokens of random weights, nearly
-        # alike, that draws another one in every second step; of the first 40 in few.
+        # Kernels round differently for other numbers of rows. With random weights all tokens are
+        # nearly as likely: drawn from all, every second one differs; from the first 40, few do.
         if sampling.top_k:
             yield in_a_mix(title, decoder, tokens, others=12, sampling=sampling)
         yield drawn_against_whole_rows(title, decoder, tokens, requests=4, sampling=sampling)
@@ -124,7 +125,8 @@ def _against_cpu(
 def _against_itself(
     setting: Setting, name: str, source: WeightSource, kind: Kind
 ) -> Iterator[Finding]:
-    """The same graph on the CPU, whose integers are the same: what differs is the kernels."""
+    """Compares with the same graph on the CPU. Integer weights are the same, so only kernels
+    differ."""
     context, texts = _context(setting, source.spec), _texts(setting, source.spec)
     given, expected = (
         [read(decoder, text) for text in texts]
@@ -138,8 +140,7 @@ def _against_itself(
 
 
 def small(setting: Setting) -> Iterator[Finding]:
-    """Speed of the small model, with drawn tokens, too, and of the kinds that it alone is made
-    as."""
+    """Measures the small model's speed: in all kinds, and with sampling in the first one."""
     first, *others = at_length(setting)
     first = replace(first, cells=first.cells + drawn(setting))
     models = [first, *others, *in_brief(setting)]
@@ -147,7 +148,7 @@ def small(setting: Setting) -> Iterator[Finding]:
 
 
 def large(setting: Setting) -> Iterator[Finding]:
-    """The large model against `transformers`, its speed, and the goals."""
+    """Compares the large model with `transformers`, measures its speed, and judges the goals."""
     found = []
     for finding in speeds(setting, "8b", setting.scale.large, at_length(setting)):
         found.append(finding)
@@ -162,7 +163,7 @@ def _texts(setting: Setting, spec: DecoderSpec) -> list[Tokens]:
 
 
 def _context(setting: Setting, spec: DecoderSpec) -> int:
-    """Tokens for a prompt of the checks and what is generated after it."""
+    """Tokens for a prompt of the checks and what it generates."""
     return min(4 * setting.scale.text + 64, spec.context_length)
 
 

@@ -1,6 +1,6 @@
-"""`transformers` on torch with the same weights, and torch's profiler for what the device does.
+"""`transformers` on torch with the same weights, and torch's profiler for time on the device.
 
-Knows both libraries, which no other part of Skiff needs, and which may be missing.
+Knows both libraries, which no other part of Skiff needs and which may be missing.
 """
 
 import contextlib
@@ -34,11 +34,11 @@ _LAYER = {
     "input_layernorm": "attention_norm",
     "post_attention_layernorm": "feed_forward_norm",
 }
-"""Modules of a LlamaForCausalLM to fields of `LayerWeights`."""
+"""Fields of `LayerWeights` by modules of a LlamaForCausalLM."""
 
 
 class Peer:
-    """A LlamaForCausalLM on the device; weights go there one by one."""
+    """A LlamaForCausalLM on the device; weights are copied one by one."""
 
     def __init__(self, source: WeightSource, device: Device) -> None:
         self._device = "cpu" if device.kind is DeviceKind.CPU else f"cuda:{device.index}"
@@ -60,14 +60,14 @@ class Peer:
                 self._set(parameters[f"model.layers.{index}.{module}.weight"], array)
 
     def logits(self, text: Tokens) -> Rows:
-        """After each token of a text but the last."""
+        """The logits after each token of a text except the last."""
         with torch.inference_mode():
             rows = self._model(self._tensor(text[None, :-1])).logits[0]
         array: Rows = rows.float().cpu().numpy()
         return array
 
     def tokens_per_second(self, prompt: Tokens, batch: int, new_tokens: int) -> float:
-        """Of greedy `generate`, without its first token."""
+        """Speed of a greedy `generate`, without its first token."""
         inputs = self._tensor(np.repeat(prompt[None], batch, axis=0))
         self._generate(inputs, 2)
         first, all_of_them = self._generate(inputs, 1), self._generate(inputs, new_tokens + 1)
@@ -102,14 +102,14 @@ class Peer:
 
 
 def free_memory() -> None:
-    """Gives back what torch keeps of a peer that is gone."""
+    """Frees device memory that torch still caches after a peer is deleted."""
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def device_seconds(run: Callable[[], None]) -> float | None:
-    """How long kernels and copies took on the GPU while this ran, whoever launched them; None
-    without torch, its profiler or a GPU."""
+    """Runs something and returns the seconds of all kernels and copies on the GPU meanwhile,
+    whoever launched them; None without torch or a GPU, or if the profiler saw nothing."""
     if torch is None or not torch.cuda.is_available():
         run()
         return None
@@ -142,7 +142,7 @@ def _config(spec: DecoderSpec) -> Any:
         vocab_size=spec.vocabulary_size,
         max_position_embeddings=spec.context_length,
         rms_norm_eps=spec.rms_epsilon,
-        # The one is version 5's, the other version 4's.
+        # `rope_parameters` is for version 5, `rope_theta` for version 4.
         rope_parameters={"rope_type": "default", "rope_theta": spec.rotary.base},
         rope_theta=spec.rotary.base,
         tie_word_embeddings=spec.tied_embedding,

@@ -1,4 +1,4 @@
-"""Where everything happens, how much of it, and until when; how models come to be there."""
+"""The device, the scale and the time limit of a part, and how its models are made."""
 
 import time
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from server.model.folder import ModelFolder
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a model is made as."""
+    """Types and KV layout that a model is exported with."""
 
     weights: WeightType
     kv_layout: KvLayout = KvLayout.SLOTS
@@ -30,7 +30,7 @@ class Kind:
 
     @property
     def is_near(self) -> bool:
-        """Whether mistakes show beside the model in fp32: what 4 bits round away hides them."""
+        """Whether a comparison with fp32 can reveal mistakes: the rounding of 4 bits hides them."""
         return self.weights is not WeightType.INT4
 
     def recipe(self) -> Recipe:
@@ -39,52 +39,52 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where and how much."""
+    """The device, the scale and the time limit of a part."""
 
     device: Device
     scale: Scale
     place: Path
-    """Where models are made, and found again by the next part."""
+    """The folder in which models are made, for later parts to reuse."""
     begun: float
-    """When the part began; in `time.monotonic`'s seconds, as all times here."""
+    """When the part began, in `time.monotonic`'s seconds."""
     seconds: float
-    """After so many, nothing more is begun."""
+    """Time limit of the part; nothing is begun after it."""
     report: Report
     default_model: Path | None
-    """The GGUF file of SmolLM2, if it is at hand."""
+    """The GGUF file of SmolLM2, if there is one."""
 
     @property
     def end(self) -> float:
-        """When nothing more is begun."""
+        """When nothing more is begun, in `time.monotonic`'s seconds."""
         return self.begun + self.seconds
 
     def left(self, share: float = 1.0) -> float:
-        """Seconds in which things may be begun, of a first share of all."""
+        """Seconds left of the first `share` of the part's time."""
         return self.begun + share * self.seconds - time.monotonic()
 
     @property
     def kinds(self) -> list[Kind]:
-        """Those whose speed is measured at length: what pages cost or gain is seen with the first
-        weights."""
+        """Kinds whose speed is measured at all batch sizes. Pages are measured with the
+        first weights only, which shows what they cost or gain."""
         pages = Kind(self.scale.weights[0], KvLayout.PAGES)
         return [*(Kind(weights) for weights in self.scale.weights), pages]
 
     @property
     def further_kinds(self) -> list[Kind]:
-        """Those that the small model alone is made as."""
+        """Further kinds, for the small model only."""
         kept = Kind(self.scale.weights[0], kv=KvType.INT8)
         return [Kind(WeightType.BF16), Kind(WeightType.INT8), kept]
 
     def made(
         self, name: str, source: WeightSource, kind: Kind, *, cuda_graphs: bool = True
     ) -> LoadedModel:
-        """On the device. Raises `StartError`."""
+        """Makes a model and loads it on the device. Raises `StartError`."""
         folder = self._exported(name, source, kind)
         threads = usable_cores()
         return LoadedModel(folder, self.device, threads=threads, cuda_graphs=cuda_graphs)
 
     def on_the_cpu(self, name: str, source: WeightSource, slots: int, context: int) -> CpuDecoder:
-        """The same in fp32, by the CPU's own decoder."""
+        """Makes the same model in fp32, and opens the CPU's own decoder for it."""
         recipe = Recipe(WeightType.FP32, CUDA_BLOCK_SIZE)
         folder = exported(self.place, f"{name}-cpu", source, recipe, self.report)
         return CpuDecoder(folder, slots=slots, context=context, threads=usable_cores())

@@ -1,4 +1,4 @@
-"""The models that are made on the spot, and what is measured of each."""
+"""Shapes of the models that are made for the run, and how much is measured of each."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ def llama(
     tied: bool,
     context: int = _LONGEST,
 ) -> DecoderSpec:
-    """A decoder of Llama 3's kind."""
+    """A decoder of Llama 3's architecture."""
     return DecoderSpec(
         layers=layers,
         hidden_size=hidden,
@@ -75,21 +75,24 @@ TINY = llama(
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of everything."""
+    """Models, and how much is checked and measured of them."""
 
     small: DecoderSpec
     large: DecoderSpec
     weights: tuple[WeightType, ...]
-    """The first one is compared with the CPU and with `transformers`."""
+    """16-bit and 4-bit ones, in this order, for the goals. Pages and integer keys and values are
+    tried with the first only."""
     batches: tuple[int, ...]
     few_batches: tuple[int, ...]
-    """Some of these, where the others would say little more."""
+    """Some of `batches`, where the others would show little more."""
     pasts: tuple[int, ...]
+    """Tokens in the KV cache of each row before the steps that are timed."""
     prompts: tuple[int, ...]
+    """Lengths of prompts that are timed."""
     steps: int
     """Decode steps that are timed."""
     text: int
-    """Tokens that are read or generated where tokens are compared."""
+    """Tokens that are read or generated in comparisons."""
     visitors: int
     """Requests that join and leave."""
     copied: int
@@ -122,5 +125,5 @@ REHEARSAL = Scale(
     visitors=20,
     copied=1 << 20,
 )
-"""So that every line that needs no GPU has run before there is one. The graphs are those for CUDA:
-the CPU has kernels for all of it in float16, slow ones."""
+"""To run every line that needs no GPU before there is one. The graphs are those for CUDA. The CPU
+has kernels for them in float16, slow ones, except for pages; bfloat16 and pages are skipped."""

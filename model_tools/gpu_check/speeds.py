@@ -1,6 +1,6 @@
-"""One model's speed, cell by cell, beside `transformers` on the same weights.
+"""Measures one model's speed, cell by cell, beside `transformers` with the same weights.
 
-Knows the order and how time is shared; cells and figures are made elsewhere.
+Knows the order and how time is shared; does not know which cells there are or how they are timed.
 """
 
 import gc
@@ -25,22 +25,22 @@ from model_tools.weights.random_source import RandomSource
 
 _TEXTS = 4
 _PEERS_SHARE = 0.5
-"""Of the time of a part: what `transformers` has not begun by then is left out."""
+"""Share of a part's time after which `transformers` begins nothing more."""
 _PEERS_PART = 4
-"""It generates so many times fewer tokens: one takes it 100 ms where the host is slow."""
+"""Divides the steps for `transformers`, which takes 100 ms for each where the host is slow."""
 _PEERS_TOKENS = 20_000
-"""Of all prompts of a cell together: it reads them three times, and more would take its time from
-Skiff's own cells."""
+"""Most tokens of a cell's prompts together that `transformers` reads. It reads them three times,
+and more would take time from Skiff's own cells."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What `transformers` says and how fast, if it is there."""
+    """Logits and speeds of `transformers`; empty without it."""
 
     texts: list[Tokens]
     logits: list[Rows]
     speeds: Mapping[tuple[int, int], float | str]
-    """Tokens per second by batch and past; words where there is no figure."""
+    """Tokens per second by batch and past, or the reason why there is no figure."""
 
 
 _NOTHING = Reference([], [], {})
@@ -49,7 +49,7 @@ _NOTHING = Reference([], [], {})
 def speeds(
     setting: Setting, name: str, spec: DecoderSpec, models: Sequence[Measured]
 ) -> Iterator[Finding]:
-    """Of each in turn, which gets its share of the time by its cells."""
+    """Measures each model in turn, with a share of the remaining time by its number of cells."""
     references: list[Reference] = []
 
     def refer() -> tuple[Finding, ...]:
@@ -84,11 +84,9 @@ def _of_one(
         given = [read(decoder, text) for text in reference.texts]
         del decoder
         gc.collect()
-        what, most = (
-            "logits against transformers",
-            LARGEST_KL if measured.kind.is_near else math.inf,
-        )
-        yield against(title, what, reference.logits, given, reference.texts, most)
+        what = "logits against transformers"
+        largest_kl = LARGEST_KL if measured.kind.is_near else math.inf
+        yield against(title, what, reference.logits, given, reference.texts, largest_kl)
     until = time.monotonic() + share * setting.left()
     yield from _cells(setting, model, title, measured.cells, reference, until)
 
@@ -116,7 +114,7 @@ def _peer_speed(setting: Setting, other: peer.Peer, prompt: Tokens, batch: int) 
         return "transformers: no time left"
     try:
         return other.tokens_per_second(prompt, batch, -(-setting.scale.steps // _PEERS_PART))
-    except RuntimeError as error:  # torch's own, where memory is short
+    except RuntimeError as error:  # such as torch's, where memory is short
         return f"transformers: {str(error).partition('.')[0]}"
 
 

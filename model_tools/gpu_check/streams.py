@@ -1,4 +1,4 @@
-"""Sequences on the engine's core, without its thread, a network or text."""
+"""Runs sequences on the engine's core. Does not know its thread, a network or text."""
 
 import itertools
 import time
@@ -19,14 +19,14 @@ from server.model.tensor_types import Tokens
 
 GREEDY = SamplingParameters()
 NewSampler = Callable[[SamplingParameters, Tokens], Sampler]
-"""Of a request, for its prompt."""
+"""Makes the sampler of a request, for its prompt."""
 _UNTIMED = 8
-"""Steps before those that are timed."""
+"""Steps to warm up before those that are timed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds of one step, on average."""
+    """Mean seconds of one step."""
 
     step: float
     runtime: float
@@ -34,7 +34,8 @@ class Timing:
 
 
 class Streams:
-    """`cancel` and `submit` between steps, as the engine's thread does."""
+    """An engine core and its sequences. `submit` and `cancel` are called between steps, as by the
+    engine's thread."""
 
     def __init__(
         self,
@@ -77,12 +78,12 @@ class Streams:
             self.step()
 
     def begin(self, sequences: Collection[Sequence]) -> None:
-        """Goes on until each of these has its first token."""
+        """Steps until each of `sequences` has its first token."""
         while not all(sequence.generated for sequence in sequences):
             self.step()
 
     def timed(self, steps: int) -> Timing:
-        """Of steps that only decode."""
+        """Times `steps` steps; all sequences must be decoding."""
         for _ in range(_UNTIMED):
             self.step()
         begin, runtime = time.perf_counter(), self._decoder.runtime_seconds
@@ -95,7 +96,7 @@ class Streams:
 def alone(
     decoder: Decoder, prompt: Tokens, new_tokens: int, sampling: SamplingParameters = GREEDY
 ) -> Tokens:
-    """Tokens of a request that has the engine for itself."""
+    """Tokens of a request that runs alone. Raises `RuntimeError` if it fails."""
     streams = Streams(decoder, PrefixReuse.OFF)
     sequence = streams.submit(prompt, new_tokens, sampling)
     streams.finish()
@@ -105,17 +106,18 @@ def alone(
 
 
 def room_for(prompt: int, batch: int, steps: int) -> int:
-    """Tokens of a sequence that begins first and goes on while the others begin."""
+    """Context, in tokens, of the sequence that begins first and decodes while the others begin."""
     return prompt + _UNTIMED + steps + 4 * batch + 16
 
 
 def random_prompt(vocabulary_size: int, length: int, seed: int = 0) -> Tokens:
-    """Two tokens at least, since one alone is read in another way."""
+    """Random tokens, the same for the same seed; at least 2, since attention takes another path
+    for a single token."""
     return np.random.default_rng(seed).integers(0, vocabulary_size, max(length, 2))
 
 
 def _unheard(messages: list[tuple[int, EngineMessage]]) -> None:
-    """Nobody listens."""
+    """Discards what the core delivers."""
 
 
 def _unread(tokens: Collection[int]) -> str:

@@ -37,7 +37,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--parallel",
         default=[1, 2, 4, 8],
         text="sequences at once",
-        most=MOST_SLOTS,
+        limit=MOST_SLOTS,
     )
     parser.add_argument(
         "-pps",
@@ -51,11 +51,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`workload.streams` sequences, each a prompt and new tokens."""
+    """`workload.streams` sequences side by side, each with a prompt and new tokens."""
 
     workload: Workload
     shared: bool
-    """One prompt for all."""
+    """All sequences have the same prompt."""
 
     @property
     def name(self) -> str:
@@ -63,7 +63,7 @@ class Batch:
 
     @property
     def prompt_tokens(self) -> int:
-        """Different ones."""
+        """Of all prompts together; a shared prompt counts once."""
         return self.workload.prompt_tokens * (1 if self.shared else self.workload.streams)
 
     @property
@@ -71,7 +71,7 @@ class Batch:
         return self.workload.new_tokens * self.workload.streams
 
     def times(self, runner: SkiffRunner, seed: int) -> tuple[float, float]:
-        """Seconds for all prompts, and then for all new tokens, once every sequence is running."""
+        """Seconds to read all prompts, and to generate all new tokens once every sequence runs."""
         prompts = self.workload.prompts(runner.vocabulary_size, seed)
         if self.shared:
             prompts[:] = prompts[0]
@@ -83,15 +83,16 @@ class Batch:
 class Measured:
     batch: Batch
     times: tuple[tuple[float, float], ...]
-    """Of each repetition, in seconds: for prompts, for new tokens."""
+    """For each repetition, seconds for prompts and seconds for new tokens."""
 
     @property
     def reading(self) -> list[float]:
-        """Tokens per second of each repetition."""
+        """Prompt tokens per second of each repetition."""
         return [self.batch.prompt_tokens / read for read, _ in self.times]
 
     @property
     def generating(self) -> list[float]:
+        """New tokens per second of each repetition."""
         return [self.batch.new_tokens / generated for _, generated in self.times]
 
     @property
@@ -140,7 +141,7 @@ def run(options: argparse.Namespace) -> Report:
 
 
 def _measure(runner: SkiffRunner, batches: list[Batch], repetitions: int) -> list[Measured]:
-    """Each once to warm up, and then timed; each time with prompts of its own."""
+    """Runs each batch once to warm up and then timed, with new prompts each time."""
     measured = []
     with tqdm(total=len(batches) * (repetitions + 1), unit="run", disable=None) as bar:
         for number, batch in enumerate(batches):

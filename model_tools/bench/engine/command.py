@@ -57,42 +57,42 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="N[,N...]",
         type=each_once(whole),
         default=[0],
-        help="tokens that the context holds before the clock starts (default: 0)",
+        help="tokens in the context before the clock starts (default: 0)",
     )
     add_counts(
         parser,
         "-s",
         "--streams",
         default=[1],
-        text="sequences that generate side by side",
-        most=MOST_SLOTS,
+        text="sequences that run side by side",
+        limit=MOST_SLOTS,
     )
     parser.add_argument(
         "--sampling",
         metavar="'FLAGS'",
         type=sampling,
         default=SamplingParameters(),
-        help="flags of skiff by which tokens are chosen, such as --sampling='--temperature 0.8 "
-        "--top-k 40' (default: greedily)",
+        help="sampling flags of skiff, such as --sampling='--temperature 0.8 "
+        "--top-k 40' (default: greedy)",
     )
     parser.add_argument(
         "--vocabulary",
         metavar="N",
         type=count,
-        help="instead of the model one of its shape, with random weights and a vocabulary of N",
+        help="measure a model of the same shape, with random weights and a vocabulary of N",
     )
     add_repetitions(parser)
     add_threads(parser)
     parser.add_argument(
         "--against",
         choices=["genai"],
-        help="also measure onnxruntime-genai on the same folder, in alternation",
+        help="also measure ONNX Runtime GenAI (onnxruntime-genai) on the same folder, in turns",
     )
     parser.add_argument(
         "--sweep",
         action="store_true",
-        help="try the other engine with fewer threads and without spinning, and keep what is best "
-        "for each test",
+        help="also try the other engine with one thread less and without spinning, and use its "
+        "fastest setting for each test",
     )
 
 
@@ -145,7 +145,7 @@ def _measure(
 
 
 def _workloads(options: argparse.Namespace) -> list[Workload]:
-    """All tests at one depth, and then all at the next, as llama-bench has it."""
+    """All tests at one depth, then all at the next, in llama-bench's order. Raises `StartError`."""
     workloads = []
     for depth in options.depth:
         workloads += [Workload(tokens, 0, depth) for tokens in options.prompt]
@@ -203,7 +203,7 @@ def _shares(measurement: Measurement) -> list[Cell]:
         sum(getattr(split, name) for split in splits) for name in ("model", "sampling", "text")
     )
     parts = (seconds, model, sampling, text, seconds - model - sampling - text)
-    # After a depth, a part is the difference of two runs, and may come out below nothing.
+    # With a depth, a part is the difference of two runs, which may be negative.
     shown = [max(part, 0.0) for part in parts]
     return [*(1e6 * part / tokens for part in shown), shown[1] / seconds, shown[2] / seconds]
 

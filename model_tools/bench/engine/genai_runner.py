@@ -1,4 +1,4 @@
-"""ONNX Runtime GenAI under a workload: its own generator and search, on the same folder.
+"""Runs workloads on ONNX Runtime GenAI: its own generator and search, on the same folder.
 
 Knows onnxruntime_genai, an optional dependency.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from model_tools.bench.engine.workload import Prompts, Runner, Timing
 from server.errors import StartError
 
-# Both runtimes read this when imported; without it they report to their maker what they run.
+# Both runtimes read this when imported; without it they send telemetry to their maker.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
     import onnxruntime_genai
@@ -25,14 +25,13 @@ SPINNING = "session.intra_op.allow_spinning"
 
 
 class GenaiRunner:
-    """Greedy search with keys and values in one shared buffer, as the folder's own configuration
-    has it."""
+    """Greedy search; past and present share a KV buffer, as the folder's configuration says."""
 
     name = "genai"
 
     def __init__(self, folder: Path, *, threads: int, spinning: bool = True) -> None:
-        """`spinning` is ONNX Runtime's word for threads that wait without sleeping, which is its
-        default. Raises `StartError`."""
+        """With `spinning`, ONNX Runtime's default, threads wait without sleeping. Raises
+        `StartError`."""
         if onnxruntime_genai is None:
             raise StartError("onnxruntime-genai is not installed: pip install 'skiff-llm[genai]'")
         self.setting = f"{threads} threads, {'spinning' if spinning else 'not spinning'}"
@@ -46,7 +45,7 @@ class GenaiRunner:
             raise StartError(f"{folder}: onnxruntime-genai cannot load it: {error}") from None
 
     def read(self, prompts: Prompts, new_tokens: int) -> Timing:
-        """Making the generator, which allocates its buffers, is not timed."""
+        """Does not time the generator's creation, which allocates its buffers."""
         generator = self._generator(prompts, new_tokens)
         texts = self._texts(prompts)
         begin = time.perf_counter()
@@ -77,7 +76,7 @@ class GenaiRunner:
             do_sample=False,
             top_k=1,
             max_length=length,
-            min_length=length,  # the end of text does not stop it
+            min_length=length,  # so that the end of text does not stop it
         )
         return onnxruntime_genai.Generator(self._model, parameters)
 
@@ -85,15 +84,15 @@ class GenaiRunner:
 def _step(
     generator: "onnxruntime_genai.Generator", texts: list["onnxruntime_genai.TokenizerStream"]
 ) -> None:
-    """A token for each stream, and its text, as in the library's own examples."""
+    """Generates a token and its text for each stream, as in the library's own examples."""
     generator.generate_next_token()
     for text, token in zip(texts, generator.get_next_tokens(), strict=True):
         text.decode(token)
 
 
 class Fastest:
-    """Of several runners, the one that was fastest at a task when it first came: once to warm up,
-    and then the better of two."""
+    """Runs each task on whichever of several runners was fastest when the task first came: each ran
+    it once to warm up, and the faster of two further runs counts."""
 
     name = "genai"
 
@@ -126,7 +125,8 @@ def _best_seconds(runner: Runner, run: Callable[[Runner], Timing]) -> float:
 
 
 def sweep(folder: Path, threads: int) -> Fastest:
-    """Over spinning, and over as many threads as Skiff has and one less. Raises `StartError`."""
+    """Tries as many threads as Skiff has and one less, each with and without spinning. Raises
+    `StartError`."""
     counts = {threads, max(threads - 1, 1)}
     return Fastest(
         [

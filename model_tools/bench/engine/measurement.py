@@ -1,6 +1,6 @@
-"""Timing engines in alternation, and what the times say.
+"""Times engines in turns, and compares their rates.
 
-Knows runners and workloads; does not know what they run on.
+Knows runners and workloads; does not know engines.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from model_tools.bench.turns import in_turn
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One workload on one runner."""
+    """The timed runs of one workload on one runner."""
 
     workload: Workload
     runner: str
@@ -25,8 +25,8 @@ class Measurement:
         return [self.workload.tokens / timing.seconds for timing in self.timings]
 
     def ratios(self, other: "Measurement") -> list[float]:
-        """This rate over the other's. A repetition is compared with the same repetition, so that
-        what a shared machine does to both cancels out."""
+        """This rate over the other's, repetition by repetition, so that other work on the machine,
+        which hits both, cancels out."""
         return [ours / theirs for ours, theirs in zip(self.rates, other.rates, strict=True)]
 
 
@@ -38,8 +38,8 @@ def measure(
     repetitions: int,
     done: Callable[[], object],
 ) -> Iterator[list[Measurement]]:
-    """Each workload once to warm up, and then timed, the runners taking turns; who begins
-    alternates. `done` is called after each run."""
+    """Runs each workload once to warm up and then timed. The runners take turns, and which one
+    begins alternates. Calls `done` after each run."""
     for number, workload in enumerate(workloads):
         timings: list[list[Timing]] = [[] for _ in runners]
         for repetition in range(repetitions + 1):

@@ -1,7 +1,7 @@
-"""A runner in a process of its own: engines that are compared share no memory, no allocator and no
-threads, and none of them depends on which was loaded first.
+"""Runs a runner in a process of its own: engines that are compared share no memory, allocator or
+threads, and the order in which they are loaded does not matter.
 
-Knows processes and pipes, no engine.
+Knows processes and pipes; does not know engines.
 """
 
 import gc
@@ -17,8 +17,8 @@ from model_tools.bench.engine.workload import Prompts, Timing
 from server.errors import StartError
 
 _REST = 0.1
-"""Seconds before each run. The threads of the engine that ran before it wait without sleeping for a
-while, and would take its cores: its first steps took twice as long."""
+"""Pause before each run, in seconds. The threads of the engine that ran before spin for a while and
+occupy cores: without a pause, the first steps took twice as long."""
 
 
 class Named(Protocol):
@@ -27,16 +27,16 @@ class Named(Protocol):
 
 
 class OwnProcess:
-    """What `make`, which can be pickled, makes over there: a runner, or what else is measured.
-    Lasts as its `with` block."""
+    """A proxy for an object in another process: a runner, or whatever else is measured. `make`,
+    which must be picklable, creates it there. The process lives as long as the `with` block."""
 
     def __init__(self, make: Callable[[], Named]) -> None:
         """Raises `StartError` if `make` does."""
-        # Not a fork: the parent may have loaded a runtime, whose threads would be missing.
+        # Not a fork: the child would lack the threads of a runtime that the parent has loaded.
         context = multiprocessing.get_context("spawn")
         self._connection, other_end = context.Pipe()
         self._process = context.Process(target=_serve, args=(make, other_end), daemon=True)
-        with _deaf_to_interrupts():
+        with _ignored_interrupts():
             self._process.start()
         other_end.close()
         try:
@@ -52,7 +52,7 @@ class OwnProcess:
         self.close()
 
     def close(self) -> None:
-        """Ends the process, and the run that it may be in the middle of."""
+        """Terminates the process, even in the middle of a run."""
         self._process.terminate()
         self._process.join()
         self._connection.close()
@@ -70,16 +70,17 @@ class OwnProcess:
         return timing
 
     def ask(self, attribute: str) -> Any:
-        """An attribute of the runner."""
+        """Returns an attribute of the object. Raises `StartError`."""
         return self._call(attribute)
 
     def run(self, method: str, *arguments: object) -> Any:
-        """What a method of the runner returns."""
+        """Calls a method of the object after a pause, and returns its result. Raises
+        `StartError`."""
         time.sleep(_REST)
         return self._call(method, *arguments)
 
     def _call(self, name: str, *arguments: object) -> Any:
-        """Raises `StartError` if the runner does."""
+        """Raises `StartError` if the object does, or if its process has ended."""
         try:
             self._connection.send((name, arguments))
             answer = self._connection.recv()
@@ -91,9 +92,9 @@ class OwnProcess:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """What is started in the block hears no Ctrl-C, from its first import on: the terminal sends it
-    to the parent as well, with whom it ends."""
+def _ignored_interrupts() -> Iterator[None]:
+    """A process that is started in the block ignores Ctrl-C from its first import on. The terminal
+    sends it to the parent as well, which terminates the child."""
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -102,11 +103,12 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _serve(make: Callable[[], Named], connection: Connection) -> None:
-    """Answers until nobody asks any more, or hears the answer: the parent may have been killed."""
+    """Answers calls until the pipe is closed, in either direction: the parent may have been
+    killed."""
     with suppress(EOFError, ConnectionError):
         try:
             runner = make()
-            # As a server does once it is loaded: no collection goes through what stays.
+            # As a server does once it has loaded: garbage collections then skip long-lived objects.
             gc.collect()
             gc.freeze()
             while True:

@@ -1,7 +1,7 @@
-"""A model of a folder's shape with random weights and a vocabulary of any size: what a step and its
-sampling cost does not depend on what the model says.
+"""A model of a folder's shape, with random weights and a vocabulary of any size: the cost of a step
+and of sampling does not depend on the values of the weights.
 
-Knows a folder's documents and how graphs are made.
+Knows a folder's documents and how graphs are made; does not know what is measured.
 """
 
 import json
@@ -21,15 +21,15 @@ from server.config import DeviceKind
 from server.errors import StartError
 
 RECIPE = Recipe(WeightType.INT8, BLOCK_SIZE[DeviceKind.CPU])
-"""What `scripts/serve` makes its model by."""
+"""The recipe of the model that `scripts/serve` makes."""
 
 
 @contextmanager
 def random_model(folder: Path, vocabulary_size: int) -> Iterator[Path]:
-    """A folder beside which nothing else is needed; it goes with the block. Tokens beyond those of
-    the folder's tokenizer have no text. Raises `StartError`."""
-    with tempfile.TemporaryDirectory(prefix="skiff-bench-") as place:
-        made = Path(place, f"random-{vocabulary_size}")
+    """Makes a complete model folder, and deletes it after the block. Tokens that the original
+    tokenizer does not have are without text. Raises `StartError`."""
+    with tempfile.TemporaryDirectory(prefix="skiff-bench-") as parent:
+        made = Path(parent, f"random-{vocabulary_size}")
         made.mkdir()
         try:
             spec = _with_vocabulary(folder, made, vocabulary_size)
@@ -43,7 +43,7 @@ def random_model(folder: Path, vocabulary_size: int) -> Iterator[Path]:
 
 
 def _with_vocabulary(folder: Path, made: Path, vocabulary_size: int) -> DecoderSpec:
-    """Writes the documents that hold its size anew."""
+    """Writes the documents that state the vocabulary's size, and returns the new shape."""
     config = json.loads((folder / "config.json").read_text())
     genai = json.loads((folder / "genai_config.json").read_text())
     config["vocab_size"] = genai["model"]["vocab_size"] = vocabulary_size

@@ -1,8 +1,8 @@
-"""Skiff's engine under a workload: the whole step, from the scheduler's plan to text.
+"""Runs workloads on Skiff's engine: whole steps, from the scheduler's plan to text.
 
-Knows the engine's inside. Leaves out its thread, which adds one wake-up of the network to each
-step. Times beside the runtime's are taken in subclasses of what the core is given, so that the
-engine carries no clock for them.
+Knows the engine's internals; does not know its thread, which adds one wake-up of the network's
+thread to each step. Sampling and text are timed in wrappers that the core is given, so that the
+engine itself needs no clocks for them.
 """
 
 import itertools
@@ -65,7 +65,7 @@ class TimedText:
 
 
 class SkiffRunner:
-    """A model on the CPU with an engine of its own, which runs one workload at a time."""
+    """A model on the CPU with its own engine core, which runs one workload at a time."""
 
     name = "skiff"
 
@@ -78,7 +78,8 @@ class SkiffRunner:
         sampling: SamplingParameters | None = None,
         reuse: PrefixReuse = PrefixReuse.OFF,
     ) -> None:
-        """With room for each of the workloads; greedy without `sampling`. Raises `StartError`."""
+        """Reserves slots and context for the largest of the workloads. Samples greedily unless
+        `sampling` is given. Raises `StartError`."""
         model = ModelFolder.read(folder)
         longest = max(workload.context for workload in workloads)
         if longest > model.context_length:
@@ -108,7 +109,7 @@ class SkiffRunner:
 
     @property
     def header(self) -> dict[str, str]:
-        """What a report says of it."""
+        """Entries for a report's header."""
         return {"provider": "CPUExecutionProvider", "threads": str(self._threads)}
 
     def read(self, prompts: Prompts, new_tokens: int) -> Timing:
@@ -121,8 +122,8 @@ class SkiffRunner:
         return timing
 
     def generate(self, prompts: Prompts, new_tokens: int) -> Timing:
-        most = self._context - prompts.shape[1]
-        sequences = [self._submit(prompt, most) for prompt in prompts]
+        limit = self._context - prompts.shape[1]
+        sequences = [self._submit(prompt, limit) for prompt in prompts]
         while not all(sequence.generated for sequence in sequences):
             self._core.step(nothing_came)
         begin, split = time.perf_counter(), self._split()
@@ -149,27 +150,28 @@ class SkiffRunner:
         return sequence
 
     def _drain(self) -> None:
-        """Slots are given back in a step after the last token."""
+        """Steps until the core is idle: slots are released in a step after the last token."""
         while self._core.busy:
             self._core.step(nothing_came)
 
     def _split(self) -> Split:
-        """All that has been spent so far."""
+        """Seconds spent so far."""
         return Split(self._decoder.runtime_seconds, self._sampling.seconds, self._text.seconds)
 
 
 def refuse_failures(events: list[tuple[int, EngineMessage]]) -> None:
-    """Takes what an engine's core delivers. Raises `StartError` where a sequence has failed."""
+    """Receives what an engine's core delivers. Raises `StartError` if a sequence has failed."""
     for _, event in events:
         if isinstance(event, Failed):
             raise StartError(event.description)
 
 
 def _room(workload: Workload) -> int:
-    """Tokens of a stream that starts first, and generates while the others' prompts are read."""
+    """Context, in tokens, of the stream that starts first and decodes while the other prompts are
+    read."""
     others = workload.streams - 1
     return workload.context + others * (workload.given // LEAST_TOKENS + 1)
 
 
 def nothing_came() -> None:
-    """Nobody submits or cancels while a workload runs."""
+    """Stands in for the engine's inbox: nothing is submitted or cancelled during a workload."""

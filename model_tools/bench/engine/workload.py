@@ -1,4 +1,4 @@
-"""What is timed, in llama-bench's terms. Knows nothing of engines."""
+"""What is timed, in llama-bench's terms. Knows token ids and times; does not know engines."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,10 +12,10 @@ Prompts = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`streams` sequences of random tokens, continued side by side whatever the model says.
+    """`streams` sequences of random tokens, which run side by side past any end of text.
 
-    pp reads a prompt, tg generates, pg does both; each on top of `depth` tokens that were read
-    before the clock starts.
+    As llama-bench's pp (reads a prompt), tg (generates) and pg (both), each after `depth` tokens
+    that are not timed.
     """
 
     prompt_tokens: int
@@ -32,36 +32,37 @@ class Workload:
 
     @property
     def tokens(self) -> int:
-        """What a rate counts: tokens through the model while the clock runs."""
+        """Tokens of all streams that a rate counts: prompt and new, without `depth`."""
         return (self.prompt_tokens + self.new_tokens) * self.streams
 
     @property
     def given(self) -> int:
-        """Tokens that each stream is given; one where it would be none, since a model continues
-        nothing but text."""
+        """Prompt tokens of each stream, with `depth`; at least 1, since a model needs one to start
+        from."""
         return max(self.depth + self.prompt_tokens, 1)
 
     @property
     def context(self) -> int:
-        """Tokens of one stream in all; the first new one may come before the clock starts."""
+        """Tokens of one stream in all. One extra: the first new token may come before the clock
+        starts."""
         return self.given + self.new_tokens + 1
 
     def prompts(self, vocabulary_size: int, seed: int) -> Prompts:
-        """The same for the same seed. Each repetition needs its own, or a prefix cache would
-        read nothing."""
+        """Random prompts, the same for the same seed. Each repetition needs its own seed, or a
+        prefix cache would skip the reading."""
         shape = (self.streams, self.given)
         return np.random.default_rng(seed).integers(0, vocabulary_size, shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Seconds by what they were spent on."""
+    """Seconds of a run, by what they were spent on."""
 
     model: float
     """Inside ONNX Runtime."""
     sampling: float
     text: float
-    """Tokens to text."""
+    """Turning tokens into text."""
 
     def __sub__(self, other: "Split") -> "Split":
         return Split(
@@ -75,7 +76,7 @@ class Timing:
 
     seconds: float
     split: Split | None = None
-    """None where a runner does not know."""
+    """None if the runner does not measure it."""
 
     def __sub__(self, other: "Timing") -> "Timing":
         split = self.split - other.split if self.split and other.split else None
@@ -90,23 +91,23 @@ class Runner(Protocol):
 
     @property
     def setting(self) -> str:
-        """What it was set to in its last run."""
+        """The engine's settings in the last run, such as its threads."""
 
     def read(self, prompts: Prompts, new_tokens: int) -> Timing:
-        """From the prompts' arrival to the last of so many tokens, 1 or more, after each of them.
-        The end of text is ignored, as by `generate`."""
+        """Times reading the prompts and generating `new_tokens` (1 or more) after each, from the
+        prompts' arrival to the last token. Ignores the end of text, as `generate` does."""
 
     def generate(self, prompts: Prompts, new_tokens: int) -> Timing:
-        """So many tokens for each prompt, from when each has one already."""
+        """Times generating `new_tokens` for each prompt, once each has its first token."""
 
 
 def time(runner: Runner, workload: Workload, prompts: Prompts) -> Timing:
-    """One run of a workload."""
+    """Runs a workload once and returns how long it took."""
     if not workload.prompt_tokens:
         return runner.generate(prompts, workload.new_tokens)
     if not workload.depth:
         return runner.read(prompts, max(workload.new_tokens, 1))
-    # No engine's clock stops in the middle of a prompt, so what lies below is read by itself and
-    # its time taken away; backwards, so that no prefix cache knows it.
+    # An engine cannot be timed from the middle of a prompt, so the first `depth` tokens are timed
+    # by themselves and subtracted; in reverse, so that no prefix cache has them.
     below = runner.read(prompts[:, : workload.depth][:, ::-1], 1)
     return runner.read(prompts, max(workload.new_tokens, 1)) - below

@@ -1,7 +1,7 @@
-"""`skiff-bench network`: what HTTP, JSON and the event loop cost the engine.
+"""`skiff-bench network`: the cost of HTTP, JSON and the event loop on top of the engine.
 
-The same clients with the same prompts, in turns at the engine's core in a process of its own and
-over HTTP at a server. Knows its flags and its table.
+The same clients send the same prompts, in turns to the engine's core in a process of its own and
+over HTTP to a server. Knows its flags and its table.
 """
 
 import argparse
@@ -40,17 +40,21 @@ from server.model.folder import ModelFolder
 from server.options.engine import MOST_SLOTS
 
 SECONDS = 120
-"""For one answer."""
+"""Timeout of one answer."""
 WAYS = (InProcess.name, "over HTTP")
 Round = tuple[Figures, Figures]
-"""With the same prompts each of the ways."""
+"""Figures of each way in `WAYS`, for the same prompts."""
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     add_folder(parser)
-    add_concurrency(parser, default=[1, 8], most=MOST_SLOTS)
+    add_concurrency(parser, default=[1, 8], limit=MOST_SLOTS)
     parser.add_argument(
-        "--requests", metavar="N", type=count, default=24, help="of each round (default: 24)"
+        "--requests",
+        metavar="N",
+        type=count,
+        default=24,
+        help="requests in each round (default: 24)",
     )
     add_lengths(parser, words=Lengths(128, 128), new_tokens=Lengths(96, 96))
     add_repetitions(parser)
@@ -85,7 +89,7 @@ def run(options: argparse.Namespace) -> Report:
 def _measure(
     options: argparse.Namespace, engine: OwnProcess, target: Target
 ) -> list[tuple[ClosedLoop, list[Round]]]:
-    """Each load once to warm up, and then so many rounds, both ways in turns."""
+    """Runs each load once to warm up and then timed, both ways in turns."""
     measured = []
     total = len(options.concurrency) * (options.repetitions + 1)
     with tqdm(total=total, unit="round", disable=None) as bar:

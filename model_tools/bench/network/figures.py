@@ -1,4 +1,4 @@
-"""What a round of clients is like, whichever way they ask."""
+"""The figures of a round of clients, in process or over HTTP."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ class Figures:
 
     tokens_per_second: float
     first_token: float
-    """To the first text; the median of the requests."""
+    """Time to the first text, the median of the requests."""
     gap_p50: float
-    """Between two arrivals of text of one request, as is the next one."""
+    """Between two arrivals of text of one request; so is `gap_p99`."""
     gap_p99: float
     decode_step: float
     """Mean wall time of the engine's steps that read no prompt."""
     runtime_share: float
-    """Of these steps, what is inside ONNX Runtime's calls."""
+    """Share of these steps' time that is spent in ONNX Runtime's calls."""
 
     @classmethod
     def of(
@@ -34,7 +34,7 @@ class Figures:
         decode_step: float | None,
         runtime_share: float | None,
     ) -> "Figures":
-        """Times are in seconds. Raises `StartError` where too little happened."""
+        """Takes times in seconds. Raises `StartError` if there was no gap or no decode step."""
         if not gaps:
             raise StartError("no two tokens came one after the other: more --new-tokens, please")
         if decode_step is None or runtime_share is None:
@@ -46,7 +46,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One of them, as a table has it."""
+    """One of `Figures`, as a row of a table."""
 
     title: str
     of: Callable[[Figures], float]

@@ -1,7 +1,7 @@
-"""The clients of a closed loop at the engine's core itself: no network, no event loop and no other
-thread, so that a step is what the scheduler and the model make of it.
+"""Runs the clients of a closed loop on the engine's core: without a network, an event loop or other
+threads, so that a step takes only what the scheduler and the model take.
 
-Knows the engine's inside, as `engine.skiff_runner` does.
+Knows the engine's internals, as `engine.skiff_runner` does; does not know HTTP.
 """
 
 import itertools
@@ -28,12 +28,12 @@ from server.model.tokenizer import Tokenizer
 
 
 class InProcess:
-    """An engine as a server has it that is told nothing else."""
+    """An engine core configured as that of a server with default flags otherwise."""
 
     name = "in process"
 
     def __init__(self, folder: Path, *, slots: int, context: int, threads: int) -> None:
-        """Greedy. Raises `StartError`."""
+        """Samples greedily. Raises `StartError`."""
         model = ModelFolder.read(folder)
         tokenizer = Tokenizer.read(model.tokenizer_file)
         config = EngineConfig(slots, context, ignore_eos=True)
@@ -41,7 +41,7 @@ class InProcess:
         self._sampling = replace(model.sampling, temperature=0.0)
         self._steps: list[StepTaken] = []
         self._texts: dict[int, list[float]] = {}
-        """When each sequence was submitted, and then when text of it came."""
+        """By sequence, when it was submitted and then when its text came."""
         self._core = EngineCore(
             decoder, self._deliver, Pacer(GAP_STRETCH), PrefixCacheConfig(), self._observe
         )
@@ -49,11 +49,11 @@ class InProcess:
         self._keys = itertools.count()
         self._waiting: Iterator[engine.Sequence] = iter(())
         self._idle = 0
-        """Clients that wait for no answer."""
+        """Clients without a request in flight."""
 
     def run(self, requests: Sequence[Request], clients: int) -> Figures:
         """Each client asks, waits for the end of its answer, and asks again."""
-        # A server turns prompts into tokens beside its steps, in threads of their own.
+        # Before the clock starts: a server tokenizes in other threads, beside its steps.
         self._waiting = iter([self._sequence(request) for request in requests])
         self._idle = clients
         self._steps.clear()
@@ -78,7 +78,7 @@ class InProcess:
         return sequence
 
     def _ask(self) -> None:
-        """Whoever is idle, as long as there is something to ask."""
+        """Submits a request for each idle client, while requests are left."""
         for sequence in itertools.islice(self._waiting, self._idle):
             self._idle -= 1
             self._texts[sequence.key] = [time.perf_counter()]

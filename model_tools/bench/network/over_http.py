@@ -1,4 +1,4 @@
-"""A round of clients over HTTP, at a server that tells what its steps take."""
+"""Runs a round of clients over HTTP, at a server whose metrics say what its steps take."""
 
 from model_tools.bench.network.figures import Figures
 from model_tools.bench.serve.prometheus import DECODE_SECONDS, DECODE_SHARE, quotients
@@ -9,17 +9,17 @@ from server.errors import StartError
 
 
 def over_http(plan: Plan) -> Figures:
-    """Of a plan with one target, one load and one round. Raises `StartError`."""
+    """Runs a plan with one target, one load and one round. Raises `StartError`."""
     findings = run(plan, lambda: None)
     [result], [(_, before, after)] = findings.results, findings.metrics
     for reply in result.replies:
         if reply.outcome is not Outcome.COMPLETE:
             raise StartError(f"a request is {reply.outcome.value}: {reply.reason}")
-    told = dict(quotients(before, after))
+    step_means = dict(quotients(before, after))
     return Figures.of(
         tokens_per_second=result.tokens_per_second,
         first_tokens=TIME_TO_FIRST_TOKEN.figures(result.replies),
         gaps=GAP.figures(result.replies),
-        decode_step=told.get(DECODE_SECONDS),
-        runtime_share=told.get(DECODE_SHARE),
+        decode_step=step_means.get(DECODE_SECONDS),
+        runtime_share=step_means.get(DECODE_SHARE),
     )

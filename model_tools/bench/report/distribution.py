@@ -1,4 +1,4 @@
-"""What many figures of one kind look like together."""
+"""Summary statistics of many figures of one kind."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ COLUMNS = ("mean", "deviation", "min", "p50", "p90", "p95", "p99", "max")
 class Distribution:
     mean: float
     deviation: float
-    """Of a sample; 0 for a single figure."""
+    """Sample standard deviation; 0 for a single figure."""
     percentiles: tuple[float, ...]
-    """0, 50, 90, 95, 99 and 100; between two figures in a straight line."""
+    """The 0th, 50th, 90th, 95th, 99th and 100th, interpolated linearly."""
 
     @classmethod
     def of(cls, figures: Sequence[float]) -> "Distribution":
-        """Of one figure or more."""
+        """Summarizes one or more figures."""
         array = np.asarray(figures, np.float64)
         deviation = float(array.std(ddof=1)) if len(array) > 1 else 0.0
         percentiles = np.percentile(array, (0, 50, 90, 95, 99, 100))
@@ -26,5 +26,5 @@ class Distribution:
 
     @property
     def cells(self) -> tuple[float, ...]:
-        """In the order of `COLUMNS`."""
+        """All values, in the order of `COLUMNS`."""
         return (self.mean, self.deviation, *self.percentiles)

@@ -1,4 +1,4 @@
-"""A report as text: for a terminal, for a page, or for another program."""
+"""Formats a report as text: for a terminal, for a web page or for another program."""
 
 import csv
 import io
@@ -32,12 +32,12 @@ def as_json(report: Report) -> str:
 
 
 def as_jsonl(report: Report) -> str:
-    """A line for each row of each table; each has the header's fields too, as llama-bench does."""
+    """One line for each row of each table, with the header's fields in each, as for llama-bench."""
     return "".join(json.dumps(record) + "\n" for record in _all_records(report))
 
 
 def as_csv(report: Report) -> str:
-    """`as_jsonl`'s records; what a table does not have is empty."""
+    """The records of `as_jsonl`; columns that a table does not have are empty."""
     records = list(_all_records(report))
     names = dict.fromkeys(name for record in records for name in record)
     text = io.StringIO()
@@ -59,7 +59,7 @@ FORMATS: dict[str, Callable[[Report], str]] = {
 def _text(table: Table, style: str) -> str:
     width = len(table.columns)
     rows = [[_shown(cell) for cell in row] for row in table.rows]
-    words = [any(isinstance(row[place], str) for row in table.rows) for place in range(width)]
+    words = [any(isinstance(row[index], str) for row in table.rows) for index in range(width)]
     alignment = ["left" if each else "right" for each in words]
     text: str = tabulate(
         rows, table.columns, tablefmt=style, colalign=alignment, disable_numparse=True
@@ -80,7 +80,7 @@ def _all_records(report: Report) -> Iterator[dict[str, Value]]:
 
 
 def _records(table: Table) -> Iterator[dict[str, Value]]:
-    """A row with its columns' names; a spread is several fields."""
+    """Yields rows by column name; a spread or a median with extremes becomes several fields."""
     for row in table.rows:
         record: dict[str, Value] = {}
         for name, cell in zip(table.columns, row, strict=True):

@@ -1,4 +1,4 @@
-"""A run's figures drawn: how latencies are distributed, and throughput over the load.
+"""Draws a run's figures: distributions of latencies, and throughput over the load.
 
 Knows matplotlib, an optional dependency.
 """
@@ -20,12 +20,12 @@ except ModuleNotFoundError:
     Figure = None  # type: ignore[assignment, misc]
 
 INCHES = (6, 4.5)
-"""Of one drawing."""
+"""Width and height of one plot."""
 THROUGHPUT = "tokens/s"
 
 
 def check(file: Path) -> None:
-    """Raises `StartError` where nothing can be drawn, before an hour was spent on measuring."""
+    """Raises `StartError` if nothing can be drawn; called before anything is measured."""
     if Figure is None:
         raise StartError("matplotlib is not installed: pip install 'skiff-llm[plot]'")
     kinds = Figure().canvas.get_supported_filetypes()
@@ -34,7 +34,7 @@ def check(file: Path) -> None:
 
 
 def draw(series: Sequence[Series], file: Path) -> None:
-    """Raises `StartError`."""
+    """Draws a distribution for each measure, and the throughput. Raises `StartError`."""
     latencies = [each for each in series if each.of is not Of.ROUND and each.samples]
     measures = list(dict.fromkeys(each.measure for each in latencies))
     rows = len(measures) // 2 + 1
@@ -42,8 +42,8 @@ def draw(series: Sequence[Series], file: Path) -> None:
     axes = list(figure.subplots(rows, 2).flat)
     if len(axes) > len(measures) + 1:
         axes.pop().remove()
-    for place, measure in zip(axes, measures, strict=False):
-        _distribution(place, [each for each in latencies if each.measure == measure])
+    for plot, measure in zip(axes, measures, strict=False):
+        _distribution(plot, [each for each in latencies if each.measure == measure])
     rates = [each for each in series if each.measure == THROUGHPUT and each.samples]
     _throughput(axes[-1], rates)
     _write(figure, file)
@@ -51,14 +51,14 @@ def draw(series: Sequence[Series], file: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Two figures of each round, one over the other."""
+    """A curve by two measures, `up` over `across`."""
 
     across: str
     up: str
 
 
 def draw_curve(curve: Curve, series: Sequence[Series], file: Path) -> None:
-    """The medians of each test. Raises `StartError`."""
+    """Draws a point for each test, by the medians of its rounds. Raises `StartError`."""
     figure = Figure(figsize=INCHES, layout="constrained")
     axes = figure.subplots()
     medians = {
@@ -84,7 +84,7 @@ def _write(figure: "Figure", file: Path) -> None:
 
 
 def _distribution(axes: "Axes", series: Sequence[Series]) -> None:
-    """The share of figures that are no larger."""
+    """Draws cumulative distributions: for each value, the share of figures up to it."""
     for each in series:
         values = np.sort(each.samples)
         shares = np.arange(1, len(values) + 1) / len(values)
@@ -98,7 +98,7 @@ def _distribution(axes: "Axes", series: Sequence[Series]) -> None:
 
 
 def _throughput(axes: "Axes", series: Sequence[Series]) -> None:
-    """Means of the rounds, with their extremes."""
+    """Draws the mean of the rounds over the load, with the lowest and the highest round."""
     for subject in dict.fromkeys(each.subject for each in series):
         own = sorted(
             [each for each in series if each.subject == subject], key=lambda each: each.at or 0
@@ -106,8 +106,8 @@ def _throughput(axes: "Axes", series: Sequence[Series]) -> None:
         means = np.array([np.mean(each.samples) for each in own])
         below = means - [min(each.samples) for each in own]
         above = [max(each.samples) for each in own] - means
-        places = [each.at or 0 for each in own]
-        axes.errorbar(places, means, [below, above], marker="o", capsize=3, label=subject)
+        loads = [each.at or 0 for each in own]
+        axes.errorbar(loads, means, [below, above], marker="o", capsize=3, label=subject)
     axes.set(xlabel="clients, or requests per second", ylabel="tokens per second", ylim=(0, None))
     axes.grid(visible=True, alpha=0.3)
     if series:

@@ -1,4 +1,4 @@
-"""What a benchmark found, as values: tables for people, samples for comparisons."""
+"""The result of a benchmark, as values: tables for people, samples for comparisons."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ Cell = str | int | float | Spread | Middle | None
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of one kind. The first column names the row."""
+    """A table; its first column names the row."""
 
     title: str
     columns: tuple[str, ...]
@@ -23,8 +23,8 @@ class Report:
 
     command: str
     header: dict[str, str]
-    """What a figure is worth nothing without: the machine, the versions, the model."""
+    """The context of the figures: the machine, the versions, the model."""
     tables: tuple[Table, ...]
     series: tuple[Series, ...] = ()
     failure: str | None = None
-    """Why nothing was measured; the tables say more."""
+    """Why nothing was measured, if so; the tables say more."""

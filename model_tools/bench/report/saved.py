@@ -1,4 +1,4 @@
-"""A run's raw figures in a file. Knows its JSON."""
+"""Saves and loads a run's raw figures as JSON. Knows the file's format."""
 
 import json
 from dataclasses import asdict
@@ -27,7 +27,7 @@ def save(report: Report, file: Path) -> None:
 
 
 def load(file: Path) -> Report:
-    """Without tables. Raises `StartError`."""
+    """Returns a report without tables. Raises `StartError`."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -10,23 +10,24 @@ class Better(Enum):
 
 
 class Of(Enum):
-    """What one figure stands for."""
+    """What one figure describes."""
 
     ROUND = "round"
-    """A repetition, or a round of a load."""
+    """A repetition of a test, or a round of a load."""
     REQUEST = "request"
     GAP = "gap"
-    """Between two tokens. Those of one stream hang together, so that they prove little."""
+    """The time between two tokens. Gaps of one stream are correlated, so that their number proves
+    little."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Figures of one kind."""
+    """Figures of one measure, for one test and one subject."""
 
     test: str
-    """What was done, such as "tg128" or "8 clients"."""
+    """What was run, such as "tg128" or "8 clients"."""
     subject: str
-    """Who did it."""
+    """What was measured, such as an engine or a server."""
     measure: str
     better: Better
     of: Of

@@ -1,4 +1,4 @@
-"""Repeated figures, and how one is shown."""
+"""Summaries of repeated figures, and how figures are shown."""
 
 import math
 import statistics
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 DIGITS = 4
-"""Significant ones; what a shared machine measures has fewer."""
+"""Significant digits; measurements on a shared machine have fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Spread:
 
     mean: float
     deviation: float
-    """Of a sample; 0 for a single figure."""
+    """Sample standard deviation; 0 for a single figure."""
 
     @classmethod
     def of(cls, figures: Sequence[float]) -> "Spread":
@@ -29,8 +29,8 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Middle:
-    """Median and extremes of figures that something else on the machine may have spoiled: one
-    such figure moves a mean, and not a median."""
+    """Median and extremes of repeated figures. One figure that other work on the machine has
+    spoiled moves a mean, but not a median."""
 
     median: float
     low: float
@@ -47,7 +47,7 @@ class Middle:
 
 
 def shown(figure: float) -> str:
-    """With four significant digits, never in powers of ten."""
+    """Formats with four significant digits, never in powers of ten."""
     return f"{figure:.{_decimals(figure)}f}"
 
 

@@ -1,7 +1,7 @@
-"""One client: sends a request, and notes when which bytes arrive. Knows trio.
+"""One client: sends a request, and records which bytes arrive when. Knows trio.
 
-Nothing is parsed here. The client runs on the server's cores, and what it does for each token would
-be taken from what it measures.
+Does not parse anything: the client runs on the server's cores, and its work for each token would
+slow down what it measures.
 """
 
 import os
@@ -19,7 +19,7 @@ Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 RECEIVE_BYTES = 65536
 LAST_CHUNK = b"\n0\r\n\r\n"
-"""Ends a chunked answer, for servers that keep the connection although they were told not to."""
+"""The end of a chunked answer, for servers that keep the connection despite `Connection: close`."""
 
 
 class End(Enum):
@@ -38,7 +38,7 @@ class Exchange:
 
     call: Call
     due: float
-    """When the client was to ask: before it had a connection, whatever held it up."""
+    """When the request was due: before the connection was made, whatever delayed it."""
     arrivals: list[tuple[float, bytes]]
     end: End
     refusal: str = ""
@@ -48,8 +48,8 @@ class Exchange:
 async def exchange(
     target: Target, call: Call, *, due: float, timeout: float, leaves_after: int | None = None
 ) -> Exchange:
-    """Asks at once, however late that is. Never raises for what the server does; `timeout` is for
-    the whole from now on, in seconds."""
+    """Connects and sends at once, even if that is later than `due`. Never raises for anything that
+    the server does. `timeout` is for the whole exchange from now on, in seconds."""
     arrivals: list[tuple[float, bytes]] = []
     end = End.TIMED_OUT
     with trio.move_on_after(timeout):
@@ -67,7 +67,7 @@ async def exchange(
 
 
 async def _connect(target: Target) -> Stream:
-    """Raises `OSError`, and `trio.BrokenResourceError` where the two do not agree on TLS."""
+    """Raises `OSError`, or `trio.BrokenResourceError` if the TLS handshake fails."""
     stream = await trio.open_tcp_stream(target.host, target.port)
     if target.tls is None:
         return stream
@@ -81,7 +81,7 @@ async def _connect(target: Target) -> Stream:
 
 
 def _refusal(error: OSError | trio.BrokenResourceError) -> str:
-    """That of the first address of a host, where Trio has tried them."""
+    """Why there was no connection; where Trio tried several addresses, why to the first one."""
     match error.__cause__:
         case ExceptionGroup(exceptions=(OSError(errno=int(number)), *_)):
             return os.strerror(number)
@@ -95,7 +95,8 @@ def _refusal(error: OSError | trio.BrokenResourceError) -> str:
 async def _receive(
     stream: Stream, arrivals: list[tuple[float, bytes]], leaves_after: int | None
 ) -> End:
-    """The socket's own `recv` spares what the stream adds to it for each token."""
+    """Records arrivals until the end. Without TLS it calls the socket's own `recv`, which avoids
+    the stream's overhead for each token."""
     receive: Callable[[int], Awaitable[bytes | bytearray]] = stream.receive_some
     if isinstance(stream, trio.SocketStream):
         receive = stream.socket.recv

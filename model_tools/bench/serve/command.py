@@ -1,4 +1,4 @@
-"""`skiff-bench serve`: servers over HTTP, one by itself or two in turns. Knows its flags."""
+"""`skiff-bench serve`: measures one server over HTTP, or two in turns. Knows its flags."""
 
 import argparse
 import secrets
@@ -51,25 +51,25 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def _add_servers(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("servers").add_argument
     dialects = list(DIALECTS)
-    add("url", metavar="URL", help="a server: http://HOST:PORT, https://HOST:PORT")
+    add("url", metavar="URL", help="the server: http://HOST:PORT or https://HOST:PORT")
     add(
         "--dialect",
         choices=dialects,
         default=DIALECT,
-        help="what it speaks: Skiff's and Paddler's raw prompts, OpenAI's completions or chat, "
+        help="its API: Skiff's and Paddler's raw prompts, OpenAI's completions or chat, "
         f"or llama-server's /completion (default: {DIALECT})",
     )
-    add("--name", metavar="NAME", help="what it is called in tables (default: HOST:PORT)")
+    add("--name", metavar="NAME", help="its name in tables (default: HOST:PORT)")
     add(
         "--api-key-file",
         metavar="FILE",
         type=Path,
-        help="its first key is shown to the server: Authorization: Bearer KEY (default: none)",
+        help="send the first key in it, as Authorization: Bearer KEY (default: none)",
     )
-    add("--vs", metavar="URL", help="a second server; the two take turns, and are compared")
-    add("--vs-dialect", choices=dialects, help=f"(default: {DIALECT})")
-    add("--vs-name", metavar="NAME", help="(default: HOST:PORT)")
-    add("--vs-api-key-file", metavar="FILE", type=Path, help="(default: none)")
+    add("--vs", metavar="URL", help="a second server: the two take turns, and are compared")
+    add("--vs-dialect", choices=dialects, help=f"its API (default: {DIALECT})")
+    add("--vs-name", metavar="NAME", help="its name in tables (default: HOST:PORT)")
+    add("--vs-api-key-file", metavar="FILE", type=Path, help="its API key (default: none)")
 
 
 def _add_load(parser: argparse.ArgumentParser) -> None:
@@ -80,10 +80,16 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         "--rate",
         metavar="X[,X...]",
         type=each_once(positive),
-        help="requests per second that come at random, whatever is still unanswered",
+        help="requests per second, at random times, however many are unanswered",
     )
     add = group.add_argument
-    add("--requests", metavar="N", type=count, default=24, help="of each round (default: 24)")
+    add(
+        "--requests",
+        metavar="N",
+        type=count,
+        default=24,
+        help="requests in each round (default: 24)",
+    )
     add(
         "--pairs",
         "--rounds",
@@ -93,9 +99,27 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         help=f"rounds of each load on each server; `compare` needs {PAIRS} "
         f"(default: {PAIRS} with --vs, else 1)",
     )
-    add("--warm-up", metavar="N", type=whole, default=2, help="requests before (default: 2)")
-    add("--timeout", metavar="SECONDS", type=positive, default=120.0, help="(default: 120)")
-    add("--leave", metavar="SHARE", type=share, default=0.0, help="clients that leave early (0)")
+    add(
+        "--warm-up",
+        metavar="N",
+        type=whole,
+        default=2,
+        help="requests to each server before anything is counted (default: 2)",
+    )
+    add(
+        "--timeout",
+        metavar="SECONDS",
+        type=positive,
+        default=120.0,
+        help="limit for one answer, connection included (default: 120)",
+    )
+    add(
+        "--leave",
+        metavar="SHARE",
+        type=share,
+        default=0.0,
+        help="share of clients that close their connection in mid-answer, 0 to 1 (default: 0)",
+    )
 
 
 def _add_requests(parser: argparse.ArgumentParser) -> None:
@@ -107,34 +131,38 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
         metavar="WORDS",
         type=whole,
         default=0,
-        help="words at its beginning that a prompt has in common with all others (default: 0)",
+        help="words with which all prompts begin alike (default: 0)",
     )
     add(
         "--seed",
         metavar="N",
         type=whole,
         default=secrets.randbelow(_SEEDS),
-        help="of prompts and arrivals (default: another in each run, since a server may still hold "
-        "the prompts of the last one)",
+        help="seed of prompts and arrivals (default: another in each run, since a server may still "
+        "hold the prompts of the last one)",
     )
     add(
         "--ignore-eos",
         action="store_true",
-        help="answers go on to their limit; the paddler dialect cannot ask for it, so that the "
-        "server must be told (skiff --ignore-eos)",
+        help="ask for answers that go on to --new-tokens; the paddler dialect cannot, so start the "
+        "server accordingly (skiff --ignore-eos)",
     )
     add(
         "--temperature",
         metavar="X",
         type=not_negative,
         default=0.0,
-        help="(default: 0; the paddler dialect cannot ask for one)",
+        help="sampling temperature (default: 0; the paddler dialect cannot ask for one)",
     )
-    add("--model", metavar="NAME", help="for OpenAI's dialects (default: default)")
+    add(
+        "--model",
+        metavar="NAME",
+        help="the model to ask for, in OpenAI's dialects (default: default)",
+    )
     add(
         "--cache-prompt",
         action="store_true",
-        help="let llama-server reuse what it has read (default: no)",
+        help="let llama-server reuse prompts from its KV cache (default: no)",
     )
 
 
@@ -188,7 +216,7 @@ def _key(file: Path | None) -> str | None:
 
 
 def _check(options: argparse.Namespace, plan: Plan) -> None:
-    """Raises `StartError` for a flag that would mean nothing."""
+    """Raises `StartError` for a flag that would have no effect."""
     for name in ("vs_dialect", "vs_name", "vs_api_key_file"):
         if getattr(options, name) and not options.vs:
             raise StartError(f"{_flag(name)}: there is no second server without --vs")
@@ -210,7 +238,7 @@ def _is_asked_for(setting: str, plan: Plan) -> bool:
 
 
 def _asked(plan: Plan) -> dict[str, str]:
-    """What was asked of the servers, for the header."""
+    """The requests, described for the header."""
     mix = plan.mix
     shared = f"{mix.shared_words} words shared" if mix.shared_words else "unique"
     ends = "end of text ignored" if plan.settings.ignore_eos else "up to the end of text"
@@ -232,16 +260,16 @@ def _asked(plan: Plan) -> dict[str, str]:
 
 
 def _servers(plan: Plan, findings: Findings) -> dict[str, str]:
-    """Who was measured, and what it says of itself. All versions but these are this program's."""
-    told = {name: before for name, before, _ in findings.metrics}
+    """For the header, what each server says of itself; all other versions are the client's."""
+    metrics = {name: before for name, before, _ in findings.metrics}
     return {
-        f"server {target.name}": ", ".join([target.dialect.path, *about(told[target.name])])
+        f"server {target.name}": ", ".join([target.dialect.path, *about(metrics[target.name])])
         for target in plan.targets
     }
 
 
 def _groups(plan: Plan, findings: Findings) -> list[list[list[Result]]]:
-    """By load, and then by server, the rounds."""
+    """Groups the rounds by load and then by server."""
     names = [target.name for target in plan.targets]
     return [[_rounds(findings.results, load, name) for name in names] for load in plan.loads]
 

@@ -1,4 +1,4 @@
-"""What servers want to be asked, and what their lines say. Sans-IO.
+"""Formats of requests and of lines of answers, by kind of server. Sans-IO.
 
 Knows wire formats; does not know HTTP or time.
 """
@@ -13,7 +13,7 @@ from model_tools.bench.serve.prompts import Request
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for every request, as far as a dialect can say it."""
+    """Settings of every request, as far as a dialect can express them."""
 
     model: str
     temperature: float
@@ -22,7 +22,7 @@ class Settings:
 
 
 TO_THE_LIMIT = Settings(model="default", temperature=0.0, ignore_eos=True, cache_prompt=False)
-"""Greedy answers, as long as they may be."""
+"""Greedy answers that ignore the end of text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,38 +30,38 @@ class Said:
     """What one line of an answer says."""
 
     tokens: int = 0
-    """Tokens that it brings, as far as one can see: 1 for any text, if the line does not say."""
+    """Tokens in the line: 1 for any text, if the line does not say."""
     total: int | None = None
     """Tokens of the whole answer, where the server counts them."""
     done: bool = False
     """The answer is complete."""
     code: int | None = None
-    """An error's, in HTTP's terms."""
+    """An error's code, as an HTTP status."""
     reason: str = ""
 
 
 class Dialect(Protocol):
-    """A route of a kind of server."""
+    """A route of a kind of server, and its formats."""
 
     path: str
     asks_for: frozenset[str]
-    """The names of those of `Settings` that its requests have."""
+    """Names of the fields of `Settings` that its requests can carry."""
 
     def body(self, request: Request, settings: Settings) -> dict[str, object]: ...
 
     def read(self, line: bytes) -> Said:
-        """Raises ValueError, LookupError or TypeError for what is not the dialect's."""
+        """Parses a line. Raises ValueError, LookupError or TypeError if it is not the dialect's."""
 
 
 class Paddler:
-    """Skiff's and Paddler's raw prompts. The legacy and the v4 envelope differ in their answers
-    only, and cannot be taken for each other."""
+    """Skiff's and Paddler's raw prompts. The legacy and the v4 envelope differ in answers only, and
+    there unmistakably."""
 
     path = "/api/v1/continue_from_raw_prompt"
     asks_for: frozenset[str] = frozenset()
 
     def body(self, request: Request, settings: Settings) -> dict[str, object]:  # noqa: ARG002 of the protocol
-        """How to sample is the server's own matter here."""
+        """Has no field for `settings`: sampling is configured in the server."""
         return {"max_tokens": request.max_tokens, "raw_prompt": request.prompt}
 
     def read(self, line: bytes) -> Said:
@@ -88,7 +88,7 @@ _ANSWER = ("content_tokens", "reasoning_tokens", "tool_call_tokens", "undetermin
 
 
 class OpenAi:
-    """Completions."""
+    """OpenAI's completions, as vLLM, SGLang and llama-server offer them, too."""
 
     path = "/v1/completions"
     asks_for = frozenset({"model", "temperature", "ignore_eos"})
@@ -125,7 +125,7 @@ class OpenAi:
 
 
 class OpenAiChat(OpenAi):
-    """Chat completions."""
+    """OpenAI's chat completions."""
 
     path = "/v1/chat/completions"
 

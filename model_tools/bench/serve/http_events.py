@@ -1,4 +1,4 @@
-"""The bytes of an answer as HTTP's events, with their times. Knows h11, and no format of a body."""
+"""Parses an answer's bytes into HTTP events with their times. Knows h11; does not know bodies."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,8 @@ from model_tools.bench.serve.client import End, Exchange
 
 
 def http_events(exchange: Exchange) -> Iterator[tuple[float, h11.Event]]:
-    """Up to the end of the message, once for an exchange. Raises `h11.RemoteProtocolError`, also
-    where the server closed the connection too early."""
+    """Yields events up to the end of the message; can run only once for an exchange. Raises
+    `h11.RemoteProtocolError`, also if the server closed the connection too early."""
     connection = exchange.call.connection
     closing = [(exchange.due, b"")] if exchange.end is End.CLOSED else []
     for time, data in [*exchange.arrivals, *closing]:

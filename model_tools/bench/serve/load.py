@@ -1,4 +1,4 @@
-"""Clients together: so many at once, or as they happen to come. Knows trio; reads no answer."""
+"""Loads: a fixed number of clients, or random arrivals. Knows trio; does not know answers."""
 
 import gc
 import random
@@ -12,7 +12,7 @@ import trio
 
 T = TypeVar("T")
 Send = Callable[[T, float], Awaitable[None]]
-"""Takes a request and when it is due, in seconds as `time.perf_counter` has them."""
+"""Sends a request that is due at a time of `time.perf_counter`, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class ClosedLoop:
 
     @property
     def size(self) -> float:
-        """Where it stands among others of its kind."""
+        """The load's position on the axis of a plot."""
         return self.clients
 
     async def run(
@@ -44,7 +44,7 @@ class ClosedLoop:
 
 @dataclass(frozen=True, slots=True)
 class OpenLoop:
-    """Requests come at random, however many are still unanswered: a Poisson process."""
+    """Requests arrive at random, as a Poisson process, however many are still unanswered."""
 
     rate: float
     """Requests per second."""
@@ -64,7 +64,7 @@ class OpenLoop:
         async with trio.open_nursery() as nursery:
             for request in requests:
                 await trio.sleep_until(now + after)
-                # By when it was due, not by when it came: being late neither adds up nor is lost.
+                # Counts from the due time, not from now: delays neither add up nor stay unmeasured.
                 nursery.start_soon(send, request, begin + after)
                 after += source.expovariate(self.rate)
 
@@ -79,7 +79,7 @@ async def _client(waiting: Iterator[T], send: Send[T]) -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """No garbage collection stops a client in the middle of an answer."""
+    """Disables garbage collection, which would delay clients in the middle of an answer."""
     gc.collect()
     gc.disable()
     try:

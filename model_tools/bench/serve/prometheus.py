@@ -1,4 +1,4 @@
-"""A server's own figures, in Prometheus' text format, where it has them."""
+"""Fetches and compares a server's metrics in Prometheus' text format, if it has them."""
 
 import math
 import re
@@ -27,14 +27,14 @@ _OF_STEPS = (
     (DECODE_SHARE, _RUNTIME_SECONDS, _STEP_SECONDS),
     (DECODE_SECONDS, _STEP_SECONDS, _STEPS),
 )
-"""In each, what the second and the third make together."""
+"""Each a title and the counters of its numerator and denominator."""
 
 Metrics = dict[str, float]
-"""Values by name and labels, as they are written."""
+"""Values by name and labels, as the text spells them."""
 
 
 async def fetch(target: Target) -> Metrics:
-    """Empty where the server has none."""
+    """Returns the server's metrics; empty if it has none."""
     call, now = target.get("/metrics"), time.perf_counter()
     answer = await exchange(target, call, due=now, timeout=SECONDS)
     body = b""
@@ -51,8 +51,7 @@ async def fetch(target: Target) -> Metrics:
 
 
 def parse(text: str) -> Metrics:
-    """Lines that are no samples are left out, and so are histograms' buckets and NaN, which is no
-    value yet."""
+    """Skips lines that are not samples, histograms' buckets, and NaN, which means no value yet."""
     metrics: Metrics = {}
     for line in text.splitlines():
         if (sample := _SAMPLE.fullmatch(line.strip())) and "_bucket{" not in line:
@@ -66,13 +65,13 @@ def parse(text: str) -> Metrics:
 
 
 def about(metrics: Metrics) -> list[str]:
-    """What Skiff says of itself: its version, runtime, device, threads and model."""
+    """The labels of `skiff_info`: version, runtime, device, threads and model."""
     found = [match[1] for name in metrics if (match := _INFO.fullmatch(name))]
     return [f"{name} {value}" for labels in found for name, value in _LABEL.findall(labels)]
 
 
 def changed(before: Metrics, after: Metrics) -> list[tuple[str, float, float]]:
-    """Name, before, after of what is different; what was not there counts from 0."""
+    """Name, value before and value after of each metric that changed; a new one counts from 0."""
     return [
         (name, before.get(name, 0.0), value)
         for name, value in after.items()
@@ -81,8 +80,8 @@ def changed(before: Metrics, after: Metrics) -> list[tuple[str, float, float]]:
 
 
 def quotients(before: Metrics, after: Metrics) -> Iterator[tuple[str, float]]:
-    """What only two figures together say of the time between: the mean of each histogram, and of
-    Skiff's decode steps how long one takes and how much of it is the runtime's."""
+    """Yields figures of the time between that need two metrics each: the mean of each histogram,
+    and for Skiff's decode steps their mean time and the runtime's share of it."""
     pairs = [
         (f"{match[1]}_mean{match[2]}", name, f"{match[1]}_count{match[2]}")
         for name in after

@@ -1,4 +1,4 @@
-"""Prompts of random words: unlike each other, alike in length, and the same for the same seed."""
+"""Prompts of random words: different, of given lengths, and the same for the same seed."""
 
 import random
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ WORDS = _TEXT.split()
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """A length, drawn evenly from `low` to `high`."""
+    """A length, drawn uniformly from `low` to `high`, both included."""
 
     low: int
     high: int
@@ -45,7 +45,7 @@ class Request:
     prompt: str
     max_tokens: int
     leaves_after: int | None
-    """The client leaves once so many pieces of the answer have arrived; None stays."""
+    """Number of arrivals of bytes after which the client leaves; None if it stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +53,16 @@ class Mix:
     """What all clients together ask for."""
 
     words: Lengths
-    """Of a prompt."""
+    """Of a prompt, with the shared ones."""
     new_tokens: Lengths
     shared_words: int
-    """How many words at its beginning a prompt has in common with all others; `words.low` at
-    most."""
+    """Words with which all prompts begin alike; at most `words.low`."""
     leaving: float
     """The share of clients that leave before their answer ends."""
 
     def requests(self, count: int, seed: str) -> list[Request]:
-        """The same for the same seed; different seeds share `shared_words` and no more."""
+        """The same for the same seed; prompts of different seeds share their first `shared_words`
+        words and no more."""
         common = random.Random("shared").choices(WORDS, k=self.shared_words)  # noqa: S311 no secret
         source = random.Random(seed)  # noqa: S311 no secret
         return [self._request(common, source) for _ in range(count)]

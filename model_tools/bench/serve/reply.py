@@ -1,4 +1,4 @@
-"""What an exchange amounts to, found out once the clock has stopped: HTTP, lines, tokens.
+"""Parses an exchange, once the clock has stopped: HTTP, lines, tokens.
 
 Knows h11 and dialects; does not know connections.
 """
@@ -16,25 +16,25 @@ from model_tools.bench.serve.http_events import http_events
 REFUSALS = (429, 503, 504)
 """Too many requests, or no slot in time."""
 LEAST_SHOWN = 0.5
-"""Of an answer's tokens, where the end of text is ignored, the share that have text at least. One
-of which less is seen was ended by its text."""
+"""Least share of an answer's tokens that have text, where the end of text is ignored. An answer
+with less stopped at an end of text."""
 TOO_SHORT = "it ended before its limit: does the server ignore the end of text?"
 
 
 class Outcome(Enum):
     COMPLETE = "complete"
     REFUSED = "refused"
-    """The server said that it has too much to do."""
+    """The server said that it is overloaded, before any token."""
     FAILED = "failed"
-    """Anything else that is no answer: an error, no connection, a broken one, the time was up."""
+    """Any other lack of an answer: an error, no connection or a broken one, a timeout."""
     INCOMPLETE = "incomplete"
-    """The answer began, and ended without its end."""
+    """The answer began, but broke off, or has less text than `LEAST_SHOWN`."""
     LEFT = "left"
-    """The client left, as it was to."""
+    """The client left early, as planned."""
 
 
 ANSWERED = (Outcome.COMPLETE, Outcome.LEFT)
-"""A client that leaves has seen its first tokens as any other."""
+"""Outcomes whose first tokens count: those of a client that leaves came as any other's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class Reply:
     outcome: Outcome
     reason: str
     due: float
-    """By the clock, in seconds."""
+    """When the request was due, in seconds of `time.perf_counter`."""
     times: tuple[float, ...]
-    """When tokens arrived, each arrival once: several tokens that come together are no gaps."""
+    """Arrivals of tokens. Tokens that arrive together count once, so that they make no gap."""
     tokens: int
 
     @property
@@ -55,19 +55,19 @@ class Reply:
 
     @property
     def gaps(self) -> list[float]:
-        """Between arrivals."""
+        """Seconds between arrivals."""
         return [after - before for before, after in itertools.pairwise(self.times)]
 
     @property
     def time_per_output_token(self) -> float | None:
-        """Without the first token, whose time is the prompt's."""
+        """Without the first token, whose time is that of the prompt."""
         if self.tokens < 2 or len(self.times) < 2:
             return None
         return (self.times[-1] - self.times[0]) / (self.tokens - 1)
 
     @property
     def end_to_end(self) -> float | None:
-        """To the last token."""
+        """Time to the last token."""
         return self.times[-1] if self.times else None
 
 
@@ -85,7 +85,7 @@ class _Answer:
 
     @property
     def complete(self) -> bool:
-        """An error's answer is not, though servers may end its stream as any other."""
+        """Not after an error, though some servers then end the stream as any other."""
         return self.done and self.code is None
 
     def take(self, said: Said, time: float) -> None:
@@ -99,8 +99,8 @@ class _Answer:
 
 
 def read_reply(exchange: Exchange, dialect: Dialect, fixed_length: int | None) -> Reply:
-    """`fixed_length` is how many tokens a complete answer has, where the end of text is ignored:
-    a server that does not count them may send no line for a token without text."""
+    """`fixed_length` is the number of tokens of a complete answer, if the end of text is ignored.
+    It is used if the server does not count tokens, since a token without text may have no line."""
     answer = _Answer()
     try:
         _read(exchange, dialect, answer)
@@ -141,7 +141,7 @@ def _reason(exchange: Exchange, answer: _Answer) -> str:
 
 
 def _read(exchange: Exchange, dialect: Dialect, answer: _Answer) -> None:
-    """Fills `answer`; raises where the bytes are wrong, and keeps what came before."""
+    """Fills `answer`. Raises if the bytes are malformed; `answer` then has what came before."""
     rest, is_error = b"", False
     for time, event in http_events(exchange):
         match event:

@@ -1,4 +1,4 @@
-"""What one server did under one load, in figures. Knows replies; does not know servers."""
+"""The figures of one server under one load. Knows replies; does not know servers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from model_tools.bench.serve.reply import ANSWERED, Outcome, Reply
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One round of a load."""
+    """One round of a load on one server."""
 
     server: str
     load: Load
@@ -37,8 +37,7 @@ class Result:
 
 
 def failure(results: Sequence[Result]) -> str | None:
-    """Why nothing was measured: where no request of any round was answered, the first one's
-    reason."""
+    """Returns the first request's reason if no request of any round was answered, else None."""
     replies = [reply for result in results for reply in result.replies]
     if any(reply.outcome in ANSWERED for reply in replies):
         return None
@@ -47,7 +46,7 @@ def failure(results: Sequence[Result]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A kind of figure that replies have."""
+    """A latency, and how replies give its figures."""
 
     name: str
     figures: Callable[[Sequence[Reply]], list[float]]
@@ -82,7 +81,7 @@ MEASURES = (TIME_TO_FIRST_TOKEN, GAP, TIME_PER_OUTPUT_TOKEN, END_TO_END)
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A figure of a round, by which one server is compared with the other."""
+    """A figure of a whole round, by which servers are compared."""
 
     name: str
     figure: Callable[[Result], float | None]
@@ -105,4 +104,4 @@ RATIOS = (
     Ratio("per token p50", _percentile(TIME_PER_OUTPUT_TOKEN, 50)),
     Ratio("end to end p50", _percentile(END_TO_END, 50)),
 )
-"""Each round has one value of each, so that a disturbed round is one value and not many."""
+"""One value for each round, so that a disturbed round spoils one value and not many."""

@@ -8,15 +8,15 @@ from model_tools.bench.serve.result import MEASURES, RATIOS, Result
 
 
 def all_series(groups: Sequence[Sequence[Result]]) -> Iterator[Series]:
-    """Of each server under each load: what each round came to, how its requests ended, and
-    every single figure."""
+    """For each server under each load: the figures of each round, how its requests ended, and every
+    single latency."""
     for rounds in groups:
         yield from _of_rounds(rounds)
         yield from _of_replies(rounds)
 
 
 def _of_rounds(rounds: Sequence[Result]) -> Iterator[Series]:
-    """In the units of the tables: milliseconds, but for rates."""
+    """In milliseconds, except for rates and counts."""
     for ratio in RATIOS:
         factor = 1000 if ratio.better is Better.LOWER else 1
         figures = [ratio.figure(result) for result in rounds]

@@ -1,4 +1,4 @@
-"""Servers under loads, in turns. Knows trio and the parts; prints nothing."""
+"""Runs servers under loads, in turns. Knows trio and the parts; does not know flags or tables."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -27,16 +27,16 @@ class Plan:
     mix: Mix
     settings: Settings
     requests: int
-    """Of a round."""
+    """In a round, for each server."""
     rounds: int
     warm_up: int
-    """Requests that each server answers before anything is counted, one after another."""
+    """Requests to each server before anything is counted, one after another."""
     timeout: float
-    """Seconds for a whole answer."""
+    """For a whole answer, in seconds."""
     seed: int
 
     def seed_of(self, load: Load, number: int) -> str:
-        """Of the requests of one round, and of their arrivals."""
+        """Seed of the requests of round `number`, and of their arrivals."""
         return f"{self.seed} {load.name} {number}"
 
 
@@ -45,19 +45,19 @@ class Findings:
     results: tuple[Result, ...]
     """In the order in which they were measured."""
     metrics: tuple[tuple[str, Metrics, Metrics], ...]
-    """For each server its name, and what it said of itself before and after."""
+    """For each server its name, and its own metrics before and after."""
 
 
 def nothing() -> None:
-    """Nobody is told."""
+    """A callback that does nothing."""
 
 
 async def measure(
     plan: Plan, done: Callable[[], object] = nothing, answered: Callable[[], object] = nothing
 ) -> Findings:
-    """Each load in so many rounds, the servers taking turns; both get the same prompts, and each
-    round new ones. `done` is called after each turn, `answered` after each request. Raises
-    `StartError`."""
+    """Runs each load for `plan.rounds` rounds. The servers take turns and get the same prompts,
+    which are new in each round. Calls `done` after each turn and `answered` after each request.
+    Raises `StartError`."""
     for target in plan.targets:
         await _warm_up(plan, target)
     before = [await fetch(target) for target in plan.targets]
@@ -90,7 +90,7 @@ async def _round(
     seed: str,
     answered: Callable[[], object],
 ) -> Result:
-    """Answers are read once all of them are there."""
+    """Runs a load on one server. Parses answers only after all have arrived."""
     seen: list[tuple[Request, Exchange]] = []
 
     async def send(request: Request, due: float) -> None:
@@ -116,5 +116,5 @@ def _reply(plan: Plan, target: Target, request: Request, answer: Exchange) -> Re
 def run(
     plan: Plan, done: Callable[[], object] = nothing, answered: Callable[[], object] = nothing
 ) -> Findings:
-    """`measure`, in an event loop of its own."""
+    """Runs `measure` in an event loop of its own."""
     return trio.run(measure, plan, done, answered)

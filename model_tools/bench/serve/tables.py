@@ -10,7 +10,7 @@ from model_tools.bench.serve.reply import ANSWERED, Outcome
 from model_tools.bench.serve.result import MEASURES, RATIOS, Ratio, Result
 
 Rounds = Sequence[Result]
-"""One server's, under one load."""
+"""The rounds of one server under one load."""
 
 
 def requests_table(groups: Sequence[Rounds]) -> Table:
@@ -35,7 +35,7 @@ def _requests_row(rounds: Rounds) -> tuple[Cell, ...]:
 
 
 def latency_table(groups: Sequence[Rounds]) -> Table:
-    """All rounds' figures together."""
+    """Distributions over all rounds together."""
     rows: list[tuple[Cell, ...]] = []
     for rounds in groups:
         replies = [reply for result in rounds for reply in result.replies]
@@ -43,12 +43,12 @@ def latency_table(groups: Sequence[Rounds]) -> Table:
             if figures := [1000 * figure for figure in measure.figures(replies)]:
                 who = (rounds[0].load.name, rounds[0].server, measure.name)
                 rows.append((*who, len(figures), *Distribution.of(figures).cells))
-    columns = ("load", "server", "milliseconds", "count", *COLUMNS)
+    columns = ("load", "server", "figure", "count", *COLUMNS)
     return Table("latency in milliseconds", columns, tuple(rows))
 
 
 def ratios_table(groups: Sequence[tuple[Rounds, Rounds]]) -> Table:
-    """The first server's figure over the second's, pair by pair."""
+    """The first server's figures over the second's, pair by pair."""
     first, second = groups[0]
     title = f"{first[0].server} / {second[0].server}: median of {len(first)} pairs"
     columns = ("load", *(ratio.name for ratio in RATIOS))
@@ -69,7 +69,7 @@ def _ratio(ratio: Ratio, ours: Rounds, theirs: Rounds) -> Middle | None:
 
 
 def metrics_table(seen: Sequence[tuple[str, Metrics, Metrics]]) -> Table | None:
-    """What each server said of itself, if it did and something changed."""
+    """Changes of the servers' own metrics; None if there are none."""
     rows = tuple(_metrics_rows(seen))
     columns = ("metric", "server", "before", "after", "difference")
     return Table("the servers' own metrics", columns, rows) if rows else None

@@ -1,4 +1,4 @@
-"""A server to measure, and the bytes that ask it something. Knows h11; opens no connection."""
+"""A server to measure, and the bytes of requests to it. Knows h11; does not know connections."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from server.errors import StartError
 
 _HOST = r"(\[[0-9A-F:.]+\]|[A-Z0-9_-]{1,63}(\.[A-Z0-9_-]{1,63})*\.?)"
 _URL = re.compile(rf"https?://{_HOST}(:[0-9]+)?(/[!-~]*)?", re.IGNORECASE | re.ASCII)
-"""What a resolver takes as a host, and the head of a request as its target."""
+"""A host that a resolver accepts, and a path that the head of a request may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,10 @@ class Target:
     host: str
     port: int
     base: str
-    """What its paths begin with."""
+    """Prefix of its paths."""
     dialect: Dialect
     tls: ssl.SSLContext | None = None
-    """Who is trusted: the system's authorities, or those in SSL_CERT_FILE. None: it speaks plain
-    HTTP."""
+    """Trusts the system's authorities, or those in SSL_CERT_FILE. None for plain HTTP."""
     api_key: str | None = None
 
     @classmethod
@@ -64,8 +63,7 @@ class Target:
             ("Host", str(Address(self.host, self.port))),
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),
-            # The end of the answer is then the end of the connection: nobody has to look for it
-            # while the clock runs.
+            # The answer then ends with the connection, and need not be parsed while the clock runs.
             ("Connection", "close"),
         ]
         if self.api_key is not None:
@@ -80,5 +78,5 @@ class Call:
     """One request to a server."""
 
     connection: h11.Connection
-    """Has sent the request, and waits for the answer's bytes."""
+    """In the state after sending the request: it expects the answer's bytes."""
     request: bytes

@@ -1,4 +1,4 @@
-"""`skiff-bench speculate`: what drafts are worth, where answers repeat their prompts and where not.
+"""`skiff-bench speculate`: speed with and without drafts, for editing prompts and free ones.
 
 Knows its flags and its tables.
 """
@@ -40,7 +40,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=up_to(LONGEST_DRAFT),
         default=16,
-        help="the longest draft, as the server's flag (default: 16)",
+        help="longest draft in tokens, as in skiff --speculate (default: 16)",
     )
     parser.add_argument(
         "-n",
@@ -48,14 +48,14 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=count,
         default=128,
-        help="new tokens of an answer at most, after the first one (default: 128)",
+        help="most tokens of an answer after its first one (default: 128)",
     )
     parser.add_argument(
         "--prompts",
         metavar="FILE",
         type=Path,
         default=COMMITTED,
-        help="other prompts than the 20 editing and 20 free ones that come with it",
+        help="JSON with other prompts than the built-in 20 editing and 20 free ones",
     )
     add_repetitions(parser)
     add_threads(parser)
@@ -70,7 +70,7 @@ class Pair:
 
     @property
     def has_rates(self) -> bool:
-        """An answer that ends with its first token has none."""
+        """Not if an answer ends with its first token."""
         return bool(self.plain.tokens and self.drafting.tokens)
 
     @property
@@ -82,7 +82,7 @@ class Pair:
 class Measured:
     prompt: Prompt
     pairs: tuple[Pair, ...]
-    """One for each repetition that has rates."""
+    """One for each repetition in which both answers have rates."""
 
     @property
     def ratio(self) -> float:
@@ -124,8 +124,8 @@ def run(options: argparse.Namespace) -> Report:
 def _measure(
     runner: AnswerRunner, prompts: Sequence[Prompt], options: argparse.Namespace
 ) -> list[Measured]:
-    """Each prompt once to warm up, and then timed; who begins alternates. Those of which no pair
-    has rates are left out."""
+    """Answers each prompt once to warm up and then timed; which way begins alternates. Leaves out
+    prompts for which no pair has rates."""
     measured = []
     with tqdm(total=len(prompts) * (options.repetitions + 1), unit="pair", disable=None) as bar:
         for prompt in prompts:
@@ -139,20 +139,20 @@ def _measure(
                 }
                 pairs.append(Pair(answers[0], answers[options.speculate]))
                 bar.update()
-            if told := tuple(pair for pair in pairs[1:] if pair.has_rates):
-                measured.append(Measured(prompt, told))
+            if timed := tuple(pair for pair in pairs[1:] if pair.has_rates):
+                measured.append(Measured(prompt, timed))
     return measured
 
 
 def sampling(kind: Kind, repetition: int) -> SamplingParameters:
-    """Greedy where there is a right answer, and else as random as the model is."""
+    """Greedy for editing prompts, which have a right answer; temperature 1 for free ones."""
     if kind is Kind.EDITING:
         return SamplingParameters()
     return SamplingParameters(temperature=1, seed=repetition)
 
 
 def acceptance(answers: Sequence[Answer]) -> float | None:
-    """The share of what was drafted; None where nothing was."""
+    """Accepted tokens as a share of drafted ones; None if none were drafted."""
     drafted = sum(answer.drafted for answer in answers)
     return sum(answer.accepted for answer in answers) / drafted if drafted else None
 

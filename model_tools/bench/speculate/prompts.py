@@ -1,6 +1,6 @@
-"""What is asked to see what speculation is worth: `prompts.json`, or a file like it.
+"""Reads prompts to measure speculation with: `prompts.json`, or a file like it.
 
-Knows the file's form; does not know how prompts are answered.
+Knows the file's format; does not know how prompts are answered.
 """
 
 import json
@@ -11,14 +11,14 @@ from pathlib import Path
 from server.errors import StartError
 
 COMMITTED = Path(__file__).with_name("prompts.json")
-"""In ChatML, the default model's own form."""
+"""In ChatML, the default model's chat template."""
 
 
 class Kind(Enum):
-    """What an answer has to do with its prompt."""
+    """How an answer relates to its prompt."""
 
     EDITING = "editing"
-    """It repeats much of it: edits and extracts."""
+    """It repeats much of the prompt: edits and extracts."""
     FREE = "free"
 
 
@@ -27,7 +27,7 @@ class Prompt:
     kind: Kind
     name: str
     text: str
-    """As the model gets it, special tokens included."""
+    """The whole prompt, special tokens included."""
 
 
 def read_prompts(file: Path) -> list[Prompt]:

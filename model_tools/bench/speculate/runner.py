@@ -1,6 +1,6 @@
 """Answers prompts in process, one at a time, with and without speculation.
 
-Knows the engine's inside, but not its thread, and nothing of what the times are for.
+Knows the engine's internals; does not know its thread, nor what the times are for.
 """
 
 import itertools
@@ -26,13 +26,13 @@ from server.model.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How one came about, once it had its first token."""
+    """Counts and time of an answer, after its first token."""
 
     tokens: int
     seconds: float
     drafted: int
     accepted: int
-    """Of the tokens that were drafted."""
+    """Drafted tokens that were accepted."""
 
     @property
     def rate(self) -> float:
@@ -41,7 +41,7 @@ class Answer:
 
 
 class AnswerRunner:
-    """A model with one slot."""
+    """A model on the CPU with one slot."""
 
     def __init__(self, folder: Path, *, context: int, threads: int) -> None:
         """Raises `StartError`."""
@@ -57,8 +57,8 @@ class AnswerRunner:
     def answer(
         self, prompt: str, new_tokens: int, sampling: SamplingParameters, longest_draft: int
     ) -> Answer:
-        """To its end, or to `new_tokens` after the first one; a `longest_draft` of 0 is without
-        speculation. Raises `StartError`."""
+        """Answers up to the end of text, or to `new_tokens` after the first one; without
+        speculation if `longest_draft` is 0. Raises `StartError`."""
         tokens = np.array(self._tokenizer.encode(prompt), np.int64)
         if len(tokens) + new_tokens + 1 > self._context:
             raise StartError(f"a prompt of {len(tokens)} tokens does not fit the model's context")

@@ -19,7 +19,7 @@ def paddler(count: int, v4: bool) -> Iterator[bytes]:
 
 
 def openai(count: int, chat: bool) -> Iterator[bytes]:
-    """Two tokens in each chunk but the last, as servers have them that speculate."""
+    """Two tokens in each chunk of text, as from servers that speculate."""
     text = {"delta": {"content": "word word"}} if chat else {"text": "word word"}
     for _ in range((count + 1) // 2):
         yield _event({"choices": [text]})
@@ -44,7 +44,7 @@ def _event(data: object) -> bytes:
 
 @contextmanager
 def fake_server(*, v4: bool = False, busy_after: int | None = None) -> Iterator[tuple[str, Asked]]:
-    """Its URL, and what it was asked. From the `busy_after`-th request on it refuses."""
+    """Yields its URL and the requests that it gets. Refuses all after the first `busy_after`."""
     asked: Asked = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -91,7 +91,7 @@ def test_one_subject_may_have_another_name_and_only_rounds_are_compared(
 ) -> None:
     first = report(rates(FAST, subject="localhost:1"), rates(FAST, subject="localhost:1", of=of))
     [row] = compared(first, report(rates(SLOW, subject="localhost:2")), tmp_path, capsys)
-    assert row["of"] == "localhost:2"
+    assert row["subject"] == "localhost:2"
 
 
 def test_several_subjects_are_told_apart(
@@ -99,7 +99,7 @@ def test_several_subjects_are_told_apart(
 ) -> None:
     both = report(rates(FAST), rates(SLOW, subject="genai"))
     rows = compared(both, both, tmp_path, capsys)
-    assert [(row["of"], row["B / A"]) for row in rows] == [("skiff", 1), ("genai", 1)]
+    assert [(row["subject"], row["B / A"]) for row in rows] == [("skiff", 1), ("genai", 1)]
 
 
 def test_a_subject_is_found_beside_others(
@@ -108,7 +108,7 @@ def test_a_subject_is_found_beside_others(
     """A run by itself, against one in turns with a peer."""
     alone, beside = report(rates(FAST)), report(rates(SLOW), rates(FAST, subject="genai"))
     [row] = compared(alone, beside, tmp_path, capsys)
-    assert (row["of"], row["B is"]) == ("skiff", "worse")
+    assert (row["subject"], row["B is"]) == ("skiff", "worse")
 
 
 def test_one_number_throughout_is_no_figure(

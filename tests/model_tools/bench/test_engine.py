@@ -121,8 +121,8 @@ def test_skiff_runs_a_workload_again_and_again(
     tokens: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With the tokens of a stream, given and new, of which one may come before the clock starts;
-    those that begin sooner than the last may have more."""
+    """Checks the prompt and new tokens of a stream. One new token may come before the clock starts;
+    streams that begin before the last one may have more."""
     made: list[Sequence] = []
 
     def kept(**arguments: Any) -> Sequence:
@@ -173,7 +173,7 @@ class Interrupting:
 
 @pytest.fixture
 def _hears_ctrl_c() -> Iterator[None]:
-    """Which a script's background does not, and with it these tests."""
+    """Restores Ctrl-C, which is ignored where a script runs these tests in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

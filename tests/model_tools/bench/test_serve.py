@@ -57,7 +57,7 @@ def test_a_server_is_measured_in_its_dialect(
     assert (first["load"], second["load"]) == ("1 client", "3 clients")
     for row in (first, second):
         assert (row["complete"], row["tokens"], row["first reason"]) == (6, 24, None)
-    kinds = [row["milliseconds"] for row in document["tables"]["latency in milliseconds"]]
+    kinds = [row["figure"] for row in document["tables"]["latency in milliseconds"]]
     assert kinds.count("time to first token") == 2
     [metric] = document["tables"]["the servers' own metrics"]
     assert (metric["metric"], metric["difference"]) == ("asked_total", 12)

@@ -77,7 +77,7 @@ def test_candidates_of_another_row_are_found_out(shift: int, differing: int) -> 
         row = np.random.default_rng(seed).standard_normal(50, dtype=np.float32)
         sampler.choose_among(candidates(row, shift))
     assert (tally.rows, tally.fetched) == (100, 0)
-    # Another token has the shifted place now and then.
+    # Now and then the choice among shifted ids is the right token by chance.
     assert differing * 0.6 <= tally.differing <= differing
 
 

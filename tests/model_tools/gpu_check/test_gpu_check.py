@@ -30,8 +30,8 @@ from tests.model_tools.tiny_gguf import TinyLlama
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
-    """Rows of a rehearsal with all parts. What runs over pages and what computes in bfloat16 are
-    stand-ins for what a GPU runs: the CPU has no kernels for these."""
+    """Rows of a rehearsal with all parts. Graphs with pages or bfloat16 are replaced by stand-ins,
+    since the CPU has no kernels for them."""
     place = tmp_path_factory.mktemp("gpu_check")
     gguf = TinyLlama(context_length=256).write(place / "tiny.gguf")
     flags = ["--device", "cpu", "--gguf", str(gguf), "--json", str(place / "found.json")]
@@ -78,7 +78,7 @@ def test_the_device_is_compared_with_the_cpu(
 
 
 def test_kinds_are_what_they_are_called(found: list[dict[str, object]]) -> None:
-    """But for the stand-in: else they would be as near as fp16."""
+    """Otherwise they would be as near as fp16, as the stand-ins are."""
     for model in ("1b int8", "1b fp16 kv int8"):
         assert mean_kl(named(found, model, "logits against the CPU")[0]) > 1e-4
     for model in ("1b int8", "1b int4"):
@@ -150,7 +150,7 @@ def test_the_goals_are_told_with_the_large_model(found: list[dict[str, object]])
 
 @pytest.fixture(autouse=True)
 def nothing_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever this machine has of `scripts/serve`."""
+    """Hides models that `scripts/serve` has downloaded on this machine."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -182,7 +182,7 @@ def test_without_a_kernel_models_are_left_out_and_named(tmp_path: Path) -> None:
 
 
 class NumpyPeer:
-    """In the place of `transformers`: says the same, at any speed."""
+    """Stands in for `transformers`: computes the same logits."""
 
     def __init__(self, source: RandomSource, _: Device) -> None:
         self._source = source
@@ -239,7 +239,7 @@ def test_the_bytes_of_a_step_are_those_of_the_matrices(tmp_path: Path) -> None:
 
 
 class QueuedCopies(HostMemory):
-    """Copies at so many bytes a second by a clock of its own, once somebody waits for them."""
+    """Copies `bandwidth` bytes per second by a clock of its own, once they are waited for."""
 
     def __init__(self, bandwidth: float) -> None:
         self.bandwidth = bandwidth
