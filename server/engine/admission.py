@@ -1,16 +1,17 @@
 """Who has a slot and who waits for one, in order of arrival. Pure: no clock, no tokens.
 
-It counts requests, not sequences: whether there is room is known before a prompt becomes tokens.
-The scheduler gives out the slots themselves, in the same order.
+Counts requests, not sequences: whether there is room is known before a prompt is tokenised. The
+scheduler assigns the slots themselves, in the same order.
 """
 
 from enum import Enum
 
 
 class Standing(Enum):
-    """What a request finds when it arrives."""
+    """How a request stands when it arrives."""
 
     ADMITTED = "there is a slot for it"
+    """Where slots share memory pages, it may still have to wait for some."""
     BUFFERED = "it waits for a slot"
     REFUSED = "there is no room to wait in"
 
@@ -19,7 +20,7 @@ class Admission:
     """Requests by their keys, from arrival until their slot is free again."""
 
     def __init__(self, buffered_requests: int) -> None:
-        """Until `open` there are no slots, and all wait."""
+        """Until `open` there are no slots, and every request waits."""
         self._slots = 0
         self._room = buffered_requests
         self._admitted: set[int] = set()
@@ -33,16 +34,16 @@ class Admission:
 
     @property
     def admitted(self) -> list[int]:
-        """Those who have a slot, in order of arrival."""
+        """Requests that have a slot, in order of arrival."""
         return sorted(self._admitted)
 
     @property
     def buffered(self) -> int:
-        """How many wait for a slot."""
+        """How many requests wait for a slot."""
         return len(self._buffered)
 
     def open(self, slots: int) -> list[int]:
-        """From now on there are so many slots; those who are admitted to them."""
+        """Provides the slots; returns the waiting requests that are admitted to them."""
         self._slots = slots
         first = list(self._buffered)[:slots]
         for key in first:
@@ -50,7 +51,7 @@ class Admission:
         return first
 
     def enter(self, key: int) -> Standing:
-        """A request arrives; one that is refused is not kept."""
+        """Adds a request that arrives, unless it is refused."""
         if len(self._admitted) < self._slots:
             self._admitted.add(key)
             return Standing.ADMITTED
@@ -60,7 +61,7 @@ class Admission:
         return Standing.REFUSED
 
     def leave(self, key: int) -> int | None:
-        """A request ends, wherever it is; the one that is admitted in its place, if any."""
+        """Removes a request, wherever it is; returns the one admitted in its place, if any."""
         self._buffered.pop(key, None)
         self._admitted.discard(key)
         if not self._buffered or len(self._admitted) == self._slots:

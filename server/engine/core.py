@@ -1,4 +1,4 @@
-"""The engine's loop: plan, forward, sample, commit. Synchronous, and alone with its state.
+"""The engine's loop: plan, forward, sample, commit. Synchronous, and sole owner of its state.
 
 Knows sequences and a decoder; does not know threads or clients.
 """
@@ -45,9 +45,9 @@ class EngineCore:
         self._recorder = Recorder(decoder, pacer.clock, observe)
         self._sequences: dict[int, Sequence] = {}
         self._drafting: dict[int, Sequence] = {}
-        """Those of them that draft."""
-        self._left: list[tuple[Sequence, int]] = []
-        """Sequences that ended since the last plan, and the slots in which they still lie."""
+        """The sequences that draft."""
+        self._unreleased: list[tuple[Sequence, int]] = []
+        """Sequences that ended since the last plan, and the slots that they still occupy."""
         self._prefixes = Prefixes(decoder, self._sequences, prefix_cache)
         self._scheduler = Scheduler(
             decoder.slots, decoder.tile, self._prefixes.find, mixes=decoder.mixed is not None
@@ -56,7 +56,7 @@ class EngineCore:
     @property
     def busy(self) -> bool:
         """Whether there is a step to take."""
-        return self._scheduler.busy or bool(self._left)
+        return self._scheduler.busy or bool(self._unreleased)
 
     def submit(self, sequence: Sequence) -> None:
         """Puts a sequence in the queue; its key must be new."""
@@ -66,17 +66,17 @@ class EngineCore:
         self._scheduler.submit(sequence.key, len(sequence.prompt))
 
     def cancel(self, key: int) -> None:
-        """Ends a sequence without an event; one that is not there has ended by itself."""
+        """Ends a sequence without an event. Ignores unknown keys: those sequences have ended."""
         self._drafting.pop(key, None)
         if sequence := self._sequences.pop(key, None):
             slot = self._scheduler.remove(key)
             if slot is not None:
-                self._left.append((sequence, slot))
+                self._unreleased.append((sequence, slot))
 
     def step(self, listen: Callable[[], None]) -> None:
-        """Takes one step. `listen` is called after each call into the model, but between two that
-        decode: it may submit and cancel. Raises `Interrupted` if the decoder was interrupted,
-        and `DeviceLost`."""
+        """Takes one step. `listen`, which may submit and cancel, is called after each call into the
+        model, except where a decode call follows: a plan's decode calls need all their rows.
+        Raises `Interrupted` if the decoder was interrupted, and `DeviceLost`."""
         self._recorder.step_begins()
         self._release_slots()
         plan = self._plan()
@@ -85,12 +85,12 @@ class EngineCore:
         for call, following in zip(plan.calls, (*plan.calls[1:], None), strict=False):
             if sequences := self._remaining(call):
                 self._run(call, sequences, last=following is None)
-                if not isinstance(following, DecodeCall):  # whose rows must all be there
+                if not isinstance(following, DecodeCall):
                     listen()
         self._recorder.step_ends(plan)
 
     def rest(self) -> None:
-        """There has been no step to take for a while."""
+        """Lets the decoder give back memory; called after a while without work."""
         self._decoder.rest()
 
     def _plan(self) -> StepPlan:
@@ -99,11 +99,11 @@ class EngineCore:
         return unchanged or self._scheduler.plan(self._pacer.pace, drafts)
 
     def _release_slots(self) -> None:
-        """Of sequences that ended. What they leave for others to begin with is kept first."""
-        for sequence, slot in self._left:
+        """Releases the slots of ended sequences, once what other prompts may reuse is kept."""
+        for sequence, slot in self._unreleased:
             self._prefixes.keep(sequence, slot)
             self._decoder.release(slot)
-        self._left.clear()
+        self._unreleased.clear()
 
     def _run(self, call: Call, sequences: list[Sequence], *, last: bool) -> None:
         prompt = prompt_in(call)
@@ -116,7 +116,7 @@ class EngineCore:
             raise
         except Exception:
             log.exception("a call into the model failed: %s", call)
-            if isinstance(call, MixedCall):  # what is wrong with one part is not the other's
+            if isinstance(call, MixedCall):  # a fault in one part must not end the other
                 self._run(call.decode, sequences[:-1], last=False)
                 self._run(call.prompt, sequences[-1:], last=last)
             else:
@@ -139,8 +139,8 @@ class EngineCore:
         return rows
 
     def _remaining(self, call: Call) -> list[Sequence]:
-        """The call's sequences. Nothing is cancelled between a plan and its decode calls, so
-        that these have all of their rows; others may be gone."""
+        """The call's sequences that still run. Nothing is cancelled between a plan and its decode
+        calls, so those have all their rows; a later call's sequence may be gone."""
         return [self._sequences[key] for key in call.keys if key in self._sequences]
 
     def _verify(
@@ -154,8 +154,8 @@ class EngineCore:
         return [(sequence, token) for token in sequence.as_far_as_it_goes(tokens)]
 
     def _commit(self, chosen: list[tuple[Sequence, int | None]]) -> None:
-        """Gives each sequence its tokens, as far as it goes on, or its end where there is none, and
-        tells of it."""
+        """Appends each token to its sequence, until that ends; None fails the sequence. Delivers
+        the messages that follow."""
         messages: list[tuple[int, EngineMessage]] = []
         for sequence, token in chosen:
             if sequence.ended:  # by a token before this one
@@ -168,12 +168,12 @@ class EngineCore:
 
 
 def _outcome(sequence: Sequence, token: int | None) -> list[EngineMessage]:
-    """What the token causes. A fault in turning it into text is this one sequence's."""
+    """The messages that the token causes. A fault in detokenising it ends only this sequence."""
     try:
         if token is not None:
             return [*sequence.accept(token)] or [Progress.SILENT]
     except Exception:
         log.exception("a token could not be turned into text")
     sequence.ended = True
-    sequence.read = 0  # what a failing model wrote is nobody's beginning
+    sequence.read = 0  # no prompt may reuse what a failing model wrote
     return [MODEL_FAILED]

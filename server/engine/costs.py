@@ -1,10 +1,10 @@
 """What calls into the model cost, learnt from the calls themselves. Knows arithmetic, no model.
 
 A call takes close to a sum: reading the weights, reading the keys and values of what came before,
-work for each token, and attention of each token to those before it. What decodes and what reads
-prompts are each fitted to such a sum by least squares, old measurements fading; in whatever
-directions nothing was measured, a guess holds. In a call that does both, a prompt takes what it
-takes alone, but for reading the weights.
+work for each token, and attention of each token to those before it. Decode calls and prompt calls
+are each fitted to such a sum by least squares, in which old measurements fade; a guess holds in all
+directions in which nothing was measured. In a mixed call, a prompt takes as long as it takes alone,
+except for reading the weights.
 """
 
 from bisect import bisect_right
@@ -17,64 +17,64 @@ from numpy.typing import NDArray
 _Floats = NDArray[np.float64]
 
 _FADING = 0.97
-"""Weight that a measurement keeps at each later one: some thirty count."""
+"""Share of its weight that a measurement keeps at each later one: about thirty count."""
 _GUESS_WEIGHT = 1e-3
-"""What the guess counts, in measurements: enough to decide what nothing measured."""
+"""Weight of the guess, in measurements: enough to decide what nothing measured."""
 _LEAST_FACTOR = 1e-3
-"""No rate falls below this part of its guess, both to scale: noise would make some negative."""
+"""No rate falls below this part of its scaled guess: noise would make some negative."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Seconds of a call: each field times its count, summed up."""
+    """Seconds of a call: the sum of each field times its count."""
 
     call: float
     token: float
     past: float
-    """For each token that came before."""
+    """For each token in the slots before the call."""
     pair: float
-    """For each token of a prompt call with each one that it attends to."""
+    """For each pair of a prompt call's token and a token that it attends to."""
 
     def seconds(self, tokens: int, past: int, pairs: float) -> float:
         return self.call + self.token * tokens + self.past * past + self.pair * pairs
 
     def prompt_seconds(self, tokens: int, past: int) -> float:
-        """`tokens` of a prompt after `past` others."""
+        """Seconds to read `tokens` tokens of a prompt after `past` others."""
         return self.seconds(tokens, past, _pairs(tokens, past))
 
-    def tokens_in(self, seconds: float, past: int, most: int) -> int:
-        """How many of `most` tokens of a prompt, after `past` others, take no longer."""
+    def tokens_in(self, seconds: float, past: int, limit: int) -> int:
+        """The most tokens, up to `limit`, that can be read in `seconds` after `past` others."""
         return bisect_right(
-            range(1, most + 1), seconds, key=lambda tokens: self.prompt_seconds(tokens, past)
+            range(1, limit + 1), seconds, key=lambda tokens: self.prompt_seconds(tokens, past)
         )
 
     def least_tokens(self, past: int) -> int:
-        """Tokens of a prompt that take a third of what is taken without any."""
+        """Prompt tokens that take a third of what the call would take without any."""
         return ceil((self.call + self.past * past) / (self.token + self.pair * past) / 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What the next calls will take."""
+    """Estimates for the next calls."""
 
     decode: Rates
     prompt: Rates
     added: Rates
-    """What a prompt adds to a decode call, in a call that does both."""
+    """What a prompt adds to a decode call in a mixed call."""
 
     def decode_seconds(self, rows: int, past: int) -> float:
-        """One token for each of `rows` sequences that hold `past` tokens together."""
+        """Seconds for one token of each of `rows` sequences, which hold `past` tokens in total."""
         return self.decode.seconds(rows, past, 0)
 
 
 FIRST_GUESS = Rates(call=50e-3, token=5e-3, past=20e-6, pair=2e-6)
-"""Of the order of seven billion parameters on eight cores, so that the first call of a smaller
+"""About what seven billion parameters take on eight cores, so that the first call of a smaller
 model is a short one. A single measurement scales all of it."""
-_SHARED = 0.9
-"""Of what a prompt call takes without tokens, a first guess at what is reading the weights."""
+_WEIGHTS_SHARE = 0.9
+"""Initial guess: the share of a prompt call's fixed cost that is reading weights."""
 _LEAST_PROMPT = 0.05
-"""Of a call that does both, what the prompt takes at least: how long the rest takes is estimated,
-and noise would leave nothing of a small piece."""
+"""The least share of a mixed call that is charged to its prompt: how long the rest takes is an
+estimate, whose noise could leave nothing for a small piece."""
 
 
 class CostMeter:
@@ -83,10 +83,10 @@ class CostMeter:
     def __init__(self) -> None:
         self._decode = _Fit(FIRST_GUESS.call, FIRST_GUESS.token, FIRST_GUESS.past)
         call, *others = astuple(FIRST_GUESS)
-        self._prompt = _Fit(_SHARED * call, (1 - _SHARED) * call, *others)
-        """With a first rate for what a decode call has done already."""
+        self._prompt = _Fit(_WEIGHTS_SHARE * call, (1 - _WEIGHTS_SHARE) * call, *others)
+        """Its first rate is for reading the weights, which a mixed call's decode rows pay for."""
         self._most_rows = 0
-        """Of a call that only decoded."""
+        """The largest number of rows in a call that only decoded."""
 
     def decoded(self, rows: int, past: int, seconds: float) -> None:
         """A decode call; arguments as in `Costs.decode_seconds`."""
@@ -98,10 +98,10 @@ class CostMeter:
         self._prompt.take(seconds, seconds, 1, 1, tokens, past, _pairs(tokens, past))
 
     def mixed(self, rows: int, rows_past: int, tokens: int, past: int, seconds: float) -> None:
-        """Both in one call. They are not fitted together: the pasts of rows and prompt grow at the
-        same time, so that decoding would be charged with what the prompt's costs. So one part is
-        taken as known: the decoding, or, where more rows decode than ever did alone, the prompt,
-        as otherwise a burst of prompts would be charged with the new rows and cut ever smaller."""
+        """A mixed call. Its parts are not fitted together: the pasts of rows and prompt grow at the
+        same time, so that decoding would be charged with the cost of the prompt's past. Instead one
+        part is taken as known: the decoding, or the prompt if more rows decode than ever did alone.
+        Otherwise a burst of prompts would be charged with the new rows and cut ever smaller."""
         costs = self.costs()
         if rows <= self._most_rows:
             read = max(seconds - costs.decode_seconds(rows, rows_past), _LEAST_PROMPT * seconds)
@@ -121,10 +121,10 @@ class CostMeter:
 
 
 class _Fit:
-    """Rates in units of their guesses, so that one ridge holds for all of them.
+    """Fits rates in units of their guesses, so that one ridge suits all of them.
 
-    What is fitted is the error relative to the whole call: a small call counts as much as a large
-    one, and one that the machine held up cannot count for more than a few.
+    Minimises the error relative to the whole call: a small call counts as much as a large one, and
+    one that the machine delayed cannot count for more than a few.
     """
 
     def __init__(self, *guess: float) -> None:
@@ -133,14 +133,14 @@ class _Fit:
         self._sums: _Floats = np.zeros(len(guess))
 
     def take(self, seconds: float, whole: float, *counts: float) -> None:
-        """So many `seconds` of a call that took `whole`, and how often each rate counts in them."""
+        """Takes `seconds` of a call that took `whole`, and how often each rate counts in them."""
         row = self._guess * counts / whole
         self._products = _FADING * self._products + np.outer(row, row)
         self._sums = _FADING * self._sums + row * (seconds / whole)
 
     def rates(self) -> list[float]:
         weight = _GUESS_WEIGHT
-        # One call tells the scale of all rates; what then holds of the guess are its proportions.
+        # One call sets the scale of all rates; of the guess, only the proportions then hold.
         scale = (self._sums.sum() + weight) / (self._products.sum() + weight)
         factors = _solve_above(
             _LEAST_FACTOR * scale,
@@ -154,8 +154,8 @@ class _Fit:
 def _solve_above(least: float, products: _Floats, sums: _Floats) -> _Floats:
     """Factors x with products @ x = sums, but none below `least`.
 
-    Those that would be are put there, and the others solved for again: to cut them off only would
-    leave the sum too large by what they took off it, a third of a step where it was seen."""
+    Those that would be below are set to it, and the others are solved for again. Clipping alone
+    would leave the sum too large by what they subtracted, a third of a step in one case."""
     factors = np.full(len(sums), least)
     free = np.ones(len(sums), bool)
     while free.any():

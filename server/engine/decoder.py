@@ -1,5 +1,5 @@
-"""What the engine needs of a model: `server.model` has it for the CPU and for GPUs, and so has the
-tests' fake."""
+"""What the engine needs of a model. `server.model` implements it for the CPU and for GPUs, and the
+tests have a fake."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,11 +8,11 @@ from server.model.candidates import Candidates
 from server.model.tensor_types import Logits, Tokens
 
 Rows = Logits | Sequence[Candidates]
-"""A row for each token that may be chosen: logits [n, V], or what a device tells of them."""
+"""A row for each token to be chosen: logits [n, V], or the candidates that a device gives."""
 
 
 class Mixed(Protocol):
-    """Calls that are both `decode` of the first n slots and `prefill` of one above them, and read
+    """Calls that do both `decode` of the first n slots and `prefill` of one above them, and read
     the weights once."""
 
     def __call__(
@@ -25,8 +25,8 @@ class Mixed(Protocol):
         *,
         last: bool,
     ) -> Rows:
-        """`tokens` and `pasts` [n] are those of `decode`, the others of `prefill`. With `last`, the
-        prompt's last token gets a row, too, behind those that decode."""
+        """`tokens` and `pasts` [n] are those of `decode`, the other arguments those of `prefill`.
+        With `last`, the prompt's last token gets a row too, after those of the decoding slots."""
 
 
 class SavedKv(Protocol):
@@ -37,18 +37,18 @@ class SavedKv(Protocol):
 
 
 class Pages(Protocol):
-    """Memory that slots take as they grow, and share where they begin alike."""
+    """Memory that slots take as they grow, and share where their tokens begin alike."""
 
     @property
     def page_tokens(self) -> int: ...
 
     @property
     def free_pages(self) -> int:
-        """Pages that no slot holds, and no copy of one."""
+        """Pages that neither a slot nor a saved copy holds."""
 
     @property
     def unheld_pages(self) -> int:
-        """Pages that no slot holds: free, once no copy holds them either."""
+        """Pages that no slot holds, including those that only saved copies hold."""
 
 
 class Decoder(Protocol):
@@ -65,7 +65,7 @@ class Decoder(Protocol):
 
     @property
     def tile(self) -> int:
-        """Tokens of a prompt that attention takes at a time, 4 or more: see `scheduler.cut`."""
+        """Prompt tokens that attention processes at a time, 4 or more: see `scheduler.cut`."""
 
     @property
     def token_bytes(self) -> int:
@@ -73,47 +73,47 @@ class Decoder(Protocol):
 
     @property
     def pages(self) -> Pages | None:
-        """What slots take their memory from; None: each has room for a whole context."""
+        """Where slots take their memory from; None if each has room for a whole context."""
 
     @property
     def runtime_seconds(self) -> float:
-        """Seconds that all calls so far spent inside what runs the model."""
+        """Seconds that all calls so far spent inside the model's runtime."""
 
     def warm_up(self) -> None:
-        """Whatever else must happen before the first call, in the thread that will make all calls.
-        Raises `StartError`."""
+        """Prepares the first call, in the thread that will make all calls. Raises `StartError`."""
 
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Rows:
-        """Reads `tokens` [n] after the slot's first `past` ones, and over what else it holds; the
-        rows of the last `logits_to_keep` of them, of all where that is 0. Raises `MemoryError` for
-        want of a page, as do `decode`, `copy` and a copy's `load`."""
+        """Reads `tokens` [n] after the slot's first `past` tokens, overwriting any later ones.
+        Returns the rows of the last `logits_to_keep` tokens, or of all if that is 0. Raises
+        `MemoryError` if no page is left, as do `decode`, `copy` and `SavedKv.load`."""
 
     def decode(
         self, tokens: list[int], pasts: list[int], first_slot: int = 0, *, again: bool = True
     ) -> Rows:
-        """One token for each of n neighbouring slots, after the `pasts` first ones of each, and
-        over what else it holds; a row for each. `again`: as far as is known, the next call will be
-        such a one over the same slots, and may be prepared."""
+        """Reads one token for each of n neighbouring slots, after the first `pasts` tokens of each,
+        overwriting any later ones. Returns a row for each. `again` says that the next call will
+        decode the same slots, as far as is known, and may be prepared."""
 
     @property
     def mixed(self) -> Mixed | None:
-        """None where it has no such calls."""
+        """None if it has no mixed calls."""
 
     def move(self, source: int, destination: int, length: int) -> None:
-        """Takes the first `length` tokens of a slot to a free one, and frees the source."""
+        """Moves the first `length` tokens of a slot to a free one, and frees the source."""
 
     def copy(self, source: int, destination: int, length: int) -> None:
-        """Gives the first `length` tokens of a slot to a free one, too."""
+        """Copies the first `length` tokens of a slot to a free one."""
 
     def save(self, slot: int, length: int) -> SavedKv:
         """Copies the first `length` tokens of a slot into memory of their own. Raises `OSError` or
-        `MemoryError` where there is none."""
+        `MemoryError` if there is none."""
 
     def release(self, slot: int) -> None:
-        """What the slot holds is no longer needed."""
+        """Frees a slot, whose tokens are no longer needed."""
 
     def rest(self) -> None:
-        """All slots are free, and it may last."""
+        """Gives back memory: all slots are free, and may stay so."""
 
     def interrupt(self) -> None:
-        """Ends the call under way, and each later one, with `Interrupted`; safe from any thread."""
+        """Ends the call under way, if it still can, and each later one with `Interrupted`; safe
+        from any thread."""

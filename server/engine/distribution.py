@@ -1,11 +1,11 @@
-"""Logits to what may be drawn, and to what is. Knows arrays and parameters, no sampler's state.
+"""Draws a token from a row of logits. Knows arrays and parameters; does not know a sampler's state.
 
 Filters see probabilities at temperature 1; equal logits rank by id, the lower one first.
 
 A row is some 50,000 logits and a step has a row for each stream, so that a full sort or a pass in
 Python would take longer than the model: whole rows are only ever read by single vector operations.
-The few that can still be drawn are numbers of Python's: after a call into the model the caches hold
-neither, and each operation of NumPy by itself takes longer than a loop over them.
+The few that can still be drawn are Python numbers: after a call into the model the caches are cold,
+and each single NumPy operation takes longer than a loop over them.
 """
 
 import functools
@@ -22,23 +22,23 @@ from server.config import SamplingParameters
 Row = NDArray[np.float32]
 
 _COLUMNS = 8
-"""For each value that `largest` looks for, groups into which it parts a row."""
+"""Columns into which `largest` splits a row, for each value that it looks for."""
 _LEAST_COLUMNS = 512
 _BLOCK = 256
 """Neighbouring tokens whose probabilities `draw_from_all` adds up first."""
 _HARDEST = 1e30
-"""A penalty beyond it is as hard: it leaves nothing of a logit, and products would be infinite."""
+"""Bound of a penalty: it leaves nothing of a logit, and beyond it products would be infinite."""
 _LEAST, _MOST = (float(each) for each in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
 _FEW = 1024
-"""Tokens that top-k may leave for them to be ranked one by one."""
+"""The largest top-k for which all tokens that it leaves are ranked."""
 _GUESS = 64
-"""Largest logits among which the end of a filter is looked for where top-k leaves more."""
+"""How many of the largest logits are searched for a filter's cutoff if top-k leaves more."""
 
 
 def draw(row: Row, parameters: SamplingParameters, chance: float) -> int | None:
-    """A token by the inverse distribution function at `chance`, in [0, 1), for a temperature above
-    0: in order of ids, or where there are filters the largest first. None where the logits are no
-    numbers."""
+    """Draws a token by inverse transform sampling at `chance`, in [0, 1), for a temperature above
+    0. Tokens are in order of ids, or with filters the largest first. None if the largest logit is
+    not finite."""
     top_k = min(parameters.top_k or len(row), len(row))
     if top_k == len(row) and parameters.top_p >= 1 and parameters.min_p == 0:
         finite = math.isfinite(row.max())
@@ -63,9 +63,9 @@ def draw(row: Row, parameters: SamplingParameters, chance: float) -> int | None:
 def passing(
     weights: Sequence[float], parameters: SamplingParameters, total: float, beyond: float
 ) -> int | None:
-    """How many of the largest tokens, in falling order, pass top-p and min-p; None where more than
-    these may. Weights are exp(logit - largest): `total` those of all tokens that top-k leaves, and
-    none that is not among these has more than `beyond`."""
+    """How many of the largest tokens, in falling order, pass top-p and min-p; None if other tokens
+    may pass too. Weights are exp(logit - largest): `total` is the sum for all tokens that top-k
+    leaves, and `beyond` is an upper bound for each of the others."""
     end, decided = len(weights), beyond == 0
     if parameters.top_p < 1:
         wanted = parameters.top_p * total
@@ -73,7 +73,7 @@ def passing(
             if reached >= wanted:
                 end, decided = count, True
                 break
-        else:  # rounding may leave it short of all, but never lets in what has no share
+        else:  # rounding may leave the sum short; a token without a share never passes
             end -= weights.count(0.0)
     if parameters.min_p > 0:
         while weights[end - 1] < parameters.min_p:
@@ -84,10 +84,10 @@ def passing(
 
 def largest(row: Row, count: int) -> tuple[list[int], list[float]]:
     """Ids and values of the `count` largest logits, largest first, of equal ones the lower id
-    first; none where the logits are no numbers.
+    first; empty if the largest is not finite.
 
-    Parted into columns, at least `count` values reach the `count`-th largest of the columns'
-    maxima: one comparison with that leaves few to sort.
+    The row is split into columns: at least `count` values reach the `count`-th largest of the
+    columns' maxima, so that one comparison with that leaves few to sort.
     """
     columns = max(_COLUMNS * count, _LEAST_COLUMNS)
     if len(row) < columns:
@@ -108,20 +108,20 @@ def largest(row: Row, count: int) -> tuple[list[int], list[float]]:
 
 
 def draw_of_few(logits: Sequence[float], temperature: float, chance: float) -> int:
-    """The place of one of these logits, of which the first is the largest."""
+    """Draws the index of one of `logits`, of which the first is the largest."""
     divisor, peak = float(usable(temperature)), logits[0]
     bounds = list(accumulate([math.exp((logit - peak) / divisor) for logit in logits]))
     return bisect_right(bounds, min(chance * bounds[-1], math.nextafter(bounds[-1], 0)))
 
 
 def _draw_of_many(row: Row, parameters: SamplingParameters, top_k: int, chance: float) -> int:
-    """Sorts those only that may pass: what is below an even share of what top-p leaves out is
-    itself left out."""
+    """`draw`, sorting only tokens that may pass: one whose weight is below an even share of what
+    top-p leaves out is itself left out."""
     values = row if top_k == len(row) else np.partition(row, len(row) - top_k)[-top_k:]
     weights = np.exp(values - row.max())
     total = float(weights.sum(dtype=np.float64))
     least = parameters.min_p
-    if parameters.top_p < 1:  # by half, so that no rounding matters
+    if parameters.top_p < 1:  # half that share, so that rounding does not matter
         least = max(least, (1 - parameters.top_p) / 2 * total / len(values))
     ranked = -np.sort(-values[weights >= least])
     if parameters.top_p < 1:
@@ -134,7 +134,7 @@ def _draw_of_many(row: Row, parameters: SamplingParameters, top_k: int, chance: 
 
 
 def draw_from_all(row: Row, temperature: float, chance: float) -> int:
-    """`draw` without filters: finds the block first, and then the place in it."""
+    """`draw` without filters: finds a block of tokens first, and then the token in it."""
     weights = weights_of(row, temperature)
     sums = np.add.reduceat(weights, np.arange(0, len(row), _BLOCK))
     bounds = np.cumsum(sums, dtype=np.float64)
@@ -146,21 +146,21 @@ def draw_from_all(row: Row, temperature: float, chance: float) -> int:
 
 
 def weights_of(logits: Row, temperature: float) -> Row:
-    """Probabilities at `temperature` but for a common factor: the largest is 1."""
+    """Probabilities at `temperature`, up to a common factor: the largest is 1."""
     with np.errstate(over="ignore"):  # to -inf, whose weight is 0, as it should be
         scaled: Row = (logits - logits.max()) / usable(temperature)
     return np.exp(scaled)
 
 
 def place(bounds: NDArray[np.float64], target: float) -> int:
-    """The first index whose bound is above `target`. Rounding may bring that outside of all bounds;
-    drawn in again, it never falls on an index that has no share of its own."""
+    """The first index whose bound is above `target`. Rounding may move that out of all bounds; it
+    is clamped so that it never selects an index without a share of its own."""
     inside = min(max(target, 0.0), float(np.nextafter(bounds[-1], 0)))
     return int(np.searchsorted(bounds, inside, side="right"))
 
 
 def penalised(logits: Row, penalty: float) -> Row:
-    """Keskar et al. 2019, with the sign rule that `transformers` and llama.cpp share."""
+    """The penalty of Keskar et al. 2019, with the sign rule of `transformers` and llama.cpp."""
     factor = factor_of(penalty)
     lower = np.minimum if penalty > 1 else np.maximum
     result: Row = lower(logits / factor, logits * factor)
@@ -169,7 +169,7 @@ def penalised(logits: Row, penalty: float) -> Row:
 
 @functools.lru_cache
 def factor_of(penalty: float) -> np.float32:
-    """What a penalty multiplies and divides by."""
+    """The float32 that a penalty multiplies and divides by."""
     return np.float32(min(max(penalty, 1 / _HARDEST), _HARDEST))
 
 

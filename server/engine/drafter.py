@@ -1,7 +1,7 @@
-"""How much a sequence drafts: more where drafts are accepted, next to nothing where they are not.
+"""How much a sequence drafts: more while drafts are accepted, next to nothing while they are not.
 
-Knows one sequence's own history and nothing else: neither load nor time. So a sequence drafts the
-same alone and beside others.
+Knows one sequence's own history; does not know load or time. So a sequence drafts the same alone
+and beside others.
 """
 
 from typing import Protocol
@@ -11,23 +11,25 @@ from server.model.tensor_types import Tokens
 
 FIRST_LENGTH = 4
 LONGEST_PAUSE = 64
-"""Tokens that at most go by without a draft: then a text that begins to repeat is noticed."""
+"""The most tokens without a draft, so that a text that begins to repeat is noticed."""
 
 
 class Drafter(Protocol):
-    """Guesses what one sequence goes on with."""
+    """Guesses the next tokens of one sequence."""
 
     def draft(self, generated: list[int], room: int) -> Draft:
-        """At most `room` tokens that may follow `generated`, which grew since the last call."""
+        """Returns at most `room` tokens that may follow `generated`, which grew since the last
+        call."""
 
     def verified(self, drafted: int, accepted: int) -> None:
-        """So many tokens of the last draft turned out to be right, from its beginning."""
+        """Records that of the last draft's `drafted` tokens the first `accepted` were right."""
 
 
 class LookupDrafter:
-    """Drafts by looking up. A draft that was right is followed by one twice as long, one that was
-    right in part by one as long as that part, and one that was wrong by a pause, twice as long each
-    time in a row: free text comes to cost a draft of one token in `LONGEST_PAUSE`.
+    """Drafts by prompt lookup. After a draft that was accepted whole the next one is twice as long,
+    after one accepted in part as long as that part. After a rejected one there is a pause, twice as
+    long each time in a row, and then a draft of one token: free text comes to cost one drafted
+    token in `LONGEST_PAUSE`.
     """
 
     def __init__(self, prompt: Tokens, longest: int) -> None:
@@ -35,7 +37,7 @@ class LookupDrafter:
         self._lookup = Lookup()
         self._lookup.extend(prompt.tolist())
         self._generated = 0
-        """How many generated tokens were looked at."""
+        """How many generated tokens the lookup has."""
         self._longest = longest
         self._length = min(FIRST_LENGTH, longest)
         self._pause = 1

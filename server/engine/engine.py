@@ -1,6 +1,6 @@
 """The engine as the network sees it: requests in, events out.
 
-With `watched_thread` and `stream`, it is the engine's front, and the only part that knows trio.
+With `watched_thread` and `stream`, this is the engine's front, the only part that knows trio.
 Does not know HTTP, JSON or the model's runtime.
 """
 
@@ -29,12 +29,12 @@ from server.engine.watched_thread import WatchedThread
 from server.errors import ClientError
 
 _TO_SEND_FINAL_ERRORS = {Condition.DRAINING: 0.25, Condition.LOST: 2.0}
-"""Seconds that clients have to take their last line."""
+"""Seconds that clients have to receive their last line."""
 FINAL_ERRORS = {
     Condition.DRAINING: Failed(503, "The server is shutting down"),
     Condition.LOST: Failed(500, "The engine was lost"),
 }
-"""What a stream is told that cannot begin or go on."""
+"""The error for a stream that cannot begin or go on."""
 
 
 class Engine:
@@ -67,16 +67,17 @@ class Engine:
         self._keys = itertools.count()
         self._admission = Admission(config.limits.buffered_requests)
         self._streams: dict[int, Stream] = {}
-        """Those that are not at their end."""
+        """Streams that have not ended."""
         self._open: set[Stream] = set()
-        """Those whose block was not left: clients may still have to take the last line."""
+        """Streams whose block was not left: clients may still have to receive the last line."""
         self._condition = Condition.LOADING
         self._thread = WatchedThread(config.limits.call_seconds)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The engine's life. If its thread ends by itself or hangs, every stream is told, then the
-        block is cancelled, and an `EngineLost` comes out of it in an exception group."""
+        """Runs the engine. Raises in an exception group: what `load` raises, `StartError` if the
+        decoder cannot be warmed up, and `EngineLost` if the thread ends by itself or hangs. Before
+        that, every stream gets an error and the block is cancelled."""
         self._trio = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as self._nursery:
             decoder = await trio.to_thread.run_sync(self._load)
@@ -98,12 +99,12 @@ class Engine:
 
     @property
     def hangs(self) -> bool:
-        """Whether its thread was left behind in a call, at the end of `running`."""
+        """Whether the thread was left behind in a call at the end of `running`."""
         return self._thread.hangs
 
     async def drain(self) -> None:
-        """Takes nothing new; returns when all clients have the end of what they asked for, or, when
-        that takes longer than it may, the line that says so."""
+        """Refuses new requests and waits until all clients have received their whole answers.
+        After `drain_seconds`, the streams that remain get an error as their last line instead."""
         self._condition = Condition.DRAINING
         with trio.move_on_after(self._config.limits.drain_seconds):
             await self._all_left()
@@ -111,7 +112,7 @@ class Engine:
 
     @property
     def requests(self) -> int:
-        """How many there are: running, waiting, or with a client that still has to take the end."""
+        """How many requests run, wait, or have a client that is yet to receive the end."""
         return len(self._open)
 
     @property
@@ -121,27 +122,27 @@ class Engine:
 
     @property
     def occupancy(self) -> Occupancy:
-        """How full it is now."""
+        """How full the engine is now."""
         held = sum(stream.stats.held_tokens for stream in self._streams.values())
-        # Those whose end is not heard of yet count beside those that have their slots.
+        # A sequence whose end is not known here yet counts beside the one that has its slot.
         usage = min(held / (self._config.slots * self._config.context), 1.0)
         taken = (self._streams[key].stats.slot_state for key in self._admission.admitted)
         return Occupancy(self._admission.slots, tuple(taken), self._admission.buffered, usage)
 
     async def sign_of_life(self) -> None:
-        """Returns when the engine's thread has given a sign of life, at once if it is idle."""
+        """Waits until the engine's thread answers, which it does at once if it is idle."""
         await self._thread.sign_of_life()
 
     @asynccontextmanager
     async def generate(
         self, request: GenerationRequest
     ) -> AsyncIterator[AsyncIterator[list[Event]]]:
-        """Events of one request, as many at a time as there are: any number of `Text`, then exactly
-        one terminal event.
+        """The events of one request, as many at a time as there are: any number of `Text`, then
+        exactly one terminal event.
 
-        Leaving the block cancels what still runs. Entering raises `NotTaken` for a request that
-        finds no room to wait in, or an engine that takes none, whatever its prompt; and then
-        `ClientError` (400) for a prompt that has no tokens or does not fit the context.
+        Leaving the block cancels what still runs. Entering raises `NotTaken` if there is no room to
+        wait in or the engine takes no requests, whatever the prompt; otherwise `ClientError` (400)
+        if the prompt has no tokens or does not fit the context.
         """
         stream = self._enter(RequestStats(request.request_id, self._clock))
         try:
@@ -159,12 +160,12 @@ class Engine:
             self._end(stream, None)
 
     def _end(self, stream: Stream, end: End) -> None:
-        """Ends what the engine still does for the stream, if it does anything."""
+        """Ends the stream, if it has not ended, and cancels its sequence."""
         if self._leave(stream, end):
             self._thread.cancel(stream.key)
 
     def _enter(self, stats: RequestStats) -> Stream:
-        """A stream that has a slot, or waits for one. Raises `NotTaken`."""
+        """Makes a stream that has a slot or waits for one. Raises `NotTaken`."""
         if self._condition in FINAL_ERRORS:
             raise self._refusal(stats, FINAL_ERRORS[self._condition])
         stream = Stream(next(self._keys), stats)
@@ -183,7 +184,7 @@ class Engine:
         return NotTaken(failed)
 
     def _leave(self, stream: Stream, end: End) -> bool:
-        """The stream is at its end, and what it held is the next one's; whether that is new."""
+        """Ends a stream and admits the next in its place; False if it had ended before."""
         if self._streams.pop(stream.key, None) is None:
             return False
         stream.end()
@@ -194,7 +195,7 @@ class Engine:
         return True
 
     async def _submit(self, stream: Stream, request: GenerationRequest) -> None:
-        """Hands the request to the engine's thread, unless the stream ends before."""
+        """Hands the request's sequence to the engine's thread, unless the stream ends before."""
         self._preparation.check_size(request)
         with stream.encoding:
             # Off the event loop, one prompt at a time.
@@ -220,7 +221,7 @@ class Engine:
             self._end(stream, failed.code)
 
     def _deliver(self, messages: list[tuple[int, EngineMessage]]) -> None:
-        """In the engine's thread: hands the messages over in one wake-up of the network's."""
+        """Called in the engine's thread; hands the messages to the network's in one wake-up."""
         self._trio.run_sync_soon(self._receive, messages)
 
     def _receive(self, messages: list[tuple[int, EngineMessage]]) -> None:
@@ -232,7 +233,7 @@ class Engine:
                     self._leave(stream, each.reason if isinstance(each, Finished) else each.code)
 
     async def _close(self, condition: Condition) -> None:
-        """Takes nothing new, tells every stream why it ends, and lets the clients hear it."""
+        """Refuses new requests, fails all streams, and gives the clients time to receive that."""
         self._condition = condition
         for stream in list(self._streams.values()):
             self._fail(stream, FINAL_ERRORS[condition])

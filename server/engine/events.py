@@ -1,6 +1,6 @@
-"""What the engine tells a client: any number of `Text`, then exactly one terminal event.
+"""What a request's stream receives: any number of `Text`, then exactly one terminal event.
 
-And what it tells of a request that is nothing to its client: that it goes on.
+Beside them `Progress`, which shows that the request goes on and is not sent to its client.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class FinishReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Whole characters that one more token brought; never empty."""
+    """Whole characters that one more token completed, or the rest at the end; never empty."""
 
     text: str
 
@@ -32,7 +32,7 @@ class Finished:
     generated_tokens: int
     """Tokens that were chosen, the end-of-text token included."""
     reused_tokens: int = 0
-    """Tokens of the prompt that were not read, since another sequence had begun with them."""
+    """Tokens of the prompt that were copied from another sequence instead of being read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Failed:
 
 
 class NotTaken(Exception):
-    """A request that the engine does not begin; its client is told so by `failed`, and no more."""
+    """The engine refuses a request; `failed` is all that its client receives."""
 
     def __init__(self, failed: Failed) -> None:
         super().__init__(failed.description)
@@ -53,7 +53,7 @@ class NotTaken(Exception):
 
 
 class Progress(Enum):
-    """What happens to a request and is nothing to its client."""
+    """Progress of a request that its client does not see."""
 
     BEGUN = "its prompt begins to be read"
     READ = "a piece of its prompt is read"

@@ -1,4 +1,4 @@
-"""What the engine tells whoever watches it: what happened and how long it took, as values.
+"""What the engine reports to its observers: what happened and how long it took, as values.
 
 Ids, counts and seconds; nothing that a client wrote or is sent.
 """
@@ -16,50 +16,51 @@ class StepKind(Enum):
     DECODE = "decode"
     """The next token of each running sequence, and nothing else."""
     PROMPT = "prompt"
-    """A piece of a prompt too."""
+    """A piece of a prompt, with or without decoding."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepTaken:
-    """The engine's thread took a step that called the model. Told in that thread."""
+    """The engine's thread took a step that called the model. Reported in that thread."""
 
     kind: StepKind
     seconds: float
     runtime_seconds: float
-    """Of them, those inside the model's runtime."""
+    """The part of `seconds` that was spent inside the model's runtime."""
     generated_tokens: int
     gaps: Mapping[float, int]
-    """How many tokens came so many seconds after the ones before them, each in its own sequence."""
+    """How many tokens came after each gap: seconds since the same sequence's previous token."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillDone:
-    """A request has its first token. Told in the engine's thread."""
+    """A prompt was read whole, even if choosing its first token failed. Reported in the engine's
+    thread."""
 
     prompt_tokens: int
     reused_tokens: int
     queue_seconds: float
-    """From its arrival to its first call into the model."""
+    """From the request's arrival to its first call into the model."""
     prefill_seconds: float
-    """From there to its first token."""
+    """From there to the choice of its first token."""
 
 
 End = FinishReason | int | None
-"""Of a request: by itself, with the status of an error, or (None) since its client left."""
+"""How a request ended: by itself, with the status of an error, or None if its client left."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
-    """There is nothing more to come for a request. Told in the network's thread, once for each."""
+    """A request ended or was refused. Reported in the network's thread, once for each."""
 
     request_id: str
     end: End
     prompt_tokens: int = 0
-    """0 where it was not turned into tokens."""
+    """0 if it was not tokenised."""
     reused_tokens: int = 0
     generated_tokens: int = 0
     queue_seconds: float = 0.0
-    """These three add up to its whole time; what it did not reach is 0."""
+    """These three add up to its whole time; a phase that it did not reach is 0."""
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
 
@@ -71,32 +72,33 @@ class RequestEnded:
 
 Fact = StepTaken | PrefillDone | RequestEnded
 Observe = Callable[[Fact], None]
-"""Takes a fact; called between two calls into the model, so it must be quick and may not wait."""
+"""Takes a fact, in the engine's thread between two calls into the model or in the network's: it
+must be quick and may not wait."""
 
 
 def unobserved(fact: Fact) -> None:
-    """Nobody watches."""
+    """Ignores a fact."""
 
 
 class Activity(Enum):
-    """What a request with a slot is at."""
+    """What a request with a slot is doing."""
 
     QUEUE = "queue"
-    """Its prompt is becoming tokens, or other prompts are read first."""
+    """Its prompt is being tokenised, or waits for other prompts or for memory."""
     PREFILL = "prefill"
     DECODE = "decode"
 
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
-    """A slot that a request has, at this moment."""
+    """The state of a request's slot at this moment."""
 
     request_id: str
     activity: Activity
     prompt_tokens: int
-    """0 while the prompt is becoming tokens."""
+    """0 while the prompt is being tokenised."""
     read_tokens: int
-    """Of the prompt, reused ones included."""
+    """Tokens of the prompt that were read or reused."""
     reused_tokens: int
     generated_tokens: int
 
@@ -112,4 +114,4 @@ class Occupancy:
     waiting: int
     """Requests that wait for one."""
     kv_usage: float
-    """Tokens that running sequences hold, from 0 to 1 as a share of `slots` whole contexts."""
+    """The share of `slots` whole contexts that running sequences hold, 0 to 1."""

@@ -17,11 +17,11 @@ from server.model.tensor_types import Tokens
 
 
 def forward(decoder: Decoder, call: Call, sequences: list[Sequence], *, last: bool) -> Rows:
-    """One row for each token that may be chosen now.
+    """Runs the call; returns a row for each token to be chosen.
 
-    `sequences` are the call's, in its order, each with a row; a prompt that is not yet read whole
-    gets none, and a draft one for each of its tokens and one more. `last` is whether it is the last
-    call of its step.
+    `sequences` are the call's, in its order. Each gets one row, but none for a prompt that is not
+    yet read whole, and n + 1 for a draft of n tokens. `last` is whether this is the last call of
+    its step.
     """
     match call:
         case DecodeCall():
@@ -49,21 +49,21 @@ def forward(decoder: Decoder, call: Call, sequences: list[Sequence], *, last: bo
 
 
 def _newest(sequences: list[Sequence]) -> tuple[list[int], list[int]]:
-    """The tokens that are to be decoded, and how many come before each."""
+    """The tokens to decode, and how many tokens come before each."""
     tokens = [sequence.generated[-1] for sequence in sequences]
     return tokens, [sequence.past for sequence in sequences]
 
 
 def _piece(decoder: Decoder, call: PrefillCall, sequence: Sequence) -> Tokens:
-    """The tokens that the call reads, once its slot holds those before them."""
+    """The tokens that the call reads. First fills the slot from the call's prefix, if need be."""
     if call.prefix and sequence.read < call.start:
-        _begin(decoder, call.slot, call.prefix)
+        _load(decoder, call.slot, call.prefix)
         sequence.read = sequence.reused = call.start
     return sequence.prompt[call.start : call.stop]
 
 
-def _begin(decoder: Decoder, slot: int, prefix: Prefix) -> None:
-    """Lets a free slot begin with what was read before."""
+def _load(decoder: Decoder, slot: int, prefix: Prefix) -> None:
+    """Puts a prefix into a free slot."""
     if isinstance(prefix, SlotPrefix):
         decoder.copy(prefix.slot, slot, prefix.length)
     else:

@@ -1,5 +1,5 @@
 """Keys and values of ended sequences, for prompts that begin alike. Bounded; the least recently
-used goes first.
+used is dropped first.
 
 Knows tokens and copies; does not know slots or running sequences.
 """
@@ -18,31 +18,31 @@ from server.model.tensor_types import Tokens
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A copy of what the model made of `tokens`."""
+    """A copy of the keys and values of `tokens`."""
 
     tokens: Tokens
     saved: SavedKv
 
 
 class KeptPrefixes:
-    """No kept sequence is the beginning of another one, since the longer one serves both.
+    """No kept sequence is a prefix of another one, since the longer one serves both.
 
-    They lie in lexicographic order, in which whatever has most in common with a prompt stands right
-    before or right after the prompt's own place: nothing else is compared with it.
+    They are in lexicographic order, where the one that has most in common with a prompt is right
+    before or right after the prompt's own position: no other is compared with it.
     """
 
     def __init__(self, capacity: int, token_bytes: int, page_tokens: int = 1) -> None:
-        """Keeps `capacity` bytes at most, a token being `token_bytes`, in whole pages."""
+        """Keeps at most `capacity` bytes, in whole pages; a token takes `token_bytes`."""
         self._page_tokens = page_tokens
-        self._most_tokens = capacity // token_bytes // page_tokens * page_tokens
+        self._max_tokens = capacity // token_bytes // page_tokens * page_tokens
         self.tokens = 0
-        """Tokens that there is room for in what is kept."""
+        """Size of all that is kept, in tokens of whole pages."""
         self._in_order: list[bytes] = []
         self._kept: OrderedDict[bytes, Kept] = OrderedDict()
         """The most recently used last."""
 
     def longest(self, prompt: Tokens) -> tuple[Kept | None, int]:
-        """What has most in common with the prompt, and how many tokens that is."""
+        """The kept sequence with the longest prefix in common, and that prefix's length."""
         shared = {
             name: common_length(prompt, self._kept[name].tokens)
             for name in self._neighbours(_name(prompt))
@@ -53,12 +53,12 @@ class KeptPrefixes:
         return self._kept[best], shared[best]
 
     def used(self, kept: Kept) -> None:
-        """Something begins with it: it is the last to be dropped."""
+        """Marks a kept sequence as just used, and so as the last to be dropped."""
         self._kept.move_to_end(_name(kept.tokens))
 
     def add(self, tokens: Tokens, save: Callable[[int], SavedKv]) -> None:
-        """Keeps as much of a sequence as there is room for; `save` copies its first so many."""
-        tokens = tokens[: self._most_tokens]
+        """Keeps a sequence, cut to the capacity; `save(n)` copies its first n tokens."""
+        tokens = tokens[: self._max_tokens]
         if not len(tokens):
             return
         name = _name(tokens)
@@ -68,22 +68,22 @@ class KeptPrefixes:
                 return
             if name.startswith(other):
                 self._drop(other)
-        while self.tokens + self._size(tokens) > self._most_tokens:
+        while self.tokens + self._size(tokens) > self._max_tokens:
             self.drop_oldest()
         self._kept[name] = Kept(tokens, save(len(tokens)))
         insort(self._in_order, name)
         self.tokens += self._size(tokens)
 
     def drop_oldest(self) -> bool:
-        """Forgets what was used least recently; False where there is nothing."""
+        """Drops the least recently used; returns False if nothing is kept."""
         oldest = next(iter(self._kept), None)
         if oldest is not None:
             self._drop(oldest)
         return oldest is not None
 
     def _neighbours(self, name: bytes) -> list[bytes]:
-        place = bisect_left(self._in_order, name)
-        return self._in_order[max(place - 1, 0) : place + 1]
+        index = bisect_left(self._in_order, name)
+        return self._in_order[max(index - 1, 0) : index + 1]
 
     def _drop(self, name: bytes) -> None:
         self.tokens -= self._size(self._kept.pop(name).tokens)
@@ -94,7 +94,7 @@ class KeptPrefixes:
 
 
 def common_length(one: Tokens, other: Tokens) -> int:
-    """Tokens with which both begin."""
+    """How many tokens both have in common at the beginning."""
     shorter = min(len(one), len(other))
     differing = one[:shorter] != other[:shorter]
     first = int(differing.argmax()) if shorter else 0
@@ -102,5 +102,5 @@ def common_length(one: Tokens, other: Tokens) -> int:
 
 
 def _name(tokens: Tokens) -> bytes:
-    """Bytes that are ordered as the tokens are: all of them, so that equal ones are the same."""
+    """All tokens as big-endian bytes: ordered, and equal, as the tokens are."""
     return tokens.astype(np.dtype(">u4")).tobytes()

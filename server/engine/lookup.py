@@ -1,7 +1,7 @@
-"""What may come next, out of what came before: how it went on where the text once ended alike.
+"""Drafts from the text itself: the tokens that followed an earlier match of its ending.
 
-Prompt lookup (Saxena 2023): who edits or extracts repeats long pieces of what was read, and there
-the text is its own draft model. Knows tokens only, nothing of who verifies a draft.
+Prompt lookup (Saxena 2023): an answer that edits or extracts repeats long pieces of its prompt, and
+there the text is its own draft model. Knows tokens only; does not know who verifies a draft.
 """
 
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ Draft = tuple[int, ...]
 """Tokens that may come next, the next one first."""
 
 SHORTEST_MATCH = 2
-"""Tokens that an earlier place must have in common with the end to say anything."""
+"""Tokens that an earlier passage must have in common with the text's ending to count."""
 LONGEST_MATCH = 8
-"""More in common tells no more."""
+"""Longer matches predict no better."""
 MOST_PLACES = 64
-"""How many places are looked at, so that a text of one pair over and over costs no more."""
+"""The most earlier matches compared, so that a text of one pair over and over costs no more."""
 
 
 class Lookup:
@@ -23,12 +23,12 @@ class Lookup:
     def __init__(self) -> None:
         self._tokens: list[int] = []
         self._latest: dict[tuple[int, int], int] = {}
-        """For each pair, where it last ended: the index behind it."""
+        """For each pair of tokens, the index after its latest occurrence."""
         self._before: list[int | None] = []
-        """For each place behind a pair, from 2 on, the one before it with the same pair."""
+        """For each index after a pair, from 2 on, the previous one with the same pair before it."""
 
     def extend(self, tokens: Iterable[int]) -> None:
-        """Takes in what came next."""
+        """Appends the tokens that came next."""
         for token in tokens:
             self._tokens.append(token)
             end = len(self._tokens)
@@ -37,36 +37,36 @@ class Lookup:
                 self._before.append(self._latest.get(pair))
                 self._latest[pair] = end
 
-    def continuation(self, most: int) -> Draft:
-        """What followed where most of the last tokens stood before, the latest such place; as if
-        the text went on like that where it is at its end. `()` where there is no such place."""
+    def continuation(self, count: int) -> Draft:
+        """The `count` tokens that followed the longest earlier match of the text's ending, the
+        latest on a tie. Where fewer follow it, they are repeated. `()` without a match."""
         best, longest = None, 0
-        for place in self._places():
-            length = self._in_common(place)
+        for end in self._earlier_ends():
+            length = self._match_length(end)
             if length > longest:
-                best, longest = place, length
+                best, longest = end, length
             if longest == LONGEST_MATCH:
                 break
         if best is None:
             return ()
         period = len(self._tokens) - best
-        return tuple(self._tokens[best + index % period] for index in range(most))
+        return tuple(self._tokens[best + index % period] for index in range(count))
 
-    def _places(self) -> Iterable[int]:
-        """Earlier places behind the last pair, the latest first."""
-        place = self._before[-1] if self._before else None
+    def _earlier_ends(self) -> Iterable[int]:
+        """Indices after earlier occurrences of the last pair, the latest first."""
+        end = self._before[-1] if self._before else None
         for _ in range(MOST_PLACES):
-            if place is None:
+            if end is None:
                 break
-            yield place
-            place = self._before[place - SHORTEST_MATCH]
+            yield end
+            end = self._before[end - SHORTEST_MATCH]
 
-    def _in_common(self, place: int) -> int:
-        """Tokens before `place` that are those of the end, as far as they count."""
+    def _match_length(self, end: int) -> int:
+        """How many tokens before `end` equal the text's last ones, up to `LONGEST_MATCH`."""
         length = SHORTEST_MATCH
         while (
-            length < min(place, LONGEST_MATCH)
-            and self._tokens[place - 1 - length] == self._tokens[-1 - length]
+            length < min(end, LONGEST_MATCH)
+            and self._tokens[end - 1 - length] == self._tokens[-1 - length]
         ):
             length += 1
         return length

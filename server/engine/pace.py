@@ -1,5 +1,5 @@
-"""How much of prompts a step reads: the point between the gaps of running streams and the time to
-a first token. A value, so that the scheduler needs no clock.
+"""How many prompt tokens a step reads, weighing the gaps of running streams against the time to a
+first token. A value, so that the scheduler needs no clock.
 """
 
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from server.engine.costs import Costs, Rates
 
 LEAST_TOKENS = 4
-"""Prompt tokens within which `scheduler.cut` always finds a piece."""
+"""The smallest budget for which `scheduler.cut` always finds a piece."""
 AS_LONG_AS_THE_LAST = 0.75
-"""The share that earlier steps may take of what the least piece at a prompt's end takes. With 1,
-prompts were read a fifth sooner, but gaps were longer."""
+"""Early steps of a long prompt may take up to this fraction of the time of its last, slowest
+minimum step. With 1, prompts were read a fifth sooner, but gaps were longer."""
 LONGEST_CALL = 0.25
-"""Seconds; arrivals and cancels are seen to between two calls."""
+"""Seconds; arrivals and cancellations are handled between two calls only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +21,16 @@ class Pace:
 
     costs: Costs
     stretch: float
-    """Times as long as without prompts that a step of running streams may take, once those that
-    are still to be read run too; above 1."""
+    """Limit on the time of a step, as a multiple of a step that only decodes, with the prompts that
+    are still to be read counted as decoding; above 1."""
     longest_call: float = LONGEST_CALL
 
     def allowance(self, rows: int, coming: int, past: int) -> float:
-        """Seconds for prompts in a step that decodes `rows` sequences of `past` tokens together,
+        """Seconds for prompts in a step that decodes `rows` sequences of `past` tokens in total,
         while `coming` others are to be read.
 
-        Those count as if they ran: when many come at once, the first to run would otherwise hold up
-        all others by steps that are short for its own sake, and soon over."""
+        Those count as if they ran: when many arrive at once, the first to run would otherwise delay
+        all the others by steps that are kept short for its sake alone."""
         if not rows:
             return self.longest_call
         step = self.stretch * self.costs.decode_seconds(rows + coming, past)
@@ -38,11 +38,11 @@ class Pace:
 
     def least_tokens(self, rates: Rates, past: int, prompt_tokens: int) -> int:
         """The fewest tokens of a prompt to read in a step, after `past` tokens of it, even if that
-        takes longer than is allowed.
+        takes longer than the allowance.
 
-        Not so few that the call would be spent on weights and the past, lest a long prompt starve.
-        At a prompt's end that makes the longest steps, for which streams have to wait in any case:
-        earlier ones may be nearly as long, so that the prompt is read sooner."""
+        A smaller call would be spent on weights and the past, and a long prompt would starve. This
+        minimum takes longest at the prompt's end, and streams have to wait for that in any case:
+        earlier steps may be nearly as long, so that the prompt is read sooner."""
         at_end = max(rates.least_tokens(prompt_tokens), LEAST_TOKENS)
         seconds = AS_LONG_AS_THE_LAST * rates.prompt_seconds(at_end, prompt_tokens)
         return max(

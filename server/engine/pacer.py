@@ -1,4 +1,4 @@
-"""Sets the pace of prompts by what calls take. Knows calls and their times; decides nothing."""
+"""Derives the pace of prompts from measured calls. Knows calls and their times; decides nothing."""
 
 import time
 from collections.abc import Callable
@@ -9,12 +9,13 @@ from server.engine.plan import Call, DecodeCall, MixedCall, prompt_in
 from server.engine.sequence import Sequence
 
 _EVERY = 16
-"""Only one of so many decode calls is measured, since that takes longer than all else that a step
-does beside the model. While a prompt is read, every call is: there it is little, and matters."""
+"""Only one in so many decode calls is measured, since measuring takes longer than all else that a
+step does beside the model. While a prompt is read, every call is: there it costs little, and
+matters."""
 
 
 class Pacer:
-    """Nothing is measured in advance: a guess holds until calls come."""
+    """Measures nothing in advance: a guess holds until the first calls."""
 
     def __init__(
         self,
@@ -28,17 +29,17 @@ class Pacer:
         self._meter = meter or CostMeter()
         self._left_out = 0
         self._pace: Pace | None = None
-        """None where something was measured since."""
+        """None after a new measurement."""
 
     @property
     def pace(self) -> Pace:
-        """What holds now. Fitted when it is asked for, which steps that only decode do not."""
+        """The current pace. Fitted on demand, so not in steps that repeat the last plan."""
         if self._pace is None:
             self._pace = Pace(self._meter.costs(), self._stretch)
         return self._pace
 
     def took(self, call: Call, sequences: list[Sequence], seconds: float) -> None:
-        """Takes in a call that has just run for its sequences."""
+        """Records the time of a call that has just run for its sequences."""
         if isinstance(call, DecodeCall):
             self._left_out += 1
             if self._left_out < _EVERY:
@@ -49,7 +50,7 @@ class Pacer:
             self._left_out = _EVERY
             prompt = prompt_in(call)
             if prompt is None or prompt.prefix:
-                return  # no kind that is fitted, or part of the time went into copying
+                return  # verify calls are not fitted, and copying a prefix took part of the time
             tokens = prompt.stop - prompt.start
             if isinstance(call, MixedCall):
                 *rows, _ = sequences

@@ -1,4 +1,5 @@
-"""Whether there are pages for one more sequence, whatever those that run will still need.
+"""Whether enough pages are free for one more sequence, after reserving what running sequences may
+still need.
 
 Knows sequences and how many pages are free; does not know who holds which.
 """
@@ -11,7 +12,7 @@ from server.model.kv_shape import pages_for
 
 
 class PageBudget:
-    """Sees the sequences of the engine. A sequence begins only where it can also end: none is ever
+    """Reads the engine's mapping of sequences. A sequence begins only if it can also end: none is
     cut short for want of a page, and none waits in the middle of its answer."""
 
     def __init__(self, pages: Pages, sequences: Mapping[int, Sequence]) -> None:
@@ -21,15 +22,15 @@ class PageBudget:
     def for_one(
         self, key: int, shared: int, beginning: Container[int], *, without_copies: bool = False
     ) -> bool:
-        """Whether a sequence, of whose tokens others hold the first `shared`, fits beside those
-        that have begun and those that are `beginning`; or would, if there were no copies of ended
-        ones."""
+        """Whether sequence `key` fits beside those that have begun and those in `beginning`. Its
+        first `shared` tokens are already held by others. With `without_copies`, pages that only
+        copies of ended sequences hold count as free."""
         free = self._pages.unheld_pages if without_copies else self._pages.free_pages
         for other in self._sequences.values():
             if other.read or other.key in beginning:
-                free -= self._spanned(other.most_tokens) - self._spanned(other.held)
+                free -= self._page_count(other.most_tokens) - self._page_count(other.held)
         whole = shared // self._pages.page_tokens
-        return self._spanned(self._sequences[key].most_tokens) - whole <= free
+        return self._page_count(self._sequences[key].most_tokens) - whole <= free
 
-    def _spanned(self, tokens: int) -> int:
+    def _page_count(self, tokens: int) -> int:
         return pages_for(tokens, self._pages.page_tokens)

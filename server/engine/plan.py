@@ -33,7 +33,7 @@ class SlotPrefix:
 
 @dataclass(frozen=True, slots=True)
 class SavedPrefix:
-    """The first `length` tokens of a copy. Held by the plan, so that it cannot go meanwhile."""
+    """The first `length` tokens of a copy, which exists as long as the plan holds it."""
 
     saved: SavedKv
     length: int
@@ -61,8 +61,8 @@ class PrefillCall:
 
 @dataclass(frozen=True, slots=True)
 class MixedCall:
-    """Both in one call, which reads the weights once. The decode rows are those of the first
-    slots."""
+    """Decodes and reads a piece of a prompt in one call, which reads the weights once. The decode
+    rows are those of the first slots."""
 
     decode: DecodeCall
     prompt: PrefillCall
@@ -74,8 +74,8 @@ class MixedCall:
 
 @dataclass(frozen=True, slots=True)
 class VerifyCall:
-    """Reads a sequence's newest token and its draft: one token at least, and one more for each
-    token of the draft that the model would have chosen itself."""
+    """Reads a sequence's newest token and its draft. Gives one token, and one more for each token
+    of the draft that the model would have chosen itself."""
 
     key: int
     slot: int
@@ -90,7 +90,7 @@ Call = DecodeCall | MixedCall | VerifyCall | PrefillCall
 
 
 def prompt_in(call: Call) -> PrefillCall | None:
-    """What the call reads of a prompt; its sequence is the call's last."""
+    """The piece of a prompt that the call reads, if any; its sequence is the call's last."""
     match call:
         case PrefillCall():
             return call
@@ -102,7 +102,7 @@ def prompt_in(call: Call) -> PrefillCall | None:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """In this order: slots moved, calls into the model."""
+    """Slots are moved first, then the calls are made in order."""
 
     moves: tuple[SlotMove, ...] = ()
     calls: tuple[Call, ...] = ()

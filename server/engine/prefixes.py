@@ -1,4 +1,4 @@
-"""The longest beginning of a prompt that a running or a kept sequence has already read.
+"""The longest prefix of a prompt that a running or a kept sequence has already read.
 
 Knows tokens and sequences; slots are the scheduler's.
 """
@@ -21,17 +21,17 @@ from server.model.tensor_types import Tokens
 log = logging.getLogger(__name__)
 
 _ALWAYS_READ = 2
-"""Tokens at a prompt's end that are read even if they are known: the last one's logits are needed,
-and a single token would be read in another way than the prompt alone (see `scheduler.cut`)."""
+"""Tokens at a prompt's end that are read even if others hold them: the last one's logits are
+needed, and a single token would take another path than in the whole prompt (`scheduler.cut`)."""
 _SHORTEST = 2
-"""Tokens worth a copy. A prompt of one token was read in that other way, and is no beginning."""
+"""Tokens worth copying. A prompt of one token was read on that other path, and is not reused."""
 _WORTH_A_STEP = 32
-"""Tokens more to start from that are worth waiting for a step."""
+"""How many more tokens to reuse are worth waiting a step for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a prompt has in common with other sequences."""
+    """The prefix that a prompt can reuse."""
 
     source: int | SavedKv | None = None
     """The key of a running sequence, or the copy of an ended one."""
@@ -40,7 +40,7 @@ class Found:
 
 
 class Prefixes:
-    """Sees the sequences of the engine, and keeps what they leave behind."""
+    """Finds prefixes in the engine's running sequences, and in what it keeps of ended ones."""
 
     def __init__(
         self, decoder: Decoder, sequences: Mapping[int, Sequence], config: PrefixCacheConfig
@@ -54,30 +54,31 @@ class Prefixes:
         self._page_budget = PageBudget(pages, sequences) if pages else None
 
     def find(self, key: int, reading: Collection[PrefillCall]) -> Found | None:
-        """The best source for a prompt that could be read in this step, after those of `reading`.
+        """The longest reusable prefix for a prompt that would be read after the calls `reading`,
+        already planned in this step.
 
-        None where it has to wait: a prompt that is being read has much more in common, which is
-        there a step later; or there are no pages for it, though kept sequences are dropped where
-        that makes room.
+        None if the prompt has to wait: either for a prompt that is being read and has much more in
+        common with it, which can be reused a step later, or for pages. Kept sequences are dropped
+        if that makes room.
         """
         found = self._best(key, reading)
         if self._page_budget is None or found is None:
             return found
         beginning = {call.key for call in reading}
         while found and not self._page_budget.for_one(key, found.length, beginning):
-            _, shared = self._longest_running(self._readable(key))
+            _, shared = self._longest_running(self._reusable(key))
             helps = self._page_budget.for_one(key, shared, beginning, without_copies=True)
-            found = None  # nor does this hold on to what is dropped
+            found = None  # also releases a copy that is about to be dropped
             if helps and self._kept.drop_oldest():
                 found = self._best(key, reading)
         return found
 
     def _best(self, key: int, reading: Iterable[PrefillCall]) -> Found | None:
-        """Only what was read before this step counts as there, since a call of the same step may
+        """Only tokens that were read before this step can be reused, since a call of this step may
         fail."""
         if self._reuse is PrefixReuse.OFF:
             return Found()
-        prompt = self._readable(key)
+        prompt = self._reusable(key)
         kept, longest = self._kept.longest(prompt)
         source: int | SavedKv | None = kept.saved if kept else None
         running, length = self._longest_running(prompt)
@@ -93,12 +94,12 @@ class Prefixes:
             self._kept.used(kept)
         return Found(source, longest)
 
-    def _readable(self, key: int) -> Tokens:
-        """What a prompt can have from others."""
+    def _reusable(self, key: int) -> Tokens:
+        """The tokens of a prompt that it may take from others."""
         return self._sequences[key].prompt[:-_ALWAYS_READ]
 
     def _longest_running(self, prompt: Tokens) -> tuple[int | None, int]:
-        """The running sequence that has most in common with the prompt, and how many tokens."""
+        """The running sequence with the longest prefix in common, and that prefix's length."""
         best, longest = None, 0
         for other in self._sequences.values():
             length = common_length(prompt, self._held(other))
@@ -107,7 +108,7 @@ class Prefixes:
         return best, longest
 
     def keep(self, sequence: Sequence, slot: int) -> None:
-        """Copies what an ended sequence left in its slot."""
+        """Saves a copy of what an ended sequence left in its slot."""
         held = self._held(sequence)
         if self._reuse is PrefixReuse.OFF or len(held) < _SHORTEST:
             return
@@ -117,7 +118,7 @@ class Prefixes:
             log.warning("no memory to keep a prefix of %d tokens: %s", len(held), error)
 
     def _held(self, sequence: Sequence) -> Tokens:
-        """The tokens whose keys and values in the sequence's slot others may take."""
+        """The tokens whose keys and values other sequences may take from this one's slot."""
         if self._reuse is PrefixReuse.ALL and sequence.read == len(sequence.prompt):
             return np.append(sequence.prompt, np.array(sequence.generated[:-1], np.int64))
         return sequence.prompt[: sequence.read]

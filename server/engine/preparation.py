@@ -1,4 +1,4 @@
-"""A request to the sequence that runs it. Knows a tokenizer, but no thread."""
+"""Turns a request into the sequence that runs it. Knows a tokenizer; does not know threads."""
 
 from server.config import EngineConfig
 from server.engine.drafter import LookupDrafter
@@ -10,7 +10,7 @@ from server.engine.text import incremental_text
 
 
 class Preparation:
-    """Makes sequences for an engine of one configuration. Refusals are `ClientError` (400)."""
+    """Makes sequences for an engine of one configuration. Raises `ClientError` (400)."""
 
     def __init__(
         self, tokenizer: Tokenizer, config: EngineConfig, eos_token_ids: frozenset[int]
@@ -21,11 +21,11 @@ class Preparation:
         self._prompts = PromptEncoder(tokenizer, config.context)
 
     def check_size(self, request: GenerationRequest) -> None:
-        """Refuses at once what is too long whatever its tokens are."""
+        """Raises at once if the prompt is too long whatever its tokens are."""
         self._prompts.check_size(request)
 
     def sequence(self, key: int, request: GenerationRequest, arrived: float) -> Sequence:
-        """Takes as long as its prompt takes to encode."""
+        """Encodes the prompt, which may take a while, and makes the request's sequence."""
         prompt = self._prompts.encode(request)
         return Sequence(
             key=key,
@@ -35,5 +35,5 @@ class Preparation:
             sampler=Sampler(request.sampling, prompt),
             text=incremental_text(self._tokenizer),
             arrived=arrived,
-            drafter=LookupDrafter(prompt, most) if (most := self._config.speculate) else None,
+            drafter=LookupDrafter(prompt, longest) if (longest := self._config.speculate) else None,
         )

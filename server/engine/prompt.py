@@ -1,4 +1,4 @@
-"""A request's prompt to tokens that fit the context. Knows a tokenizer, but no thread."""
+"""Turns a prompt into tokens that fit the context. Knows a tokenizer; does not know threads."""
 
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from server.errors import ClientError
 from server.model.tensor_types import Tokens
 
 _CHARACTERS_FIRST = 8
-"""For each token of the context: most prompts that fit are shorter."""
+"""Encoded first, for each token of the context: most prompts that fit are shorter."""
 
 
 class Tokenizer(Detokenizer, Protocol):
@@ -23,14 +23,14 @@ class Tokenizer(Detokenizer, Protocol):
 
 
 class PromptEncoder:
-    """Encodes prompts for a context of so many tokens. Every refusal is a `ClientError` (400)."""
+    """Encodes prompts for a context of so many tokens. Raises `ClientError` (400)."""
 
     def __init__(self, tokenizer: Tokenizer, context: int) -> None:
         self._tokenizer = tokenizer
         self._context = context
 
     def check_size(self, request: GenerationRequest) -> None:
-        """Refuses what is too long whatever its tokens are; far cheaper than to encode it."""
+        """Raises if the prompt is too long whatever its tokens are; far cheaper than to encode."""
         size = len(request.prompt.encode())
         if size > self._context * self._tokenizer.longest_token_bytes:
             raise ClientError(
@@ -40,7 +40,7 @@ class PromptEncoder:
             )
 
     def encode(self, request: GenerationRequest) -> Tokens:
-        """Tokens of the prompt; there are some, and at least one more fits the context."""
+        """Returns the prompt's tokens [n], at least one; at least one more fits the context."""
         beginning, tokens = self._encode(request.prompt)
         if not tokens:
             raise ClientError(400, f"{request.prompt_field}: has no tokens")
@@ -54,11 +54,12 @@ class PromptEncoder:
         return np.array(tokens, np.int64)
 
     def _encode(self, text: str) -> tuple[str, list[int]]:
-        """As much of the text as tells that it is too long, or all of it; its tokens.
+        """Encodes the text, or only a beginning of it that shows that it is too long. Returns what
+        was encoded and its tokens.
 
-        Where a token may have a hundred bytes, a text of one-byte tokens that could just fit has a
-        hundred times too many, and encoding all of them takes half a second and 100 MB. A beginning
-        of twice as many as fit is enough: what follows changes only the last few of them.
+        If tokens may have a hundred bytes, `check_size` lets a text pass that has a hundred times
+        too many one-byte tokens, and encoding all of them takes half a second and 100 MB. A
+        beginning of twice as many as fit is enough: what follows changes only the last few of them.
         """
         end = _CHARACTERS_FIRST * self._context
         while end < len(text):

@@ -1,7 +1,7 @@
-"""Takes down what steps do and how long it takes, and tells of it as facts.
+"""Records what steps do and how long it takes, and reports it as facts.
 
-Runs in the engine's thread, with a few reads of the clock and a value for each step; does not know
-what becomes of the facts.
+Runs in the engine's thread, and costs a few reads of the clock and a value for each step. Does not
+know what becomes of the facts.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from server.engine.sequence import Sequence
 
 
 class Recorder:
-    """Call `step_begins`, then for each call of the step `prompt_begins` before it where it is a
-    prompt's first and `ran` after it where it succeeded, then `step_ends`."""
+    """Call `step_begins`; for each call of the step `prompt_begins` before it, if it is a prompt's
+    first, and `ran` after it, if it succeeded; then `step_ends`."""
 
     def __init__(self, decoder: Decoder, clock: Callable[[], float], observe: Observe) -> None:
         """`clock` gives seconds."""
@@ -36,7 +36,7 @@ class Recorder:
         sequence.begun = self._clock()
 
     def ran(self, call: Call, sequences: list[Sequence], tokens: int) -> None:
-        """Before its tokens, so many, are given to the sequences."""
+        """To be called before the call's `tokens` tokens are given to the sequences."""
         prompt = prompt_in(call)
         if isinstance(call, MixedCall):
             self._take_gaps(sequences[:-1], len(call.decode.keys))
@@ -48,7 +48,7 @@ class Recorder:
     def step_ends(self, plan: StepPlan) -> None:
         if not plan.calls:
             return
-        reads = prompt_in(plan.calls[-1])  # what reads comes after all else
+        reads = prompt_in(plan.calls[-1])  # a call that reads a prompt comes after all others
         fact = StepTaken(
             StepKind.PROMPT if reads else StepKind.DECODE,
             self._clock() - self._step_began,
@@ -59,8 +59,8 @@ class Recorder:
         self._observe(fact)
 
     def _take_gaps(self, sequences: list[Sequence], tokens: int) -> None:
-        """Each row has waited since its own newest token, most of them equally long; what a call
-        accepts beyond one token a row comes at once."""
+        """Each row has waited since its own newest token, most of them equally long. Tokens beyond
+        one a row, accepted from a draft, come after a gap of 0."""
         now, gaps = self._clock(), self._gaps
         for sequence in sequences:
             gap = now - sequence.latest_token

@@ -1,7 +1,7 @@
-"""What is known of one request from its arrival to its end, for who watches.
+"""Statistics of one request from its arrival to its end, for observers.
 
-Lives in the network's thread. The counts and times of a sequence are the engine's thread's; here
-they are only read, each one whole, and at most a step behind.
+Lives in the network's thread. The engine's thread writes a sequence's counts and times; here they
+are only read, each one whole, and at most a step late.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class RequestStats:
         self.request_id = request_id
         self.arrived = clock()
         self.sequence: Sequence | None = None
-        """None until the prompt was turned into tokens."""
+        """None until the prompt is tokenised."""
         self._clock = clock
 
     @property
@@ -28,7 +28,7 @@ class RequestStats:
 
     @property
     def slot_state(self) -> SlotState:
-        """What it is at, if it has a slot."""
+        """The state of its slot, if it has one."""
         sequence = self.sequence
         if sequence is None:
             return SlotState(self.request_id, Activity.QUEUE, 0, 0, 0, 0)
@@ -42,11 +42,11 @@ class RequestStats:
         )
 
     def ended(self, end: End) -> RequestEnded:
-        """How its time was spent, until now; `end` is that of `RequestEnded`."""
+        """How its time was spent until now, when it ends; `end` is that of `RequestEnded`."""
         sequence = self.sequence
         if sequence is None:
             return RequestEnded(self.request_id, end, queue_seconds=self._clock() - self.arrived)
-        # Before the clock is read, since they may be set meanwhile.
+        # Read before the clock, since the engine's thread may set them meanwhile.
         first_token, begun = sequence.first_token, sequence.begun
         now = self._clock()
         first_token = now if first_token is None else first_token

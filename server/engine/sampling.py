@@ -1,6 +1,6 @@
-"""Logits to tokens. Knows arrays and parameters, nothing of sequences or clients.
+"""Chooses tokens from logits. Knows arrays and parameters; does not know sequences or clients.
 
-The order is llama.cpp's, as Paddler has it: repetition penalty, top-k, top-p, min-p, temperature,
+The order is llama.cpp's, as in Paddler: repetition penalty, top-k, top-p, min-p, temperature,
 draw.
 """
 
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 
 class Sampler:
-    """Chooses the tokens of one sequence. The generator is its own: a seed gives the same tokens
-    whatever else runs."""
+    """Chooses the tokens of one sequence. It has a random generator of its own: a seed gives the
+    same tokens whatever else runs."""
 
     def __init__(self, parameters: SamplingParameters, prompt: NDArray[np.int64]) -> None:
         self._parameters = parameters
@@ -35,13 +35,13 @@ class Sampler:
     def choose(self, row: Row) -> int | None:
         """The next token from logits [V], which the penalty changes in place.
 
-        None where the logits are no numbers: the model has failed.
+        None if the largest logit is not finite: the model has failed.
         """
         return self._noted(self._chosen(row, self._chance()))
 
     def choose_among(self, candidates: Candidates) -> int | None:
-        """What `choose` would choose from the whole row, which is only fetched where the candidates
-        leave that open."""
+        """The token that `choose` would choose from the whole row, which is only fetched if the
+        candidates leave that open."""
         if not math.isfinite(candidates.log_sum_exp):
             return None
         chance = self._chance()
@@ -49,7 +49,7 @@ class Sampler:
         return self._noted(self._chosen(candidates.whole(), chance) if token is None else token)
 
     def _chance(self) -> float:
-        """Has no meaning where nothing is drawn."""
+        """A number in [0, 1) to draw at; unused at temperature 0."""
         return self._random.random() if self._parameters.temperature else 0.0
 
     def _chosen(self, row: Row, chance: float) -> int | None:
@@ -71,13 +71,13 @@ _NO_IDS = np.empty(0, np.int64)
 
 
 class _Seen:
-    """The tokens under the penalty."""
+    """The tokens that the repetition penalty applies to."""
 
     def __init__(self, prompt: NDArray[np.int64]) -> None:
         self.ids = self._room = np.unique(prompt)
-        """Each once, in any order."""
+        """Each token once, in any order."""
         self.tokens = set(self.ids.tolist())
-        """The same."""
+        """The same as a set."""
 
     def add(self, token: int) -> None:
         if token in self.tokens:
@@ -91,16 +91,16 @@ class _Seen:
 
 
 def sample(rows: Rows, samplers: list[Sampler]) -> list[int | None]:
-    """The next token for each row, by the sampler at its index; more samplers than rows are left
-    alone. None where there is none: the logits are no numbers, or the choice failed."""
+    """The next token for each row, by the sampler at its index; further samplers are not used. None
+    if the largest logit is not finite, or the choice failed."""
     return [_next_token(sampler, row) for sampler, row in zip(samplers, rows, strict=False)]
 
 
 def verify(rows: Rows, draft: Draft, sampler: Sampler) -> list[int | None]:
-    """The next tokens, from n + 1 rows: of the newest token and of the n of the draft.
+    """The next tokens, from n + 1 rows: that of the newest token and those of the draft's n tokens.
 
-    Each token is chosen as it would be without the draft, which only says whether the logits that
-    follow are there: at the first choice that is not the draft's, they are those of another text.
+    Each token is chosen as it would be without the draft. The draft only decides whether the next
+    row is usable: after the first choice that differs from it, the row belongs to another text.
     """
     chosen: list[int | None] = []
     for row, drafted in zip(rows, (*draft, None), strict=True):
@@ -111,7 +111,7 @@ def verify(rows: Rows, draft: Draft, sampler: Sampler) -> list[int | None]:
 
 
 def _next_token(sampler: Sampler, row: Row | Candidates) -> int | None:
-    """A fault in the choice is this one row's."""
+    """None if the choice fails, which then affects this row only."""
     try:
         return sampler.choose_among(row) if isinstance(row, Candidates) else sampler.choose(row)
     except (Interrupted, DeviceLost):

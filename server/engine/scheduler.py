@@ -1,9 +1,10 @@
 """Who runs when, and in which slot. Pure: no clock, no randomness, no arrays, no model.
 
 The slots of decoding sequences are always 0 to n - 1, so that one call over neighbouring memory
-serves them all, but for those that verify a draft, each in a call of its own: those between them
-are then a call for each run of neighbours. Prompts lie above them. One prompt at a time is partly
-read, in order of arrival, and in one call with the decoding ones where the decoder can do that.
+serves them all. A sequence that verifies a draft gets its own call; the remaining sequences are
+decoded in one call per run of adjacent slots. Prompts lie above them and are read in order of
+arrival. Only one is partly read at a time, in one call with the decoding ones where the decoder
+can do that.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from server.engine.plan import (
 from server.engine.prefixes import Found
 
 Find = Callable[[int, Sequence[PrefillCall]], Found | None]
-"""`Prefixes.find`, which may forget kept sequences to make room."""
+"""`Prefixes.find`, which may drop kept sequences to make room."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,33 +38,33 @@ class _SlotEntry:
     key: int
     prompt_tokens: int
     tokens: int
-    """Tokens whose keys and values the slot holds once what is planned has run."""
+    """Tokens whose keys and values the slot holds once the planned calls have run."""
     slot: int
     prefix: Prefix | None
-    """Where its first tokens come from, until a call is planned that takes them from there."""
+    """Where its first tokens are copied from; None once a call that does so is planned."""
 
 
 class Scheduler:
-    """Call `submit` and `remove` at any time between plans, and for each step `plan`, or `again`
-    where that gives one."""
+    """Call `submit` and `remove` at any time between plans. For each step call
+    `again`, unless a sequence has a draft, and `plan` if that returns None."""
 
     def __init__(self, slots: int, tile: int, find: Find, *, mixes: bool) -> None:
-        """`tile` and `mixes` are the decoder's; `find` says what a prompt has in common with
-        others."""
+        """`tile` is the decoder's, `mixes` is whether it has mixed calls; `find` looks for a prefix
+        that a prompt can reuse."""
         self._slots = slots
         self._tile = tile
         self._find = find
         self._mixes = mixes
         self._waiting: dict[int, int] = {}
-        """By key the tokens of each prompt that has no slot yet, in order of arrival."""
+        """The length of each prompt that has no slot yet, by key, in order of arrival."""
         self._reading: _SlotEntry | None = None
         self._decoding: list[_SlotEntry] = []
-        self._some_left = False
+        self._may_have_gaps = False
         """Whether a slot may be free below one that is taken."""
         self._starved = False
         """Whether the first in the queue waits for pages, which only a sequence's end can free."""
         self._last: StepPlan | None = None
-        """The last plan, where the next one can only be the same."""
+        """The last plan, if the next one without drafts is bound to be the same."""
 
     @property
     def busy(self) -> bool:
@@ -76,36 +77,36 @@ class Scheduler:
         self._last = None
 
     def remove(self, key: int) -> int | None:
-        """Forgets a sequence, wherever it is, and returns its slot, if it has one: the next plan
-        counts it as free. Unknown keys are an error.
+        """Removes a sequence, wherever it is, and returns its slot, if it has one, which the next
+        plan counts as free. An unknown key is an error.
         """
         self._last = None
         self._starved = False
         if self._waiting.pop(key, None):
             return None
-        place = self._place(key)
-        if place is self._reading:
+        entry = self._entry(key)
+        if entry is self._reading:
             self._reading = None
         else:
-            self._decoding.remove(place)
-        self._some_left = True
-        return place.slot
+            self._decoding.remove(entry)
+        self._may_have_gaps = True
+        return entry.slot
 
     def accepted(self, key: int, tokens: int) -> None:
-        """So many tokens of the draft that a decoding sequence had in the last plan are its own."""
-        self._place(key).tokens += tokens
+        """Adds accepted tokens of the last plan's draft to a decoding sequence."""
+        self._entry(key).tokens += tokens
 
     def plan(self, pace: Pace, drafts: Mapping[int, Draft]) -> StepPlan:
-        """The next step. What it holds counts as done: a call that fails ends in `remove`, and of
-        the `drafts`, for keys of decoding sequences, only what is `accepted` later."""
-        moves = self._close_gaps() if self._some_left else []
-        self._some_left = False
+        """Plans the next step, whose calls count as done: call `remove` for sequences whose call
+        fails. `drafts` are by key of a decoding sequence; only what is `accepted` later counts."""
+        moves = self._close_gaps() if self._may_have_gaps else []
+        self._may_have_gaps = False
         seconds = pace.allowance(
-            len(self._decoding), self._coming(), sum(place.tokens for place in self._decoding)
+            len(self._decoding), self._coming(), sum(entry.tokens for entry in self._decoding)
         )
         decodes, verifies = list(self._decode(drafts)), list(self._verify(drafts))
-        for place in self._decoding:
-            place.tokens += 1
+        for entry in self._decoding:
+            entry.tokens += 1
         mixes = self._mixes and bool(decodes) and not verifies  # one decode call, for all rows
         reads = self._prefill(pace, seconds, moves, mixes=mixes)
         calls: tuple[Call, ...] = (*decodes, *verifies, *reads)
@@ -118,87 +119,87 @@ class Scheduler:
         return plan
 
     def again(self) -> StepPlan | None:
-        """What `plan` would give without drafts, where it is what it gave the last time: most steps
-        are, and to plan them anew would cost them one part in a hundred. Else None."""
+        """The last plan, if `plan` would return the same without drafts; else None. Most steps
+        repeat the last one, and planning them anew would cost one part in a hundred of them."""
         if self._last:
-            for place in self._decoding:
-                place.tokens += 1
+            for entry in self._decoding:
+                entry.tokens += 1
         return self._last
 
     def _decode(self, drafts: Mapping[int, Draft]) -> Iterator[DecodeCall]:
-        """A call for each run of neighbours without drafts: one, where nobody has a draft."""
-        for drafted, run in groupby(self._decoding, key=lambda place: place.key in drafts):
+        """One call per run of adjacent slots without drafts: a single one if there is none."""
+        for drafted, run in groupby(self._decoding, key=lambda entry: entry.key in drafts):
             if not drafted:
                 first, *others = run
-                yield DecodeCall((first.key, *(place.key for place in others)), first.slot)
+                yield DecodeCall((first.key, *(entry.key for entry in others)), first.slot)
 
     def _verify(self, drafts: Mapping[int, Draft]) -> Iterator[VerifyCall]:
-        for place in self._decoding:
-            if place.key in drafts:
-                yield VerifyCall(place.key, place.slot, drafts[place.key])
+        for entry in self._decoding:
+            if entry.key in drafts:
+                yield VerifyCall(entry.key, entry.slot, drafts[entry.key])
 
     def _coming(self) -> int:
-        """Prompts that there are slots for."""
+        """How many prompts that do not decode yet there are slots for."""
         unread = len(self._waiting) + (self._reading is not None)
         return min(unread, self._slots - len(self._decoding))
 
-    def _place(self, key: int) -> _SlotEntry:
+    def _entry(self, key: int) -> _SlotEntry:
         reading = [self._reading] if self._reading else []
-        return next(place for place in chain(self._decoding, reading) if place.key == key)
+        return next(entry for entry in chain(self._decoding, reading) if entry.key == key)
 
     def _close_gaps(self) -> list[SlotMove]:
-        """Brings the decoding sequences into the lowest slots, with as few moves as it takes."""
+        """Moves the decoding sequences into the lowest slots, in as few moves as possible."""
         rows = len(self._decoding)
-        taken = {place.slot for place in self._decoding}
+        taken = {entry.slot for entry in self._decoding}
         free = iter([slot for slot in range(rows) if slot not in taken])
-        moves = [self._move(place, next(free)) for place in self._decoding if place.slot >= rows]
-        self._decoding.sort(key=lambda place: place.slot)
+        moves = [self._move(entry, next(free)) for entry in self._decoding if entry.slot >= rows]
+        self._decoding.sort(key=lambda entry: entry.slot)
         return moves
 
     def _prefill(
         self, pace: Pace, seconds: float, moves: list[SlotMove], *, mixes: bool
     ) -> list[PrefillCall]:
-        """Calls that read prompts for so many seconds: one at least, where there is a prompt. With
-        `mixes`, that will be one call with the decoding sequences, and there is no other: the next
-        prompt costs less in the next step, as a part of its one call, than in this one.
+        """Plans calls that read prompts for `seconds`: at least one, if a prompt can be read.
+        With `mixes` it is the only one, to be joined with the decode call: the next prompt costs
+        less as part of the next step's mixed call than as a call of its own in this step.
 
-        A prompt's last call happens in the slot in which it will decode, so that a prompt begun
-        after it always lies above."""
+        A prompt's last call runs in the slot in which it will decode, so that a prompt begun after
+        it always lies above."""
         costs = pace.costs
         calls: list[PrefillCall] = []
         while not calls or (not mixes and costs.prompt.prompt_seconds(LEAST_TOKENS, 0) <= seconds):
-            place = self._reading or self._admit(calls)
-            if place is None:
+            entry = self._reading or self._admit(calls)
+            if entry is None:
                 break
             rates = costs.added if mixes else costs.prompt
-            remaining = place.prompt_tokens - place.tokens
+            remaining = entry.prompt_tokens - entry.tokens
             least = LEAST_TOKENS
             if not calls:
-                least = pace.least_tokens(rates, place.tokens, place.prompt_tokens)
-            budget = max(rates.tokens_in(seconds, place.tokens, remaining), least)
+                least = pace.least_tokens(rates, entry.tokens, entry.prompt_tokens)
+            budget = max(rates.tokens_in(seconds, entry.tokens, remaining), least)
             length = cut(remaining, budget, self._tile)
-            seconds -= rates.prompt_seconds(length, place.tokens)
-            start, stop = place.tokens, place.tokens + length
-            last = stop == place.prompt_tokens
-            if last and place.slot != len(self._decoding):
-                moves.append(self._move(place, len(self._decoding)))
-            calls.append(PrefillCall(place.key, place.slot, start, stop, last, place.prefix))
-            place.tokens, place.prefix = stop, None
+            seconds -= rates.prompt_seconds(length, entry.tokens)
+            start, stop = entry.tokens, entry.tokens + length
+            last = stop == entry.prompt_tokens
+            if last and entry.slot != len(self._decoding):
+                moves.append(self._move(entry, len(self._decoding)))
+            calls.append(PrefillCall(entry.key, entry.slot, start, stop, last, entry.prefix))
+            entry.tokens, entry.prefix = stop, None
             if not last:
-                break  # one call for each prompt: moves come before all calls, so none between two
-            self._decoding.append(place)
+                break  # one call per prompt: moves come before all calls, so none between two
+            self._decoding.append(entry)
             self._reading = None
         return calls
 
     def _admit(self, calls: Sequence[PrefillCall]) -> _SlotEntry | None:
-        """Gives the first in the queue the slot above the others, if one is free; it begins with
-        what it has in common with another sequence."""
+        """Gives the first in the queue the slot above the others, if one is free and `find` does
+        not make it wait. It begins with the prefix that was found."""
         if self._starved or not self._waiting or len(self._decoding) == self._slots:
             return None
         key, prompt_tokens = next(iter(self._waiting.items()))
         found = self._find(key, calls)
         if found is None:
-            self._starved = not calls  # else a prompt that this step reads may be what it waits for
+            self._starved = not calls  # with calls, it may wait for a prompt that this step reads
             return None
         del self._waiting[key]
         slot, prefix = len(self._decoding), self._prefix(found)
@@ -210,22 +211,23 @@ class Scheduler:
         if found.source is None:
             return None
         if isinstance(found.source, int):
-            return SlotPrefix(self._place(found.source).slot, found.length)
+            return SlotPrefix(self._entry(found.source).slot, found.length)
         return SavedPrefix(found.source, found.length)
 
     @staticmethod
-    def _move(place: _SlotEntry, destination: int) -> SlotMove:
-        move = SlotMove(place.slot, destination, place.tokens)
-        place.slot = destination
+    def _move(entry: _SlotEntry, destination: int) -> SlotMove:
+        move = SlotMove(entry.slot, destination, entry.tokens)
+        entry.slot = destination
         return move
 
 
 def cut(remaining: int, budget: int, tile: int) -> int:
     """How many of a prompt's remaining tokens to read with `budget`, `LEAST_TOKENS` or more.
 
-    Attention works through a call's tokens in tiles, and a tile of one token takes another path and
-    rounds in another way. So no call of several tokens has a last tile of one, and none leaves one
-    token over: how a prompt is cut never shows in its logits. A prompt of one token is read alone.
+    Attention works through a call's tokens in tiles, and a tile of one token takes another path,
+    which rounds differently. So no call of several tokens has a last tile of one, and none leaves
+    one token over: how a prompt is cut never shows in its logits. A prompt of one token is read
+    alone.
     """
     if remaining == 1:
         return 1

@@ -38,7 +38,7 @@ class Sequence:
     begun: float | None = None
     """When reading the prompt began."""
     first_token: float | None = None
-    """When the prompt was read whole."""
+    """When the prompt was read whole, and its first token chosen unless that failed."""
     latest_token: float = 0.0
     """When the call that gave the newest token had run."""
     ended: bool = False
@@ -50,7 +50,7 @@ class Sequence:
 
     @property
     def most_tokens(self) -> int:
-        """Of prompt and answer, if nothing ends it before."""
+        """Tokens of prompt and answer, if nothing ends it before."""
         return len(self.prompt) + self.max_tokens
 
     @property
@@ -64,19 +64,19 @@ class Sequence:
         return self.read + max(len(self.generated) - 1, 0)
 
     def draft(self) -> Draft:
-        """What may come next, to be verified in one call: there is room for it and one more."""
+        """Tokens that may come next, to be verified in one call; they and one more still fit."""
         room = self.max_tokens - len(self.generated) - 1
         if self.drafter is None or not self.generated or not room:
             return ()
         return self.drafter.draft(self.generated, room)
 
     def as_far_as_it_goes(self, tokens: list[int | None]) -> list[int | None]:
-        """Of verified tokens those up to the first that ends the text."""
-        ends = [place for place, token in enumerate(tokens) if token in self.eos_token_ids]
+        """The verified tokens up to the first that ends the text, that one included."""
+        ends = [index for index, token in enumerate(tokens) if token in self.eos_token_ids]
         return tokens[: ends[0] + 1] if ends else tokens
 
     def accept(self, token: int) -> list[Event]:
-        """Takes the next token; the events that it causes, the terminal one included."""
+        """Appends the next token; returns the events that it causes, with the terminal one."""
         self.generated.append(token)
         if token in self.eos_token_ids:
             return self._finish(FinishReason.STOP)

@@ -1,14 +1,14 @@
-"""What a sampler would choose from a whole row, found in the row's candidates alone: exact, or not
-told.
+"""The token that a sampler would choose from a whole row, found from the row's candidates alone:
+exact, or left open.
 
 Any logit that is not among the candidates is no larger than the smallest of them, their floor. So
-all logits above the floor are known, and of the others their number of nats together. A penalty
-of 1 or more only lowers logits, which leaves both true. A filter is decided where its bound lies
-above the floor, and a draw where every way in which the unknown logits may lie between the known
-ones gives the same token.
+all logits above the floor are known, and of the others the sum of their exponentials. A penalty of
+1 or more only lowers logits: those above the floor are still known, and the sum of the others is
+bounded from above. A filter is decided if its cutoff lies above the floor, and a draw if it gives
+the same token wherever the unknown logits lie between the known ones.
 
-A step on a GPU is over before NumPy has seen to the few candidates of many rows: they are numbers
-of Python's, as in `distribution`.
+A step on a GPU is over before NumPy has processed the few candidates of many rows: they are Python
+numbers, as in `distribution`.
 """
 
 import math
@@ -35,10 +35,10 @@ _NO_REST = (0.0, 0.0)
 def certain_token(
     candidates: Candidates, parameters: SamplingParameters, seen: Set[int], chance: float
 ) -> int | None:
-    """The token for `chance`, which has no meaning where the temperature is 0; None where the
-    candidates leave it open. `seen` are the ids under the penalty."""
+    """The token drawn at `chance`, which is unused at temperature 0; None if the candidates leave
+    it open. `seen` are the ids that the penalty applies to."""
     if parameters.repetition_penalty < 1:
-        return None  # what was seen rises, wherever it was
+        return None  # seen tokens rise, also those below the floor
     if parameters.temperature == 0 and parameters.repetition_penalty == 1:
         return candidates.best
     known = _Known.of(candidates, parameters.repetition_penalty, seen)
@@ -53,15 +53,15 @@ def certain_token(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """All logits above the floor, under the penalty: the largest first, of equal ones the lower id
+    """All logits above the floor, after the penalty: the largest first, of equal ones the lower id
     first."""
 
     ids: Sequence[int]
     logits: Sequence[float]
     raw: Sequence[float]
-    """Each without the penalty."""
+    """The same logits before the penalty."""
     highest: float
-    """The largest of all without it."""
+    """The largest logit before the penalty."""
     floor: float
     log_sum_exp: float
     under_penalty: bool
@@ -73,17 +73,17 @@ class _Known:
         logits = raw
         if penalty > 1 and not seen.isdisjoint(ids):
             logits = _lowered(ids, raw, penalty, seen)
-            places = sorted(range(len(ids)), key=logits.__getitem__, reverse=True)
-            ids, logits, raw = _in_order(places, ids, logits, raw)
+            order = sorted(range(len(ids)), key=logits.__getitem__, reverse=True)
+            ids, logits, raw = _in_order(order, ids, logits, raw)
         if not all(map(gt, logits, logits[1:])):  # some are equal
-            places = sorted(range(len(ids)), key=lambda place: (-logits[place], ids[place]))
-            ids, logits, raw = _in_order(places, ids, logits, raw)
+            order = sorted(range(len(ids)), key=lambda index: (-logits[index], ids[index]))
+            ids, logits, raw = _in_order(order, ids, logits, raw)
         count = bisect_left(logits, -floor, key=neg)  # of those above the floor
         known = ids[:count], logits[:count], raw[:count]
         return cls(*known, highest, floor, candidates.log_sum_exp, penalty > 1)
 
     def drawn_of_few(self, parameters: SamplingParameters, chance: float) -> int | None:
-        """`draw_of_few`, where all sums that are possible leave the same ones."""
+        """`draw_of_few`, if all totals that are possible leave the same tokens to draw from."""
         top_k = parameters.top_k
         if top_k > len(self.ids):
             return None
@@ -101,7 +101,7 @@ class _Known:
         return self.ids[draw_of_few(logits[:end], parameters.temperature, chance)]
 
     def drawn_from_all(self, temperature: float, chance: float) -> int | None:
-        """`draw_from_all`, where the others, before or behind, change nothing."""
+        """`draw_from_all`, if it makes no difference where the others lie in the order of ids."""
         if temperature > 1:
             return None  # how far the others rise together depends on each of them
         rest = self._rest()
@@ -125,8 +125,8 @@ class _Known:
         return by_id[first][0] if first == last < len(by_id) else None
 
     def _rest(self) -> tuple[float, float] | None:
-        """Bounds of the sum of exp(logit - peak) over all others, the peak being the largest logit.
-        None where it has fallen so far that such a sum says nothing."""
+        """Bounds of the sum of exp(logit - peak) over all others, the peak being the largest logit
+        after the penalty. None if the penalty lowered it so far that the sum says nothing."""
         fallen = self.highest - self.logits[0]
         if fallen > _LARGEST_EXPONENT:
             return None
@@ -141,19 +141,19 @@ class _Known:
 
 
 def _in_order(
-    places: Sequence[int], ids: list[int], logits: list[float], raw: list[float]
+    order: Sequence[int], ids: list[int], logits: list[float], raw: list[float]
 ) -> tuple[list[int], list[float], list[float]]:
     return (
-        [ids[place] for place in places],
-        [logits[place] for place in places],
-        [raw[place] for place in places],
+        [ids[index] for index in order],
+        [logits[index] for index in order],
+        [raw[index] for index in order],
     )
 
 
 def _lowered(
     ids: Sequence[int], logits: Sequence[float], penalty: float, seen: Set[int]
 ) -> list[float]:
-    """Logits as `penalised` has them, to the bit."""
+    """Logits after the penalty, bit-identical to those of `penalised`."""
     factor = float(factor_of(penalty))
     exact = [
         logit if token not in seen else logit / factor if logit > 0 else logit * factor

@@ -1,4 +1,4 @@
-"""What one client hears of its request, and when its waiting has lasted too long.
+"""The events of one request on their way to its client, and the timeouts of its waiting.
 
 Knows trio, as a part of the engine's front; does not know the engine.
 """
@@ -18,44 +18,44 @@ NO_PROGRESS = Failed(504, "Inference timed out: the request made no progress")
 
 
 class Events(AsyncIterator[list[Event]]):
-    """What one client was told since it last looked, in order; for one reader.
+    """The events that a client has not read yet, in order; for one reader.
 
     There is room for all that the request can cause, a context of tokens at most: nothing ever
-    waits for a slow client, and what lies there for it is small beside the keys and values of the
-    same tokens. A client that stops reading is dropped by its connection.
+    waits for a slow client, and its unread events are small beside the keys and values of the same
+    tokens. A client that stops reading is dropped by its connection.
     """
 
     def __init__(self) -> None:
-        self._untold: list[Event] = []
+        self._unread: list[Event] = []
         self._ended = False
         self._reader: trio.lowlevel.Task | None = None
 
     def add(self, event: Event) -> None:
-        self._untold.append(event)
+        self._unread.append(event)
         self._wake()
 
     def end(self) -> None:
-        """There are no others to come."""
+        """No more events follow."""
         self._ended = True
         self._wake()
 
     def _wake(self) -> None:
-        # A memory channel of trio's does the same in more code, all of which a token finds pushed
-        # out of the caches by the model's weights.
+        # A trio memory channel does the same in more code, all of which the model's weights have
+        # pushed out of the caches when a token comes.
         if self._reader is not None:
             trio.lowlevel.reschedule(self._reader)
             self._reader = None
 
     async def __anext__(self) -> list[Event]:
-        """Waits until there is something; it is never empty."""
-        if self._untold or self._ended:
+        """Waits for events; returns all that are unread, at least one."""
+        if self._unread or self._ended:
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
             self._reader = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._give_up)
-        if not self._untold:
+        if not self._unread:
             raise StopAsyncIteration
-        events, self._untold = self._untold, []
+        events, self._unread = self._unread, []
         return events
 
     def _give_up(self, _: object) -> trio.lowlevel.Abort:
@@ -74,18 +74,18 @@ class Stream:
         self._begun = trio.Event()
         self._progress = 0.0
         self.encoding = trio.CancelScope()
-        """Around what turns the prompt into tokens; cancelled at the end of the stream."""
+        """Around tokenising the prompt; cancelled at the end of the stream."""
         self.waiting = trio.CancelScope()
         """Around `limit_reached`; cancelled at the end of the stream."""
         self.left = trio.Event()
-        """Set when the client's block was left: nobody reads the events any more."""
+        """Set when the block of `Engine.generate` was left: the events are no longer read."""
 
     def admit(self) -> None:
-        """The request has, or is next to have, a slot."""
+        """Records that the request has a slot, or is the next to get one."""
         self._admitted.set()
 
     def receive(self, message: EngineMessage, now: float) -> None:
-        """From the engine, at a time of trio's. After a terminal event there may be no other."""
+        """Takes a message of the engine, at trio's time `now`; none after a terminal event."""
         self._progress = now
         self._admitted.set()
         self._begun.set()
@@ -96,17 +96,17 @@ class Stream:
             self.end()
 
     def end(self) -> None:
-        """There is nothing more to come."""
+        """Ends the stream: no more events follow."""
         self.events.end()
         self.encoding.cancel()
         self.waiting.cancel()
 
     async def limit_reached(self, limits: EngineLimits) -> Failed:
-        """Waits until the request has waited too long; what is then to be said.
+        """Waits until the request exceeds a timeout; returns the error for it.
 
-        Time counts while there is no slot, and again from the start of the prompt. In between,
-        other prompts are encoded and read, and waiting for them counts against nothing. Where the
-        process was stopped meanwhile, it begins again.
+        Time counts while there is no slot, and again from the start of the prompt's prefill, anew
+        at each message. In between, other prompts are encoded and read, and that wait has no
+        timeout. If the process was stopped meanwhile, the time begins again.
         """
         while not self._admitted.is_set():
             due = trio.current_time() + limits.buffered_seconds

@@ -1,6 +1,6 @@
-"""Text out of tokens as they come, in whole characters. Knows what it needs of a tokenizer.
+"""Incremental detokenisation, in whole characters. Knows what it needs of a tokenizer.
 
-The concatenation of all that is given out equals the text of all tokens decoded at once.
+The concatenation of all its output equals the text of all tokens decoded at once.
 """
 
 import codecs
@@ -12,7 +12,7 @@ from server.engine.windowed_text import WindowedText
 _Utf8 = codecs.getincrementaldecoder("utf-8")
 
 BytesOf = Callable[[int], bytes]
-"""The bytes that a token always stands for; none for a special token."""
+"""The bytes that a token always stands for; b"" for a special token."""
 
 
 class IncrementalText(Protocol):
@@ -22,7 +22,7 @@ class IncrementalText(Protocol):
         """The characters that this token completes; "" while one is unfinished."""
 
     def flush(self) -> str:
-        """What was held back; bytes that never became a character are U+FFFD."""
+        """The text that was held back; bytes that never became a character are U+FFFD."""
 
 
 class Detokenizer(Protocol):
@@ -30,23 +30,23 @@ class Detokenizer(Protocol):
 
     @property
     def bytes_of(self) -> BytesOf | None:
-        """None where the text of a token depends on its neighbours."""
+        """None if the text of a token depends on its neighbours."""
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
 
 def incremental_text(detokenizer: Detokenizer) -> IncrementalText:
-    """The cheapest that streams this tokenizer's text."""
+    """The cheapest `IncrementalText` for this tokenizer."""
     if detokenizer.bytes_of is None:
         return WindowedText(detokenizer.decode)
     return ByteText(detokenizer.bytes_of)
 
 
 class ByteText:
-    """Where a text's bytes are those of its tokens, one after the other, as with byte-level BPE.
+    """For tokenizers whose text is the concatenated bytes of its tokens, as with byte-level BPE.
 
-    A step finds all caches full of weights, and this touches a dozen lines of them, where decoding
-    a window (`windowed_text`) goes through the whole tokenizer.
+    After a call into the model all caches are full of weights. This touches a dozen cache lines,
+    while decoding a window (`windowed_text`) goes through the whole tokenizer.
     """
 
     def __init__(self, bytes_of: BytesOf) -> None:

@@ -1,4 +1,4 @@
-"""The one thread in which the engine lives, and the inbox through which it hears of the world.
+"""The one thread that runs the engine, and the inbox for messages to it.
 
 Knows threads and queues; does not know trio, HTTP or the model.
 """
@@ -35,7 +35,7 @@ class _Ask:
 
 
 class _Stop(Exception):
-    """Also the message: raised in the thread when it arrives."""
+    """A message, and the exception that is raised in the thread when it arrives."""
 
 
 _Message = _Submit | _Cancel | _Ask | _Stop
@@ -44,18 +44,18 @@ _Message = _Submit | _Cancel | _Ask | _Stop
 class EngineThread:
     """Steps while there is work and sleeps while there is none.
 
-    One thread for the whole life: CUDA's captured graphs and ONNX Runtime's caches belong to one.
+    One thread for its whole life: CUDA's captured graphs and ONNX Runtime's caches belong to one.
     """
 
     def __init__(self, on_lost: Callable[[], None], rest_after: float = REST_AFTER) -> None:
-        """`on_lost` is called in the thread when it ends in any other way than by `stop`."""
+        """`on_lost` is called in the thread when an error ends it, `Interrupted` excepted."""
         self._on_lost = on_lost
         self._rest_after = rest_after
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
 
     def start(self, core: EngineCore, warm_up: Callable[[], bool]) -> None:
-        """What came before waits in the inbox until `warm_up` was called, in the thread, which ends
-        if that says so by False."""
+        """Starts the thread. It first calls `warm_up` and ends if that returns False; messages sent
+        before then wait in the inbox."""
         self._core = core
         self._warm_up = warm_up
         # A daemon, so that a call that never returns does not keep the process.
@@ -74,7 +74,7 @@ class EngineThread:
         self._inbox.put(_Ask(answer))
 
     def stop(self) -> None:
-        """Asks the thread to end after the call under way."""
+        """Makes the thread end after the call under way."""
         self._inbox.put(_Stop())
 
     def join(self) -> None:
@@ -82,7 +82,7 @@ class EngineThread:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not ended, though it was asked to."""
+        """Whether the thread still runs."""
         return self._thread.is_alive()
 
     def _live(self) -> None:
@@ -101,7 +101,7 @@ class EngineThread:
             self._on_lost()
 
     def _listen(self) -> None:
-        """Takes all messages that are there."""
+        """Handles all messages that are there."""
         while not self._inbox.empty():
             self._take(self._inbox.get())
 

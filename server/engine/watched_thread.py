@@ -1,4 +1,4 @@
-"""The life of the engine's thread as the event loop sees it: started, asked, given up, stopped.
+"""Starts, watches, gives up and stops the engine's thread, for the event loop.
 
 Knows trio, as a part of the engine's front; does not know requests.
 """
@@ -18,10 +18,10 @@ from server.engine.thread import EngineThread
 from server.errors import StartError
 
 _LONGEST_STOP = 0.5
-"""Seconds to wait for the thread. With those for the last words of draining it is less than the one
-second within which the process has to end after its deadline."""
+"""Seconds to wait for the thread to stop. Together with those for final errors after draining, less
+than the one second in which the process must exit after its deadline."""
 _PROBES = 10
-"""In the time that one call may take."""
+"""Questions to the thread in the time that one call may take."""
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +32,13 @@ class EngineLost(Exception):
 
 
 class WatchedThread:
-    """Hears of sequences from its making on, and runs them while `running` is entered."""
+    """Accepts sequences from the start, and runs them while `running` is entered."""
 
     def __init__(self, longest_call: float) -> None:
-        """The thread is given up when a call into the model takes more than so many seconds."""
+        """The thread is given up if a call into the model takes over `longest_call` seconds."""
         self._longest_call = longest_call
         self._lost = trio.Event()
-        self._thread = EngineThread(self._tell_lost)
+        self._thread = EngineThread(self._report_lost)
 
     def submit(self, sequence: Sequence) -> None:
         self._thread.submit(sequence)
@@ -50,7 +50,8 @@ class WatchedThread:
     async def running(
         self, core: EngineCore, decoder: Decoder, last_words: Callable[[], Awaitable[None]]
     ) -> AsyncIterator[None]:
-        """Entered when the decoder is warm; raises `StartError` where it cannot be.
+        """Runs the thread; entered when the decoder is warm. Raises `StartError`, in an exception
+        group, if it cannot be warmed up.
 
         If the thread ends by itself or hangs, `last_words` is awaited, then the block is cancelled,
         and an `EngineLost` comes out of it in an exception group.
@@ -74,21 +75,21 @@ class WatchedThread:
 
     @property
     def hangs(self) -> bool:
-        """Whether it was left behind in a call, at the end of `running`."""
+        """Whether the thread was left behind in a call at the end of `running`."""
         return self._thread.is_alive
 
     async def sign_of_life(self) -> None:
-        """Returns when it has given a sign of life, at once if it is idle."""
+        """Waits until the thread answers, which it does at once if it is idle."""
         await self._ask().wait()
 
     def _ask(self) -> trio.Event:
-        """Set by the thread, between two calls into the model."""
+        """An event that the thread sets between two calls into the model."""
         answered = trio.Event()
         self._thread.ask(partial(self._trio.run_sync_soon, answered.set))
         return answered
 
     async def _start(self, core: EngineCore, decoder: Decoder) -> None:
-        """Returns when the decoder is warm, in the thread of all calls. Raises `StartError`."""
+        """Starts the thread and waits until it has warmed the decoder up. Raises `StartError`."""
         warm, failures = trio.Event(), list[StartError]()
 
         def warm_up() -> bool:
@@ -104,8 +105,8 @@ class WatchedThread:
         if failures:
             raise failures[0]
 
-    def _tell_lost(self) -> None:
-        """In the thread, as its last act."""
+    def _report_lost(self) -> None:
+        """Called in the thread, as its last act."""
         self._trio.run_sync_soon(self._lost.set)
 
     async def _watch_end(self, last_words: Callable[[], Awaitable[None]]) -> None:

@@ -1,8 +1,9 @@
-"""Text out of tokens whose text depends on their neighbours. Knows a `decode` function only.
+"""Incremental detokenisation where the text of a token depends on its neighbours. Knows a `decode`
+function only.
 
 The method is that of Hugging Face's and vLLM's streaming decoders: decode a short window twice,
 with and without the newest tokens, and give out the difference; the first half of the window is
-context for decoders that treat the first token of a text in a way of its own.
+context for decoders that treat the first token of a text differently.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ class WindowedText:
         text = self._decode(self._window)
         if text == self._context_text:
             # A special token, which is no context for what follows. Before any text it may also be
-            # a space that the decoder takes from the beginning, and that makes a beginning.
+            # a leading space that the decoder strips: it stays, as the beginning of the text.
             if text:
                 self._window.pop()
             return ""
@@ -43,7 +44,7 @@ class WindowedText:
     def _give_out(self, text: str) -> str:
         if text.startswith(self._context_text):
             new = text[len(self._context_text) :]
-        else:  # byte fallback: one bad byte makes its whole run bad, with what is already out
+        else:  # byte fallback: one bad byte spoils its whole run, also what was given out
             new = self._decode(self._window[self._context :])
         del self._window[: self._context]
         self._context = len(self._window)
