@@ -1,6 +1,6 @@
 """The composition root: makes each part, hands it to the next, and runs them until a signal.
 
-Knows every package's front and nothing of its inside.
+Knows the front of every package and nothing inside it.
 """
 
 import gc
@@ -50,14 +50,14 @@ from server.systemd import ServiceManager, inherited_sockets
 log = logging.getLogger(__name__)
 
 _TO_LEAVE_SECONDS = 0.5
-"""Clients have it to take the last that they are told. The engine stops meanwhile."""
+"""For clients to take their last bytes; the engine stops meanwhile."""
 LARGEST_DEFAULT_CONTEXT = 4096
-"""Tokens; what a model can do beyond costs memory that few prompts need."""
+"""Tokens; a longer context, where the model has one, costs memory that few prompts need."""
 
 
 def run(config: ServerConfig) -> None:
-    """Serves until SIGINT or SIGTERM. Raises `StartError`, and `BrokenPipeError` where nobody
-    reads the lines at its start."""
+    """Serves until SIGINT or SIGTERM. Raises `StartError`, and `BrokenPipeError` if nobody reads
+    the lines that it prints at its start."""
     handler = LogWriter(sys.stderr) if sys.stderr else logging.NullHandler()
     handler.setFormatter(formatter(config.serving.log_format))
     logging.basicConfig(level=config.serving.log_level.upper(), handlers=[handler])
@@ -78,9 +78,9 @@ def run(config: ServerConfig) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process at once, though a thread may hang in the runtime: at an orderly exit, the
-    runtime's own destructors could wait for it, or end it in the middle."""
-    logging.shutdown()  # no `finally` is run
+    """Ends the process at once, without an orderly exit: a thread may hang in the runtime, whose
+    destructors could wait for it, or end it in the middle."""
+    logging.shutdown()  # `os._exit` runs no `finally`
     os._exit(code)
 
 
@@ -90,7 +90,7 @@ async def _run(config: ServerConfig) -> None:
     tls, keys = _tls(config.access), _keys(config.access)
     tokenizer = Tokenizer.read(folder.tokenizer_file)
     allow_connections(config.limits.connections)
-    # Before the model, which may take long: a port in use is known at once.
+    # Before the model, which may take long: a port in use is reported at once.
     listeners = adopt(inherited_sockets(os.environ)) or await open_listeners(
         config.serving.inference_address
     )
@@ -108,12 +108,12 @@ async def _run(config: ServerConfig) -> None:
     manager = ServiceManager.of(os.environ)
     connections = OpenConnections(config.limits.connections)
     async with trio.open_nursery() as nursery:
-        # Before the model too: who asks for liveness and readiness hears how it is.
+        # Before the model, too: probes for liveness and readiness get their answers.
         for listener, address in zip(listeners, addresses, strict=True):
             gate = _gate(config, address, routes, keys)
             nursery.start_soon(serve, [listener], gate, config.limits, connections, tls)
         async with engine.running(), trio.open_nursery() as watching:
-            gc.freeze()  # a collection in mid-stream would walk all that was imported
+            gc.freeze()  # or collections in mid-stream would walk all that was imported
             watching.start_soon(watch_over, engine, manager)
             # Left at the first signal, so that a second one ends the process at once.
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -141,7 +141,7 @@ def _observe(metrics: EngineMetrics, fact: Fact) -> None:
 
 
 async def watch_over(engine: Engine, manager: ServiceManager) -> None:
-    """Tells the service manager, as often as it wants to hear, that the engine's thread lives."""
+    """Pings the service manager's watchdog, if it has one, while the engine's thread lives."""
     if manager.watchdog_seconds is None:
         return
     while True:
@@ -177,11 +177,11 @@ def _tls(access: Access) -> ssl.SSLContext | None:
 
 
 def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
-    """What was said, and the folder's word where nothing was. Raises `StartError`."""
-    most = folder.context_length
-    context = config.engine.context or min(most, LARGEST_DEFAULT_CONTEXT)
-    if context > most:
-        raise StartError(f"--context {context} is more than the model's {most} tokens")
+    """The operator's choices, and the folder's where there are none. Raises `StartError`."""
+    limit = folder.context_length
+    context = config.engine.context or min(limit, LARGEST_DEFAULT_CONTEXT)
+    if context > limit:
+        raise StartError(f"--context {context} is more than the model's {limit} tokens")
     sampling = config.sampling.over(folder.sampling)
     return EngineConfig(
         slots=config.engine.slots,
@@ -198,7 +198,8 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
 def _load(
     config: ServerConfig, engine: EngineConfig, folder: ModelFolder, metrics: EngineMetrics
 ) -> CpuDecoder | DeviceDecoder:
-    """The model, once the terminal and the metrics show what holds for it. Raises `StartError`."""
+    """Loads the model, then shows its settings on the terminal and in the metrics. Raises
+    `StartError`."""
     slots, context, threads = engine.slots, engine.context, config.engine.threads
 
     def open_on(device: Device) -> CpuDecoder | DeviceDecoder:

@@ -1,6 +1,6 @@
-"""The `skiff` command: what it is told becomes a server, or the doctor's findings.
+"""The `skiff` command: runs the server, or the doctor.
 
-Knows the two; reads no flag.
+Knows these two; reads no flag.
 """
 
 import os
@@ -11,7 +11,7 @@ from server.command_line import read, read_doctor
 from server.program import program
 
 DOCTOR = "doctor"
-"""A first word that is a command of its own."""
+"""A first argument that is a command of its own."""
 
 
 def main() -> None:

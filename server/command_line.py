@@ -1,6 +1,6 @@
 """The command line of `skiff`: argv and environment to a `ServerConfig`.
 
-Knows every group of flags, which `options/` has; does not know what is done with them.
+Knows every group of flags in `options/`; does not know what they are for.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from server.options.serving import SERVING
 from server.program import Parser
 
 RESERVED = ("inspect",)
-"""Words that will be commands; a folder of such a name is given as ./NAME."""
+"""Words that will be commands; a folder with such a name is given as ./NAME."""
 GROUPS: tuple[Group[object], ...] = (
     SERVING,
     ACCESS,
@@ -34,7 +34,7 @@ GROUPS: tuple[Group[object], ...] = (
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConfig:
-    """Raises `StartError`; ends the process after --help and --version."""
+    """Reads the server's configuration. Raises `StartError`; exits after --help and --version."""
     if arguments and arguments[0] in RESERVED:
         word = arguments[0]
         raise StartError(
@@ -55,7 +55,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConf
 
 
 def read_doctor(arguments: Sequence[str], environment: Mapping[str, str]) -> DoctorConfig:
-    """Raises `StartError`; ends the process after --help."""
+    """Reads the doctor's configuration. Raises `StartError`; exits after --help."""
     parser = Parser(
         prog="skiff doctor",
         description="Prints all that decides where a model runs, and what each finding means. Ends "

@@ -1,4 +1,4 @@
-"""What the server was told, as frozen values. Knows no other module of Skiff."""
+"""The server's configuration, as frozen values. Knows no other module of Skiff."""
 
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
@@ -25,7 +25,7 @@ class SamplingParameters:
 
 @dataclass(frozen=True, slots=True)
 class SamplingChoice:
-    """What the operator said about sampling, field by field; None where nothing was said."""
+    """What the operator chose about sampling; a field is None where nothing was chosen."""
 
     temperature: float | None = None
     top_k: int | None = None
@@ -35,9 +35,11 @@ class SamplingChoice:
     seed: int | None = None
 
     def over(self, defaults: SamplingParameters) -> SamplingParameters:
-        """`defaults`, but for what was said."""
-        said = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(defaults, **{name: said[name] for name in said if said[name] is not None})
+        """Return `defaults`, with each field that was chosen in place of its default."""
+        chosen = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(
+            defaults, **{name: chosen[name] for name in chosen if chosen[name] is not None}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Device:
 
     kind: DeviceKind
     index: int = 0
-    """Which one, where there are several: CUDA's own count."""
+    """Which one of several, as CUDA counts them."""
 
     def __str__(self) -> str:
         return "cpu" if self.kind is DeviceKind.CPU else f"{self.kind.value}:{self.index}"
@@ -83,7 +85,7 @@ class PrefixReuse(Enum):
     PROMPTS = "prompts"
     """What prompts wrote: a request's tokens stay bit-identical alone and beside others."""
     ALL = "all"
-    """Also what decoding wrote, which rounds in another way."""
+    """Also what decoding wrote, which rounds differently."""
     OFF = "off"
 
 
@@ -99,27 +101,27 @@ class UnixAddress:
 
 @dataclass(frozen=True, slots=True)
 class PrefixCacheConfig:
-    """How new prompts start from what other sequences have in common with them."""
+    """How new prompts reuse the prefixes that other sequences share with them."""
 
     reuse: PrefixReuse = PrefixReuse.PROMPTS
     capacity: int = 256 * 2**20
-    """Bytes of keys and values that are kept of ended sequences."""
+    """Bytes of keys and values that are kept from ended sequences."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """How long, in seconds, and how many requests wait for the engine."""
+    """How many requests wait for the engine, and how long, in seconds."""
 
     buffered_requests: int = 30
     """Requests that wait for a slot; 503 in band beyond."""
     buffered_seconds: float = 10.0
     """Without a slot; 504 in band after it."""
     progress_seconds: float = 30.0
-    """From the start of the prompt, a piece of it or a token to the next; 504 in band after it."""
+    """Between signs of progress (prompt begun, part of it read, token); 504 in band after it."""
     call_seconds: float = 60.0
-    """One call into the model; after it the engine counts as lost, and the process ends."""
+    """For one call into the model; after it the engine counts as lost, and the process exits."""
     drain_seconds: float = 30.0
-    """For all that runs and waits when the process is told to end; 503 in band after it."""
+    """For all that runs and waits at shutdown; 503 in band after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,22 +131,22 @@ class EngineConfig:
     slots: int
     """Sequences that can run at once."""
     context: int
-    """Tokens of prompt and answer together that one sequence can hold."""
+    """Tokens that one sequence can hold, prompt and answer together."""
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
     ignore_eos: bool = False
     """Generate to the limit whatever the model says; for benchmarks."""
     limits: EngineLimits = field(default_factory=EngineLimits)
     prefix_cache: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
     gap_stretch: float = GAP_STRETCH
-    """How many times as long as without prompts a step of running streams may take while prompts
-    are read; above 1."""
+    """Limit on a step of running streams while prompts are read, as a multiple of its time without
+    them; above 1."""
     speculate: int = 0
-    """Tokens that a sequence guesses ahead at most, to be verified in one call; 0 for none."""
+    """Longest draft, in tokens, that is verified in one call; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """What the operator said about the engine."""
+    """What the operator chose about the engine."""
 
     slots: int
     context: int | None
@@ -152,14 +154,14 @@ class EngineChoice:
     device: Device | None
     """None: the best one that works."""
     kv_bytes: int | None
-    """For keys and values in pages; None: what all slots can need."""
+    """Bytes for keys and values in pages; None: what all slots can need."""
     cuda_graphs: bool
     """Whether decode calls on CUDA are captured once and replayed."""
     threads: int
     """Cores that one call into ONNX Runtime uses."""
     gap_stretch: float
     speculate: int
-    """Tokens that a sequence guesses ahead at most; 0 for none."""
+    """Longest draft, in tokens; 0 for none."""
     ignore_eos: bool
 
 
@@ -172,7 +174,7 @@ class LogFormat(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Where the process listens and what it says."""
+    """Where the process listens, and how it logs."""
 
     inference_address: Address | UnixAddress
     log_level: str
@@ -181,7 +183,7 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients may ask. Sizes in bytes, times in seconds.
+    """Limits on what clients may ask. Sizes in bytes, times in seconds.
 
     Each phase of a connection has a deadline of its own, and none spans a whole generation.
     """
@@ -193,21 +195,21 @@ class Limits:
     header_fields: int = 100
     """431 beyond."""
     body_bytes: int = 2 * 1024 * 1024
-    """413 beyond, before reading where Content-Length tells."""
+    """413 beyond, before reading the body if Content-Length says so."""
     body_chunks: int = 8 * 1024
     """Chunks of one chunked body, 413 beyond: tiny chunks cost far more than their bytes."""
     read_ahead_bytes: int = 4 * 1024
     """Bytes of later requests that are kept while a request is being answered."""
     idle_seconds: float = 15.0
-    """Wait for the first byte of a request; the connection is closed after it."""
+    """For the first byte of a request; the connection is closed after it."""
     head_seconds: float = 10.0
     """From the first byte of a head to its last, whatever arrives in between; 408 after it."""
     body_seconds: float = 30.0
     """From the end of the head to the end of the body; 408 after it."""
     write_seconds: float = 30.0
-    """One write to a client that does not read; the connection is dropped after it."""
+    """For one write to a client that does not read; the connection is dropped after it."""
     connections: int = 512
-    """Who has waited longest without a request makes room for one more, 503 if nobody waits."""
+    """One more closes the one that waited longest without a request, or gets 503 if none waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +221,7 @@ class Access:
     cors_origins: tuple[str, ...]
     """Origins, as browsers write them, whose pages may use the server."""
     allowed_hosts: tuple[str, ...]
-    """Names that the server goes by on a loopback address, besides this machine's own."""
+    """Names that the server answers to on a loopback address, besides this machine's own."""
     tls_certificate: Path | None
     """None: no TLS."""
     tls_key: Path | None
@@ -241,8 +243,8 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class DoctorConfig:
-    """What `skiff doctor` was asked."""
+    """What `skiff doctor` is to examine."""
 
     device: Device | None
-    """None: whether any works."""
+    """None: any that works."""
     model_folder: Path | None

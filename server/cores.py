@@ -4,7 +4,8 @@ The runtime cuts an operator into one piece per thread and goes on when the last
 thread more than there are cores, every operator waits for a thread that is not running: on two idle
 cores the default model decodes 113, 173 and 34 tokens per second with 1, 2 and 3 threads, and reads
 1035, 1744 and 376. Under a cgroup's quota, the kernel stops all threads for the rest of a period
-once they have used it up. So it is the smaller of the two, not what a shared machine has.
+once they have used it up. So the count is the smaller of affinity and quota, not the number of
+cores in a shared machine.
 """
 
 import os
@@ -13,13 +14,13 @@ from pathlib import Path
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Whole cores, at least 1. `root` is where `proc` and `sys` are."""
+    """Return whole cores, at least 1. `root` is where `proc` and `sys` are."""
     quotas = [affinity(), *_v2_quotas(root), *_v1_quotas(root)]
     return max(1, int(min(quotas)))
 
 
 def affinity() -> int:
-    """Cores that the scheduler may put this process on."""
+    """Return how many cores the scheduler may put this process on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -46,8 +47,8 @@ def _v1_quotas(root: Path) -> Iterator[float]:
 def _groups(root: Path, controller: str) -> Iterator[str]:
     """The process's group in this hierarchy and all above it, as relative paths; "" is the top.
 
-    In a container the file may name the group by its path on the host, of which only the top is
-    there to be read: groups that do not exist are passed over by the readers.
+    In a container the file may name the group by its path on the host, of which only the top can be
+    read there. Callers skip groups that do not exist.
     """
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)

@@ -1,6 +1,7 @@
 """`skiff doctor`: looks at all that decides where a model runs, and prints what it found.
 
-Knows where facts come from and how a finding is printed; what they mean is said by `findings`.
+Knows where facts come from and how a finding is printed; does not know what facts mean (`findings`
+does).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,33 +33,34 @@ TRIAL_CONTEXT = 64
 
 
 def run(config: DoctorConfig) -> int:
-    """Prints the table. The exit code: 0 if what was asked for works. Raises `StartError`."""
+    """Prints the table; returns 0, the exit code, if what was asked for works, else 1. Raises
+    `StartError`."""
     folder = ModelFolder.read(config.model_folder) if config.model_folder else None
     found = list(examine(config.device, folder))
     say(*table(found))
     return int(any(finding.mark is Mark.BAD for finding in found))
 
 
-def examine(told: Device | None, folder: ModelFolder | None) -> Iterator[Finding]:
-    """Everything, from the machine to the folder."""
-    asked = told is not None and told.kind is DeviceKind.CUDA
-    facts = find_cuda(told if told and asked else Device(DeviceKind.CUDA))
+def examine(device: Device | None, folder: ModelFolder | None) -> Iterator[Finding]:
+    """Yields all findings, from the machine to the folder; `device` as in `DoctorConfig`."""
+    asked = device is not None and device.kind is DeviceKind.CUDA
+    facts = find_cuda(device if device and asked else Device(DeviceKind.CUDA))
     yield from of_machine(Machine.read())
     yield from of_runtime(facts.runtime)
     yield from of_cuda(facts, asked)
     if folder and facts.runtime:
-        yield from _folder(folder, told, facts)
+        yield from _folder(folder, device, facts)
 
 
-def _folder(folder: ModelFolder, told: Device | None, facts: CudaFacts) -> Iterator[Finding]:
-    """Opens the folder wherever it might run; it has to run where it was told to, or somewhere."""
+def _folder(folder: ModelFolder, wanted: Device | None, facts: CudaFacts) -> Iterator[Finding]:
+    """Opens the folder on each device that works; it has to run on `wanted`; None: on any."""
     yield of_target(folder.target)
     yield of_tokenizer(_error(partial(Tokenizer.read, folder.tokenizer_file)))
     devices = [CPU] if facts.obstacle else [CPU, facts.device]
     errors = {device: _error(partial(_open, folder, device)) for device in devices}
     nowhere = all(errors.values())
     for device, error in errors.items():
-        yield of_folder(device, error, asked=nowhere if told is None else device == told)
+        yield of_folder(device, error, asked=nowhere if wanted is None else device == wanted)
 
 
 def _open(folder: ModelFolder, device: Device) -> None:
@@ -69,7 +71,7 @@ def _open(folder: ModelFolder, device: Device) -> None:
 
 
 def _error(attempt: Callable[[], object]) -> str | None:
-    """Why it fails; None: it does not."""
+    """Returns why `attempt` fails; None if it does not."""
     try:
         attempt()
     except (StartError, OSError, MemoryError) as error:
@@ -78,7 +80,7 @@ def _error(attempt: Callable[[], object]) -> str | None:
 
 
 def table(findings: Sequence[Finding]) -> Iterator[str]:
-    """Each finding in a line, and what it means in the next."""
+    """Yields each finding in a line, and what it means in the next."""
     width = max(len(finding.what) for finding in findings)
     yield f"skiff {__version__}"
     for finding in findings:

@@ -1,9 +1,10 @@
-"""Exceptions that are no fault of ours. Knows no other module of Skiff.
+"""Exceptions that cross packages. Knows no other module of Skiff.
 
-`ClientError` is the client's: it has a status and a sentence that is safe to show. `StartError` is
-the operator's: one line on the terminal, exit code 1. `Interrupted` is nobody's: the process was
-told to stop. `DeviceLost` ends the process as well. Every other exception is ours: it is logged
-with a traceback, and the client sees a fixed sentence.
+`ClientError` is the client's fault: it has a status and a sentence that is safe to show.
+`StartError` is the operator's: one line on the terminal, exit code 1. `Interrupted` is nobody's:
+the process was told to stop. `DeviceLost` ends the process as well. `Refusal` (http) and `NotTaken`
+(engine) are answers, too. Anything else that reaches a handler is a bug: it is logged with a
+traceback, and the client sees a fixed sentence.
 """
 
 
@@ -21,11 +22,11 @@ class ClientError(Exception):
 
 
 class Interrupted(Exception):
-    """A call into the model was ended because the process stops."""
+    """A call into the model was interrupted because the process is shutting down."""
 
 
 class DeviceLost(Exception):
-    """The device computes nothing more for this process: each further call would fail, too."""
+    """The device no longer works for this process: each further call would fail, too."""
 
 
 class StartError(Exception):

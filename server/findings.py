@@ -1,6 +1,6 @@
-"""What `skiff doctor` says of what it found: facts to findings, with what each one means.
+"""The findings of `skiff doctor`: what each fact means for running a model.
 
-Knows how facts decide where and how fast a model runs; finds nothing itself, and prints nothing.
+Knows how facts decide where and how fast a model runs; gathers no facts, and prints nothing.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from server.model.gpu.cuda_libraries import Library
 from server.model.runtime import MISSING, Runtime
 
 _FLASH = (8, 0)
-"""The first compute capability that the fast kernels for attention are made for."""
+"""The lowest compute capability that the fast kernels for attention run on."""
 
 
 class Mark(Enum):
-    """What a finding is for the one who reads it."""
+    """How good a finding is."""
 
     GOOD = "ok"
     NOTE = "note"
@@ -70,7 +70,7 @@ def of_runtime(runtime: Runtime | None) -> Iterator[Finding]:
 
 
 def of_cuda(facts: CudaFacts, asked: bool) -> Iterator[Finding]:
-    """`asked` says whether CUDA has to work."""
+    """`asked`: whether CUDA has to work."""
     fault = Mark.BAD if asked else Mark.NOTE
     if isinstance(facts.driver, NoDriver):
         means = "no GPU of NVIDIA's can be used; in a container, it may have to be handed in"
@@ -90,7 +90,7 @@ def of_cuda(facts: CudaFacts, asked: bool) -> Iterator[Finding]:
 
 
 def of_folder(device: Device, error: str | None, asked: bool) -> Finding:
-    """What came of opening a folder on a device; `asked` says whether it has to run there."""
+    """The result of opening a folder on a device; `asked`: whether it has to run there."""
     what = f"folder, {device}"
     if error is None:
         return Finding(Mark.GOOD, what, "runs", "the model was loaded, and a first call answered")
@@ -98,14 +98,14 @@ def of_folder(device: Device, error: str | None, asked: bool) -> Finding:
 
 
 def of_tokenizer(error: str | None) -> Finding:
-    """What came of reading a folder's tokenizer, without which it is served nowhere."""
+    """The result of reading a folder's tokenizer, without which it cannot be served at all."""
     if error is None:
         return Finding(Mark.GOOD, "tokenizer", "can be read", "text becomes tokens, and back")
     return Finding(Mark.BAD, "tokenizer", "cannot be read", error)
 
 
 def of_target(target: DeviceKind | None) -> Finding:
-    """What a folder's documents say."""
+    """The device that a folder's documents say it is made for."""
     if target is None:
         found, means = "not said", "only loading it shows where its operators have kernels"
     else:

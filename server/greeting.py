@@ -1,4 +1,4 @@
-"""What the terminal shows at the start: what holds, where it answers, and how to try it."""
+"""The lines on the terminal at the start: settings, addresses, and a command to try the server."""
 
 import shlex
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ SENT = (
     """ -d '{"max_tokens": 40, "raw_prompt": "The capital of France is"}'"""
 )
 KEY = ' -H "Authorization: Bearer $KEY"'
-"""A key itself is for no terminal's history."""
+"""A variable, since a key itself must not get into a terminal's history."""
 
 
 class PrefixPlace(Enum):
-    """Where kept prefixes lie, in words for their size."""
+    """Where kept prefixes lie; each value is what follows their size in the greeting."""
 
     APART = "more"
     WITHIN = "of these"
@@ -40,7 +40,7 @@ def start_lines(
     kv_bytes: int,
     prefixes: PrefixPlace,
 ) -> list[str]:
-    """What holds after flags, environment and folder were heard, by the names of the flags."""
+    """The settings that flags, environment and folder led to, by the names of the flags."""
     memory = f"keys and values take up to {_mib(kv_bytes)}"
     ignore_eos = "on" if engine.ignore_eos else "off"
     sizes = f"slots {engine.slots}, context {engine.context} tokens ({memory})"
@@ -74,7 +74,7 @@ def sampling_line(sampling: SamplingParameters) -> str:
 
 
 def ready_lines(addresses: Sequence[Address | UnixAddress], access: Access, path: str) -> list[str]:
-    """The addresses, and a line to paste into another terminal that continues a text at `path`."""
+    """The addresses, and a command for another terminal that continues a text at `path`."""
     scheme = "https" if access.tls_certificate else "http"
     urls = " and ".join(
         f"{scheme}://{address}" if isinstance(address, Address) else str(address)
@@ -88,12 +88,12 @@ def _curl(scheme: str, address: Address | UnixAddress, access: Access, path: str
         there = f"--unix-socket {shlex.quote(address.path)} {scheme}://localhost{path}"
     else:
         there = f"{scheme}://{reachable(address)}{path}"
-    # The certificate is for the server's public name, not for the address that this line has.
+    # The certificate is for the server's public name, not for the address in this line.
     unsure = " --insecure" if access.tls_certificate else ""
     return f"curl -N{unsure} {there} {SENT}{KEY if access.api_key_file else ''}"
 
 
 def reachable(address: Address) -> Address:
-    """`address`, or where this machine itself finds a listener on all its addresses."""
+    """`address`, or its loopback equivalent if it stands for all addresses of this machine."""
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
     return Address(local.get(address.host, address.host), address.port)

@@ -1,15 +1,15 @@
 """What Ctrl-C does to a program before and after its imports.
 
-Imports nothing that takes time, since the first of the two is to be called before all else.
+Imports nothing that takes time, since `end_at_once` is to be called before all else.
 """
 
 import signal
 
 
 def end_at_once() -> None:
-    """From here on Ctrl-C ends the process where it stands, until the program listens for it.
+    """From here on Ctrl-C ends the process at once, until the program handles it.
 
-    To be called before the imports, which take tenths of a second: Ctrl-C in them would show a
+    Call this before the imports, which take tenths of a second: Ctrl-C in them would show a
     traceback.
     """
     if not _ignored(signal.SIGINT):
@@ -17,13 +17,13 @@ def end_at_once() -> None:
 
 
 def unwind_at(*endings: signal.Signals) -> None:
-    """From here on these raise KeyboardInterrupt in the main thread, so that what is half-done is
-    removed."""
+    """From here on these signals raise KeyboardInterrupt in the main thread, so that half-finished
+    work is removed."""
     for ending in endings:
         if not _ignored(ending):
             signal.signal(ending, signal.default_int_handler)
 
 
 def _ignored(ending: signal.Signals) -> bool:
-    """Whether the process was started to live on, as by nohup or in a script's background."""
+    """Whether the process was started to survive it, as by nohup or in a script's background."""
     return signal.getsignal(ending) is signal.SIG_IGN

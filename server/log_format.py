@@ -1,7 +1,7 @@
 """How a record of the log is written. Knows nothing of what is logged.
 
-A record's message and fields are one line, whatever a client put into them: nobody can write a
-record of their own. `fields` are given as `log.info("...", extra={"fields": {...}})`.
+A record's message and fields are one line, whatever a client put into them: no client can forge a
+record. `fields` are given as `log.info("...", extra={"fields": {...}})`.
 """
 
 import json

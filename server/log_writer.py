@@ -1,6 +1,6 @@
-"""The log's way to a stream, on which nobody waits but a thread of its own.
+"""Writes the log to a stream in a thread of its own, so that no other thread waits for its reader.
 
-Knows queues and file descriptors; does not know how a record is written.
+Knows queues and file descriptors; does not know how a record is formatted.
 """
 
 import logging
@@ -14,30 +14,30 @@ from typing import TextIO
 log = logging.getLogger(__name__)
 
 ROOM = 1000
-"""Lines that wait for a slow reader at most; later ones are dropped."""
+"""At most so many lines wait for a slow reader; later ones are dropped."""
 _LAST_SECONDS = 1.0
-"""At the end of the program, for what still waits."""
+"""For the lines that still wait at the end of the program."""
 
 
 class LogWriter(logging.Handler):
-    """Writes records as lines, in their order, without holding up who logs: where the stream's
-    reader stalls, lines wait and then are dropped, and how many is a line in their place.
+    """Writes records as lines, in their order, without blocking their callers: if the stream's
+    reader stalls, lines wait, then they are dropped, and a line in their place says how many.
 
-    Lines that the stream refuses are lost, as the log is no reason to end.
+    Lines that the stream refuses are lost: a failing log is no reason to stop.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        """Goes past the stream's own buffer: a thread that is held up in there would keep the
-        interpreter from ending."""
+        """Bypasses the stream's own buffer: a thread that is blocked in there would keep the
+        interpreter from exiting."""
         super().__init__()
         self._descriptor, self._encoding = stream.fileno(), stream.encoding
         self._writable = select.poll()
         self._writable.register(self._descriptor, select.POLLOUT)
         self._waiting: queue.SimpleQueue[str | threading.Event] = queue.SimpleQueue()
         self._dropped = 0
-        """Lines of which none has told yet."""
+        """Lost lines that no line has reported yet."""
         self._order = threading.RLock()
-        """Of what is put into the queue. Not the handler's own lock, which `logging` holds while it
+        """Guards the order of the queue. Not the handler's own lock, which `logging` holds while it
         waits for `flush`."""
         self._flushed = threading.Event()
         self._flushed.set()
@@ -50,15 +50,15 @@ class LogWriter(logging.Handler):
                 return
             try:
                 self._waiting.put(self.format(record))
-            except Exception:  # as every handler does: a record's fault is not its caller's
+            except Exception:  # as every handler does: a bad record must not fail its caller
                 self.handleError(record)
 
     def flush(self) -> None:
-        """Returns when all lines until now are written, or after a second; at once where that was
-        too short before, as `logging` calls this once more at the interpreter's end."""
+        """Returns when all lines so far are written, or after a second; at once if an earlier call
+        ran out of time, as `logging` calls this once more when the interpreter exits."""
         if self._flushed.is_set():
             self._flushed = threading.Event()
-            self._tell_of_loss()
+            self._report_loss()
             self._waiting.put(self._flushed)
             self._flushed.wait(_LAST_SECONDS)
 
@@ -69,13 +69,13 @@ class LogWriter(logging.Handler):
                 item.set()
                 continue
             self._write(item)
-            # Once half the queue is free. Told at the first free place, a slow reader would get one
-            # line of loss after another, and nothing else.
+            # Only once half the queue is free: at the first free place, a slow reader would get one
+            # report of loss after another, and nothing else.
             if self._dropped and self._waiting.qsize() <= ROOM // 2:
-                self._tell_of_loss()
+                self._report_loss()
 
-    def _tell_of_loss(self) -> None:
-        """In the place of what was dropped, since nothing was let in after it."""
+    def _report_loss(self) -> None:
+        """Puts a line in the place of those dropped: nothing was queued after them."""
         with self._order:
             if self._dropped:
                 self._waiting.put(self.format(_loss(self._dropped)))
@@ -85,7 +85,7 @@ class LogWriter(logging.Handler):
         left = f"{line}\n".encode(self._encoding, "backslashreplace")
         with suppress(OSError):
             while left:
-                self._writable.poll()  # what others made non-blocking, as they may a terminal
+                self._writable.poll()  # others may have made it non-blocking, like a terminal
                 left = left[os.write(self._descriptor, left) :]
 
 

@@ -1,6 +1,6 @@
 """What this machine has for running a model, besides devices.
 
-Knows Linux's /proc and /sys; of other systems, little.
+Knows Linux's /proc and /sys; knows little about other systems.
 """
 
 import os
@@ -22,22 +22,22 @@ _INSTRUCTIONS = {
     "i8mm": "I8MM",
     "sve": "SVE",
 }
-"""What kernels for integer weights are written for, by the kernel's names."""
+"""Instructions that kernels for integer weights use, by the Linux kernel's names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Facts; None for what the system does not tell."""
+    """Facts; None for what the system does not report."""
 
     python: str
     processor: str
     instructions: tuple[str, ...]
     cores: int
-    """Of the machine."""
+    """In the machine."""
     affinity: int
-    """That this process may be put on."""
+    """Cores that this process may be put on."""
     usable: int
-    """After quotas, too."""
+    """Cores that this process may use, after quotas, too."""
     memory: int | None
     """Bytes."""
     available: int | None
@@ -47,7 +47,7 @@ class Machine:
 
     @classmethod
     def read(cls, root: Path = Path("/")) -> "Machine":
-        """`root` is where `proc` and `sys` are."""
+        """Reads the facts; `root` is where `proc` and `sys` are."""
         cpu = _text(root / "proc/cpuinfo")
         memory = _text(root / "proc/meminfo")
         flags = set((_field(cpu, "flags") or _field(cpu, "Features") or "").split())

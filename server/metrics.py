@@ -1,7 +1,7 @@
-"""Figures, and their text form for Prometheus, written by hand. Knows nothing of what is measured.
+"""Figures, and their text form for Prometheus, written by hand. Does not know what they measure.
 
-One thread writes a figure and any other may read it, without a lock: what is read may be a step
-behind, and is never torn.
+One thread writes a figure and any other may read it, without a lock: a reader may be a step behind,
+but no number is ever torn.
 """
 
 from bisect import bisect_left
@@ -14,7 +14,7 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 class Kind(Enum):
-    """Each value is Prometheus' word."""
+    """Each value is Prometheus' word for it."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -23,17 +23,17 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One line: a value with what tells it from the others of its family."""
+    """One line: a value, and the labels that tell it from the others of its family."""
 
     value: float
     labels: Mapping[str, str] = field(default_factory=dict)
     suffix: str = ""
-    """Of the family's name."""
+    """Follows the family's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Samples of one name."""
+    """Samples under one name."""
 
     name: str
     kind: Kind
@@ -46,13 +46,13 @@ class Histogram:
     """Counts observations by size."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        """Upper bounds of the buckets, inclusive, in order; one without a bound follows them."""
+        """`bounds` are the upper ones of the buckets, inclusive, in order. One without follows."""
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
     def observe(self, value: float, count: int = 1) -> None:
-        """Takes in `count` observations of one value."""
+        """Counts `count` observations of one value."""
         self._counts[bisect_left(self._bounds, value)] += count
         self._sum += value * count
 

@@ -5,13 +5,13 @@ import resource
 from server.errors import StartError
 
 _BESIDE_CONNECTIONS = 64
-"""The listeners, the model's files, and connections that are only told to come again."""
+"""The listeners, the model's files, and connections that are only refused with 503."""
 
 
 def allow_connections(count: int) -> None:
-    """Raise the limit as far as `count` connections need it. Raises `StartError`.
+    """Raise the limit on open files to what `count` connections need. Raises `StartError`.
 
-    A server at its limit cannot even take a connection to refuse it.
+    A server at that limit cannot even accept a connection to refuse it.
     """
     needed = count + _BESIDE_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

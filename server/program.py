@@ -1,4 +1,4 @@
-"""How console programs speak and end: mistakes are one line, and output that nobody reads is none.
+"""How console programs print and exit: a mistake is one line, a reader that leaves is no mistake.
 
 Knows argparse and the terminal's streams; does not know what a program does.
 """
@@ -19,7 +19,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line whose mistakes are one line, as all others are."""
+    """A parser whose errors are one line, as all others are."""
 
     def error(self, message: str) -> NoReturn:
         """Raises `StartError`."""
@@ -28,10 +28,10 @@ class Parser(argparse.ArgumentParser):
 
 @contextmanager
 def program(name: str) -> Iterator[None]:
-    """Around all that a program does. Ends the process where it cannot go on.
+    """Wraps all that a program does. Exits the process when it cannot go on.
 
-    A reader of its output that leaves, as `head` does, ends it as SIGPIPE would. Not by that
-    signal from the start: a socket whose peer has left would end a server, too.
+    If a reader of its output leaves, as `head` does, the program ends as by SIGPIPE. The signal is
+    not enabled from the start: then a socket whose peer has left would end a server, too.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name may have any character
@@ -39,7 +39,7 @@ def program(name: str) -> Iterator[None]:
         try:
             yield
         finally:
-            say()  # what the interpreter flushes itself fails with a traceback
+            say()  # if the interpreter flushed, an error would be a traceback
     except StartError as error:
         sys.exit(f"{name}: {error}")
     except (KeyboardInterrupt, BaseExceptionGroup) as error:
@@ -55,25 +55,25 @@ def program(name: str) -> Iterator[None]:
 
 
 def say(*lines: str) -> None:
-    """Prints lines, and all that waits to be printed. Raises `StartError` where there is no room
-    for them, and `BrokenPipeError` where nobody reads them."""
+    """Prints lines, and flushes all that was printed before. Raises `BrokenPipeError` if nobody
+    reads them, and `StartError` if they cannot be written, for instance to a full disk."""
     try:
         print("".join(f"{line}\n" for line in lines), end="", flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
-        # What was not written stays in the buffer, for the interpreter to fail with at its end.
+        # The rest stays in the buffer; without this, the interpreter would fail on it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise StartError(f"cannot write to stdout: {error.strerror}") from None
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Whether the user ended it. What Trio ran side by side ends with a group."""
+    """Whether the user interrupted the program. Out of Trio's nurseries that comes in a group."""
     return BaseExceptionGroup("", [error]).subgroup(KeyboardInterrupt) is not None
 
 
 def _unread() -> bool:
-    """Whether nobody reads what the program says, on stdout or on stderr."""
+    """Whether stdout or stderr has lost its reader."""
     poll = select.poll()
     for stream in (sys.stdout, sys.stderr):
         poll.register(stream, 0)  # to hear of errors only

@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 
 
 def log_request(ended: RequestEnded) -> None:
-    """Milliseconds of the three phases add up to the request's whole time."""
+    """Log a request that ended; the milliseconds of its three phases add up to its whole time."""
     fields = {
         "request_id": ended.request_id,
         **_end(ended.end),
@@ -24,7 +24,7 @@ def log_request(ended: RequestEnded) -> None:
 
 
 def _end(end: End) -> dict[str, object]:
-    """In vLLM's words."""
+    """How the request ended, in vLLM's words."""
     if isinstance(end, FinishReason):
         return {"finish_reason": end.value}
     return {"finish_reason": "abort"} if end is None else {"finish_reason": "error", "code": end}

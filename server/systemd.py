@@ -1,7 +1,7 @@
-"""What systemd tells a service through its environment, and what it wants to hear from it.
+"""A service's side of systemd: what its environment passes in, and the notifications that it wants.
 
-sd_listen_fds(3), sd_notify(3) and sd_watchdog_enabled(3) in a few lines each, which no dependency
-is worth. Where systemd is not there, nothing here does anything. Knows sockets, but no clock.
+sd_listen_fds(3), sd_notify(3) and sd_watchdog_enabled(3) in a few lines each, which are not worth a
+dependency. Without systemd, nothing here does anything. Knows sockets, but no clock.
 """
 
 import logging
@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 
 def inherited_sockets(environment: Mapping[str, str], first: int = 3) -> list[socket.socket]:
-    """Listening TCP and UNIX sockets that were opened for this process, in the order of the unit,
-    as the descriptors from `first` on.
+    """Return the listening TCP and UNIX sockets that were opened for this process, in the unit's
+    order: the descriptors from `first` on.
 
     Raises `StartError` for a descriptor that is something else.
     """
@@ -41,7 +41,7 @@ def _listening(descriptor: int) -> socket.socket:
 
 
 def _is_served(inherited: socket.socket) -> bool:
-    """Whether clients find it by a host and a port, or by a file; not by an abstract name."""
+    """Whether clients reach it by a host and a port, or by a file; not by an abstract name."""
     if inherited.type is not socket.SOCK_STREAM:
         return False
     if inherited.family is socket.AF_UNIX:
@@ -51,12 +51,12 @@ def _is_served(inherited: socket.socket) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ServiceManager:
-    """Whom to tell how the service is."""
+    """The manager that the service reports its state to."""
 
     address: str | None
     """A UNIX socket; one in the abstract namespace begins with "@". None: there is no manager."""
     watchdog_seconds: float | None
-    """The manager ends a service that is silent for so long; None: it does not."""
+    """The manager kills a service that is silent for so long; None: it does not."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "ServiceManager":
@@ -67,15 +67,15 @@ class ServiceManager:
         return cls(environment.get("NOTIFY_SOCKET") or None, seconds or None)
 
     def ready(self, status: str) -> None:
-        """The service is up; `status` is one line for the operator."""
+        """Report that the service is up; `status` is one line for the operator."""
         self._tell(f"READY=1\nSTATUS={status}")
 
     def ping_watchdog(self) -> None:
-        """Within every `watchdog_seconds`."""
+        """Report that the service lives; to be called within every `watchdog_seconds`."""
         self._tell("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """The service has begun to end."""
+        """Report that the service has begun to shut down."""
         self._tell("STOPPING=1")
 
     def _tell(self, message: str) -> None:

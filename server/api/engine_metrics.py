@@ -1,7 +1,7 @@
-"""What the engine tells of itself, as figures for Prometheus.
+"""The engine's facts as figures for Prometheus.
 
-The names are vLLM's where it has the figure, behind `skiff_`: a colon, which vLLM has after its
-prefix, is for the rules of whoever scrapes. Paddler's own three are those of its balancer.
+Names follow vLLM where it has the figure, after `skiff_`: the colon that vLLM writes after its
+prefix is for recording rules. The three `paddler_` names are those of Paddler's balancer.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,11 +30,11 @@ class _Steps:
 
 
 class EngineMetrics:
-    """Takes facts and gives figures. Each is written by the one thread that tells its facts."""
+    """Turns facts into figures. Each figure is written by one thread, that of its facts."""
 
     def __init__(self) -> None:
         self.serving: Mapping[str, str] = {}
-        """What is served with what, by label; empty until the model is loaded."""
+        """The labels of `skiff_info`; empty until the model is loaded."""
         self._queue = Histogram(BOUNDS)
         self._prefill = Histogram(BOUNDS)
         self._first_token = Histogram(BOUNDS)
@@ -48,7 +48,7 @@ class EngineMetrics:
         self._ends: dict[End, int] = dict.fromkeys([*FinishReason, None], 0)
 
     def take(self, fact: Fact) -> None:
-        """As `Observe` wants it."""
+        """Take in a fact; this is an `Observe`."""
         match fact:
             case StepTaken():
                 self._take_step(fact)
@@ -80,7 +80,7 @@ class EngineMetrics:
             self._whole.observe(ended.seconds)
 
     def families(self, now: Occupancy) -> Iterator[Family]:
-        """All figures."""
+        """Yield all figures; `now` is how full the engine is."""
         if self.serving:
             about, one = "What is served, and with what.", Sample(1, self.serving)
             yield Family("skiff_info", Kind.GAUGE, about, (one,))
@@ -148,12 +148,13 @@ def _counter(name: str, about: str, value: float) -> Family:
 
 
 def _gauges(now: Occupancy) -> Iterator[Family]:
+    running = "Requests admitted to a slot; with --kv-mib some may still wait for memory."
     for name, value, about in (
-        ("skiff_num_requests_running", len(now.taken), "Requests that have a slot."),
+        ("skiff_num_requests_running", len(now.taken), running),
         ("skiff_num_requests_waiting", now.waiting, "Requests that wait for a slot."),
         ("skiff_kv_cache_usage_ratio", now.kv_usage, "Tokens held, of slots times context."),
         ("paddler_slots_processing", len(now.taken), "Slots that are taken."),
-        ("paddler_slots_total", now.slots, "Slots; 0 while the model is being loaded."),
+        ("paddler_slots_total", now.slots, "Slots; 0 while the model is still loading."),
         ("paddler_requests_buffered", now.waiting, "Requests that wait for a slot."),
     ):
         yield Family(name, Kind.GAUGE, about, (Sample(value),))

@@ -1,7 +1,7 @@
-"""The legacy dialect: engine events to lines of JSON, as the page of the seed endpoint has them.
-Sans-IO.
+"""Paddler's legacy dialect: engine events to lines of JSON, as the page of the seed endpoint has
+them. Sans-IO.
 
-The lines are compact and ASCII only: Paddler's own Python client splits its lines at U+2028 too.
+The lines are compact and ASCII only, since Paddler's own Python client splits lines at U+2028, too.
 """
 
 from json.encoder import encode_basestring_ascii
@@ -37,7 +37,7 @@ class Envelopes:
         self._error = f'{{"Error":{{"request_id":{quoted},"error":{{"code":'
 
     def encode(self, event: Event) -> bytes:
-        """The line that says `event`, with its line end."""
+        """Return the line for `event`, with its line end."""
         if isinstance(event, Text):
             return f"{self._token}{encode_basestring_ascii(event.text)}}}}}}}}}\n".encode("ascii")
         if isinstance(event, Failed):
@@ -45,6 +45,6 @@ class Envelopes:
         return self._done
 
     def error(self, code: int, description: str) -> bytes:
-        """The line that ends a stream which cannot go on."""
+        """Return the line that ends a stream that cannot go on."""
         quoted = encode_basestring_ascii(description)
         return f'{self._error}{code},"description":{quoted}}}}}}}\n'.encode("ascii")

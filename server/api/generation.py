@@ -1,4 +1,4 @@
-"""What every generation route needs: the engine, and the way from its events to the client.
+"""Common to all generation routes: the engine, and the path of its events to the client.
 
 Knows neither a request's JSON nor an envelope's.
 """
@@ -38,16 +38,16 @@ class Generator(Protocol):
     def generate(
         self, request: GenerationRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[list[Event]]]:
-        """The events of `request`, the last of which is terminal; leaving the block cancels it.
+        """Yield the events of `request`, the last one terminal; leaving the block cancels it.
 
-        Entering raises NotTaken where no request can be begun, and ClientError where this one
-        cannot be served; it is accepted after that.
+        Entering raises NotTaken if the engine takes no request now, and ClientError if it cannot
+        serve this one; after that, the request is accepted.
         """
 
 
 async def stream_events(engine: Generator, request: GenerationRequest, exchange: Exchange) -> None:
-    """Generate, and send each event as a line and a chunk of its own; what is there together goes
-    in one write."""
+    """Generate, and send each event as a line and a chunk of its own. Events that are there at the
+    same time go out in one write."""
     envelopes = Envelopes(request.request_id)
     fault = envelopes.error(500, "Internal server error")
     try:
@@ -58,6 +58,6 @@ async def stream_events(engine: Generator, request: GenerationRequest, exchange:
             async for batch in events:
                 await send(*map(envelopes.encode, batch))
     except NotTaken as refusal:
-        # In one write, since these come in bursts.
+        # One write for head and line, since these come in bursts.
         line = envelopes.encode(refusal.failed)
         await exchange.respond(Response(200, line, _HEADERS))

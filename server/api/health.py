@@ -1,4 +1,4 @@
-"""GET /health: the event loop lives. Knows nothing of the engine, on purpose."""
+"""GET /health: whether the event loop lives. Knows nothing of the engine, on purpose."""
 
 from server.api.operation import Answer
 from server.http.exchange import Exchange

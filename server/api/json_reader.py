@@ -1,12 +1,11 @@
-"""Strict JSON to typed values, guided by what is expected. Knows no route and no HTTP but the
+"""Strict JSON to typed values, guided by declared fields. Knows no route and no HTTP but the
 status 400.
 
-The text is read along the declared fields and nothing else, so that hostile input ends at its first
-wrong character: an unknown field is refused without looking at its value, a value of the wrong type
-without parsing it, and nesting goes only as deep as the declaration does. The alternative was
-`json.loads` with hooks: it accepts NaN, 1e999, lone surrogates and repeated keys, and builds
-whatever was sent before anyone can refuse it, which for 2 MiB of `[]` holds the event loop for 0.2
-s.
+Only the declared fields are read, so that reading hostile input stops at its first wrong character:
+an unknown field is refused without looking at its value, a value of the wrong type without parsing
+it, and nesting goes only as deep as the declaration does. Rejected: `json.loads` with hooks, which
+accepts NaN, 1e999, lone surrogates and repeated keys, and builds all that was sent before anyone
+can refuse it: for 2 MiB of `[]`, that holds the event loop for 0.2 s.
 """
 
 import json
@@ -38,14 +37,14 @@ _SHOWN_NAME = 64
 
 
 class Cursor:
-    """A place in a JSON text. Its methods move on by what they read; all raise ClientError(400)."""
+    """A position in JSON text. Its methods move past what they read; all raise ClientError(400)."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
 
     def take(self, expected: str) -> str:
-        """The next character, which is one of `expected`, after whitespace."""
+        """Take the next character after whitespace, which must be one of `expected`."""
         character = self._peek()
         if not character or character not in expected:
             raise self._malformed(" or ".join(f"'{one}'" for one in expected))
@@ -53,23 +52,24 @@ class Cursor:
         return character
 
     def comes(self, character: str) -> bool:
-        """Take `character` if it is next."""
+        """Take `character` if it is next; return whether it was."""
         if self._peek() != character:
             return False
         self._at += 1
         return True
 
-    def require(self, kind: str, place: str, wanted: str) -> None:
-        """The next value begins like `kind`, one of `_KINDS`; `wanted` says what it must be."""
+    def require(self, kind: str, name: str, wanted: str) -> None:
+        """Check that the next value begins like `kind`, one of `_KINDS`. The error calls the value
+        `name` and says that it must be `wanted`."""
         found = _KINDS.get(self._peek())
         if found is None:
             raise self._malformed(wanted)
         if found != kind:
-            raise ClientError(400, f"{place}: must be {wanted}, not {found}")
+            raise ClientError(400, f"{name}: must be {wanted}, not {found}")
 
-    def string(self, place: str) -> str:
-        """A string without lone surrogates, which no UTF-8 could carry on."""
-        self.require("a string", place, "a string")
+    def string(self, name: str) -> str:
+        """Read a string without lone surrogates, which UTF-8 cannot represent."""
+        self.require("a string", name, "a string")
         try:
             value, self._at = _STRINGS.raw_decode(self._text, self._at)
             value.encode()
@@ -78,12 +78,13 @@ class Cursor:
                 400, f"malformed JSON: bad string at character {error.pos}"
             ) from error
         except UnicodeEncodeError as error:
-            raise ClientError(400, f"{place}: holds half of a surrogate pair") from error
+            raise ClientError(400, f"{name}: holds half of a surrogate pair") from error
         return cast("str", value)
 
-    def number(self, place: str, wanted: str) -> re.Match[str]:
-        """A number's integer part, fraction and exponent; `wanted` says what it must be."""
-        self.require("a number", place, wanted)
+    def number(self, name: str, wanted: str) -> re.Match[str]:
+        """Read a number; return its integer part, fraction and exponent. The error says that it
+        must be `wanted`."""
+        self.require("a number", name, wanted)
         match = _NUMBER.match(self._text, self._at)
         if match is None:
             raise self._malformed("a number")
@@ -91,7 +92,7 @@ class Cursor:
         return match
 
     def end(self) -> None:
-        """Nothing but whitespace is left."""
+        """Check that nothing but whitespace is left."""
         if self._peek():
             raise self._malformed("nothing more")
 
@@ -111,9 +112,9 @@ class Shape(Protocol[T_co]):
     def schema(self) -> Schema:
         """The values that `read` takes."""
 
-    def read(self, cursor: Cursor, place: str) -> T_co:
-        """The value at `cursor`. `place` names it in the ClientError(400) that a wrong one
-        raises."""
+    def read(self, cursor: Cursor, name: str) -> T_co:
+        """Read the value at `cursor`. A wrong one raises a ClientError(400), which calls it
+        `name`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +126,9 @@ class String:
         """See `Shape`."""
         return {"type": "string"}
 
-    def read(self, cursor: Cursor, place: str) -> str:
+    def read(self, cursor: Cursor, name: str) -> str:
         """See `Shape`."""
-        return cursor.string(place)
+        return cursor.string(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +143,14 @@ class Integer:
         """See `Shape`."""
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
-    def read(self, cursor: Cursor, place: str) -> int:
+    def read(self, cursor: Cursor, name: str) -> int:
         """See `Shape`."""
-        digits, fraction, exponent = cursor.number(place, "an integer").groups()
+        digits, fraction, exponent = cursor.number(name, "an integer").groups()
         if fraction or exponent:
-            raise ClientError(400, f"{place}: must be an integer, without fraction or exponent")
+            raise ClientError(400, f"{name}: must be an integer, without fraction or exponent")
         # The length comes first: int() of a long text is slow, and refuses more than 4300 digits.
         if len(digits) > _INTEGER_DIGITS or not self.least <= int(digits) <= self.most:
-            raise ClientError(400, f"{place}: must be between {self.least} and {self.most}")
+            raise ClientError(400, f"{name}: must be between {self.least} and {self.most}")
         return int(digits)
 
 
@@ -160,7 +161,7 @@ class Field(Generic[T]):
     name: str
     shape: Shape[T]
     about: str
-    """What it means, for who reads the API's description."""
+    """What it means, for readers of the API's description."""
 
 
 class Values:
@@ -181,16 +182,16 @@ class Values:
 
 
 def object_schema(fields: Sequence[Field[Any]]) -> Schema:
-    """The objects that `read_object` takes."""
+    """Return the schema of the objects that `read_object` takes."""
     return exact_object(
         {field.name: {**field.shape.schema, "description": field.about} for field in fields}
     )
 
 
 def read_object(body: bytes, fields: Sequence[Field[Any]]) -> Values:
-    """The JSON object in `body`: every field once, no other.
+    """Read the JSON object in `body`: every field once, no other.
 
-    Raises ClientError(400) whose sentence names the field, or the place in the text, and the
+    Raises ClientError(400) whose sentence names the field, or the position in the text, and the
     reason.
     """
     try:

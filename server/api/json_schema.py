@@ -1,4 +1,4 @@
-"""What is said of JSON values to who reads the API's description. Knows no format."""
+"""JSON Schemas for the API's description. Knows no format."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ Schema = Mapping[str, object]
 
 
 def exact_object(properties: Mapping[str, Schema]) -> Schema:
-    """An object with all of these fields, and no other."""
+    """Return the schema of an object with all of these fields, and no other."""
     return {
         "type": "object",
         "properties": properties,

@@ -20,7 +20,7 @@ class Metrics:
     metrics: EngineMetrics
 
     async def __call__(self, exchange: Exchange) -> None:
-        """Answer with what holds now."""
+        """Answer with the current figures."""
         text = exposition(self.metrics.families(self.engine.occupancy))
         headers = ((b"Content-Type", CONTENT_TYPE), (b"Cache-Control", b"no-store"))
         await exchange.respond(Response(200, text.encode(), headers))

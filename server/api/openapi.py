@@ -1,7 +1,6 @@
-"""GET /openapi.json: what the routes are and take, as OpenAPI 3.1 has it.
+"""GET /openapi.json: the routes and what they take, as an OpenAPI 3.1 document.
 
-Made from the table of routes and the fields that read requests, so that it cannot say anything
-else than what holds.
+Made from the table of routes and the fields that read requests, so that it cannot contradict them.
 """
 
 import json

@@ -10,11 +10,11 @@ from server.http.routing import Route
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request gets that is accepted, with status 200."""
+    """The answer to an accepted request, with status 200."""
 
     media_type: str
     schema: Schema
-    """Of the body; of each line of it where the answer is a stream."""
+    """Of the body; of each of its lines if the answer is a stream."""
     about: str
 
 
@@ -26,6 +26,6 @@ class Operation:
     summary: str
     answer: Answer
     fields: tuple[Field[Any], ...] = ()
-    """What the body's object has; none where the route ignores bodies."""
+    """The fields of the body's object; none where the route ignores bodies."""
     unavailable: str | None = None
-    """What status 503 means here, where the route has it."""
+    """What status 503 means on this route; None if its handler never answers with it."""

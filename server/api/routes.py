@@ -13,14 +13,14 @@ from server.config import SamplingParameters
 from server.http.routing import Route, Router
 
 PUBLIC = frozenset({"/health", "/ready"})
-"""Paths that ask for no key: what a supervisor and a balancer look at."""
+"""Paths that need no key: supervisors and load balancers look at them."""
 
 
 def inference_operations(
     engine: Generator, sampling: SamplingParameters, metrics: EngineMetrics
 ) -> list[Operation]:
-    """Every route that the document describes, with `sampling` for all requests, and `metrics` that
-    take what the engine tells."""
+    """Return every route that the OpenAPI document describes. `sampling` holds for all requests;
+    `metrics` are those that take the engine's facts."""
     return [
         Operation(
             Route("GET", "/health", health, immediate=True),
@@ -64,7 +64,7 @@ def inference_routes(
     *,
     with_keys: bool = False,
 ) -> Router:
-    """Every route, the document itself included, which says whether requests must show a key."""
+    """Return every route and the OpenAPI document. It says whether requests must show a key."""
     operations = inference_operations(engine, sampling, metrics)
     paths = {operation.route.path for operation in operations}
     keyed = paths - PUBLIC if with_keys else set()

@@ -38,7 +38,7 @@ class Slots:
     engine: Generator
 
     async def __call__(self, exchange: Exchange) -> None:
-        """Answer with what holds now."""
+        """Answer with what each slot does now."""
         occupancy = self.engine.occupancy
         taken = [_slot(state) for state in occupancy.taken]
         idle = [{"activity": "idle"}] * (occupancy.slots - len(taken))

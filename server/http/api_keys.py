@@ -1,4 +1,4 @@
-"""The keys that callers must show (RFC 6750), and the file that has them. Knows no route."""
+"""API keys that requests must show (RFC 6750), and the file that holds them. Knows no route."""
 
 import hmac
 import re
@@ -17,16 +17,16 @@ class ApiKeys:
     """A set of keys, of which only digests are kept."""
 
     def __init__(self, keys: list[str]) -> None:
-        # Digests have one length, so that comparing them does not tell that of a key.
+        # Digests have one length, so that comparing them does not reveal a key's length.
         self._digests = [sha256(key.encode("ascii")).digest() for key in keys]
 
     @classmethod
     def read(cls, path: Path) -> "ApiKeys":
-        """Raises `StartError`."""
+        """Read the keys from a file. Raises `StartError`."""
         return cls(read_keys(path))
 
     def check(self, head: RequestHead) -> None:
-        """Raises `Refusal` (401) where `head` shows no key of the set."""
+        """Raises `Refusal` (401) unless `head` shows a key of the set."""
         credentials = head.field(b"authorization")
         if credentials is None:
             raise Refusal(401, "this server asks for an API key", _challenge())
@@ -37,13 +37,13 @@ class ApiKeys:
     def knows(self, key: bytes) -> bool:
         """Whether `key` is one of the set."""
         digest = sha256(key).digest()
-        # All are compared, whichever it is.
+        # All are compared, so that the time does not tell which one matches.
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
 
 
 def read_keys(path: Path) -> list[str]:
-    """One or more keys, one a line; empty lines and what follows a `#` do not count. Raises
-    `StartError`."""
+    """Return the keys of a file, at least one: one per line, without empty lines and anything after
+    a `#`. Raises `StartError`."""
     try:
         lines = path.read_text("ascii").splitlines()
     except OSError as error:

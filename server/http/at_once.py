@@ -1,5 +1,5 @@
-"""What a socket takes without waiting, and gives once it says that it can. Knows trio's streams as
-sockets of the system; no HTTP."""
+"""Writes to a socket without waiting, and reads from it once it is readable: both faster than trio.
+Knows the system's sockets beneath trio's streams; no HTTP."""
 
 import os
 import select
@@ -11,14 +11,15 @@ import trio
 from server.http.tls import TlsStream
 
 _CORK = getattr(socket, "TCP_CORK", None)
-"""Linux only; elsewhere the last bytes and the end are two packets."""
+"""Linux only; elsewhere the last bytes and the end of the stream are two packets."""
 
 
 def send_at_once(stream: trio.abc.Stream, data: bytes) -> int:
-    """How many bytes of `data` the stream took: all of them, nearly always, in half the time that
-    trio's `send_all` takes, which lets all other tasks run first.
+    """Send what the stream takes without waiting; return the number of bytes: nearly always all of
+    `data`, in half the time of trio's `send_all`, which lets all other tasks run first.
 
-    0 where only trio knows how to send, has to wait, or will say what is wrong.
+    0 if the stream is no plain socket (TLS), if it takes nothing now, or on an error: `send_all`
+    then sends, waits or raises.
     """
     if not isinstance(stream, trio.SocketStream):
         return 0
@@ -28,21 +29,21 @@ def send_at_once(stream: trio.abc.Stream, data: bytes) -> int:
         return 0
 
 
-async def receive(stream: trio.abc.ReceiveStream, most: int) -> bytes | bytearray:
-    """The next bytes, `most` at most; none at the end. Waits and then looks, in four fifths of
-    the time that trio's `receive_some` takes, which looks first, nearly always in vain.
+async def receive(stream: trio.abc.ReceiveStream, max_bytes: int) -> bytes | bytearray:
+    """Return the next bytes, up to `max_bytes`; none at the end. Waits and then reads, in four
+    fifths of the time of trio's `receive_some`, which tries to read first, nearly always in vain.
 
     Raises `trio.BrokenResourceError`.
     """
     if isinstance(stream, trio.SocketStream):
         await trio.lowlevel.wait_readable(stream.socket)
         try:
-            return os.read(stream.socket.fileno(), most)
+            return os.read(stream.socket.fileno(), max_bytes)
         except BlockingIOError:
-            pass  # a system may err about what can be read
+            pass  # a system may report a socket as readable that is not
         except OSError as error:
             raise trio.BrokenResourceError from error
-    return await stream.receive_some(most)
+    return await stream.receive_some(max_bytes)
 
 
 async def hung_up(stream: trio.abc.Stream) -> None:
@@ -58,9 +59,9 @@ async def hung_up(stream: trio.abc.Stream) -> None:
 
 
 def hold_back(stream: trio.abc.Stream) -> None:
-    """Keep what is sent from now on until `send_eof` or the stream's close, a fifth of a second at
-    most: what ends a connection then is one packet, and wakes its client once. Where that is not
-    known, nothing changes.
+    """Hold back all bytes from now on until `send_eof` or the stream's close, a fifth of a second
+    at most. The last bytes of a connection and its end are then one packet, which wakes the client
+    once. Does nothing where the system or the stream does not support it.
     """
     if _CORK is not None and isinstance(stream, trio.SocketStream):
         with suppress(OSError):  # a UNIX socket knows no packets
@@ -68,7 +69,7 @@ def hold_back(stream: trio.abc.Stream) -> None:
 
 
 def end_at_once(stream: trio.abc.Stream) -> bool:
-    """Whether the sending side is closed now; where not, trio will do it, or say what is wrong."""
+    """Close the sending side; False if that failed: trio's `send_eof` then does it, or raises."""
     if not isinstance(stream, trio.SocketStream):
         return False
     try:

@@ -1,7 +1,7 @@
 """Every rule about the chunked transfer coding (RFC 9112, section 7.1), sans-IO.
 
-h11 lets pass extensions with control characters, a bare CR or no name, and takes 4 us for a chunk
-of one byte. So chunks are read here. Knows no h11, no socket.
+h11 accepts extensions with control characters, a bare CR or no name, and takes 4 us for a chunk of
+one byte. So chunks are read here. Knows no h11, no socket.
 """
 
 import re
@@ -43,7 +43,7 @@ class ChunkedReader:
         return self._expecting is _Expecting.NOTHING
 
     def read(self, buffer: bytearray) -> bytes:
-        """Take what is there of the body off `buffer`; the content that it held, in one piece.
+        """Take all that has arrived of the body off `buffer`; return its content, in one piece.
 
         Raises `Refusal` at the first byte that breaks a rule.
         """
@@ -61,8 +61,9 @@ class ChunkedReader:
         return b"".join(pieces)
 
     def _take_whole_chunks(self, buffer: bytearray) -> list[bytes]:
-        """The data of the chunks at the front of `buffer` that are whole and break no rule, in one
-        loop: state by state, tiny ones would take four times as long. Stops at any other one."""
+        """Take the chunks at the front of `buffer` that are whole and break no rule; return their
+        data. Stops at the first other chunk. One loop: state by state, tiny chunks would take four
+        times as long."""
         data = bytes(buffer)
         pieces: list[bytes] = []
         at = 0
@@ -125,7 +126,7 @@ class ChunkedReader:
         self._expecting = _Expecting.DATA
 
     def _finish(self) -> None:
-        # Trailers are read and forgotten (RFC 9110, section 6.5.1); one about framing is an attempt
+        # Trailers are read and discarded (RFC 9110, section 6.5.1); one about framing is an attempt
         # to have the message read in two ways.
         if any(name in _FRAMING_FIELDS for name, _ in self._trailers.headers):
             raise Refusal(400, "a trailer field must not be about framing or routing")

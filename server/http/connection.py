@@ -1,7 +1,8 @@
-"""One client's connection: read a request, have it answered, and again.
+"""One client's connection: read a request, have a handler answer it, and repeat.
 
-This is the only module that reads and writes a client's stream, and each read and write of it has a
-deadline: idle, head, body, write. Knows no h11 (`protocol.py` does) and no JSON.
+Reads and writes the client's stream (through `at_once`). Every wait for the client has a deadline
+(handshake, idle, head, body, write, linger) except the one in `_watch`, which lasts as long as the
+answer. Knows no h11 (`protocol.py` does) and no JSON.
 """
 
 import logging
@@ -28,10 +29,11 @@ _HEAD_READ = 4 * 1024
 """Bytes of one read while a head is awaited: what a head may cost is counted per read."""
 _BODY_READ = 16 * 1024
 _CHUNKS_READ = 4 * 1024
-"""Of tiny chunks, this takes 0.4 ms of the event loop, and of every stream that runs beside it."""
+"""Bytes of one read of a chunked body. So many in tiny chunks hold the event loop, and every other
+stream with it, for 0.4 ms."""
 _LINGER_SECONDS = 2.0
 _LINGER_BODIES = 2
-"""While a connection lingers, at most so many times the largest body is read, and discarded."""
+"""A connection that lingers reads, and discards, at most so many times the largest body."""
 _ALL_BUSY = "every connection of this server is busy"
 _SHUTTING_DOWN = "the server is shutting down"
 _RETRY_AFTER = ((b"Retry-After", b"1"),)
@@ -43,10 +45,10 @@ async def serve_connection(
     limits: Limits,
     connections: OpenConnections,
 ) -> None:
-    """Serve one client until it leaves or must. Raises only cancellation.
+    """Serve one client until it leaves or has to. Raises only cancellation.
 
-    Who accepted the client closes its stream, as trio does: thousands may end in one second, and to
-    close each of them here too would cost as much again.
+    The caller closes the stream, as trio's `serve_listeners` does: thousands may end in one second,
+    and closing each of them here, too, would double the cost.
     """
     try:
         await Connection(stream, router, limits, connections).serve()
@@ -55,7 +57,7 @@ async def serve_connection(
 
 
 class Connection:
-    """A client's stream with the state of its HTTP."""
+    """A client's stream and the state of HTTP on it."""
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class Connection:
         self._connections = connections
         self._protocol = Protocol(limits, lambda: connections.draining)
         self._scope = trio.CancelScope()
-        """Holds all work for the client; cancelled when the client is gone, or must go."""
+        """Around all work for the client; cancelled when the client is gone or has to go."""
 
     async def serve(self) -> None:
         """Answer requests, one after the other, as long as the connection lasts."""
@@ -86,11 +88,11 @@ class Connection:
             finally:
                 self._connections.leave(self._scope)
         if self._connections.closed:
-            await self._part()
+            await self._shut_down()
 
-    async def _part(self) -> None:
-        """The server ends, and who is in the middle of a request or of its answer is not just cut
-        off."""
+    async def _shut_down(self) -> None:
+        """At the server's shutdown, refuse a request that has arrived in part, and linger after an
+        answer that has begun: neither client is just cut off."""
         self._scope = trio.CancelScope()
         with self._scope:
             if self._protocol.request_begun and not self._protocol.response_begun:
@@ -99,7 +101,7 @@ class Connection:
                 await self._linger()
 
     async def _shake_hands(self) -> None:
-        """TLS before HTTP, in the time that a head may take."""
+        """Do the TLS handshake, if there is TLS, within the time limit for a head."""
         if not isinstance(self._stream, TlsStream):
             return
         try:
@@ -111,7 +113,7 @@ class Connection:
             await self._leave("the TLS handshake took too long")
 
     async def _serve_request(self) -> bool:
-        """Answer one request; whether there can be another one."""
+        """Answer one request; return whether another one can follow."""
         try:
             head = await self._read_head()
             if head is None:
@@ -139,12 +141,12 @@ class Connection:
         await self._send(data)
 
     async def _read_head(self) -> RequestHead | None:
-        """The next request's head; None when the client has no more. Raises `Refusal`."""
+        """Return the next request's head; None when the client sends no more. Raises `Refusal`."""
         head = None
         if self._protocol.buffered:
-            await trio.lowlevel.checkpoint()  # who sends ahead takes turns with all others
+            await trio.lowlevel.checkpoint()  # a client that pipelines takes turns with all others
             head = self._protocol.next_head()
-        # An empty line before a request is nothing of it: its client still is idle.
+        # An empty line before a request is no part of it: the client is still idle.
         while not self._protocol.request_begun:
             if not await self._wait_for_request():
                 return None
@@ -167,12 +169,12 @@ class Connection:
         return arrived
 
     def _end_after(self, seconds: float) -> None:
-        """Give up the connection then. Moving one deadline costs less than a scope of its own for
+        """Set the connection's deadline, from now. Moving one deadline costs less than a scope for
         each read and write."""
         self._scope.deadline = trio.current_time() + seconds
 
     async def _read_body(self, head: RequestHead) -> bytes:
-        """The request's body. Raises `Refusal`."""
+        """Read the request's body. Raises `Refusal`."""
         if self._protocol.request_complete:
             return b""
         if head.expects_continue:
@@ -180,9 +182,9 @@ class Connection:
         body = bytearray(self._protocol.next_content())
         if self._protocol.request_complete:  # it came with the head, and needs no deadline
             return bytes(body)
-        most = _BODY_READ if head.content_length is not None else _CHUNKS_READ
+        max_bytes = _BODY_READ if head.content_length is not None else _CHUNKS_READ
         with trio.move_on_after(self._limits.body_seconds):
-            while await self._receive(most):
+            while await self._receive(max_bytes):
                 body += self._protocol.next_content()
                 if self._protocol.request_complete:
                     return bytes(body)
@@ -199,13 +201,13 @@ class Connection:
             nursery.cancel_scope.cancel()
 
     async def _watch(self, exchange: Exchange) -> None:
-        """Notice that the client leaves while it is being answered.
+        """Drop the connection if the client leaves while it is being answered.
 
-        A client that has closed its sending side counts as gone, as with Paddler. What it sends
-        ahead is kept for the next request, up to a few KiB; a client that sends more is not read
-        from until it is answered.
+        A client that has closed its sending side counts as gone, as with Paddler. Bytes that it
+        sends ahead are kept for the next request, up to a few KiB; a client that sends more is not
+        read from until it is answered.
         """
-        if exchange.answered:  # in one write, before this could begin
+        if exchange.answered:  # in one write, before this task began
             return
         while (room := self._limits.read_ahead_bytes - self._protocol.buffered) > 0:
             if not await self._receive(room):
@@ -215,17 +217,17 @@ class Connection:
         if not exchange.answered:
             await self._leave("the client left before it was answered")
 
-    async def _receive(self, most: int) -> bool:
-        """Take bytes from the client; False when there will be none any more."""
+    async def _receive(self, max_bytes: int) -> bool:
+        """Read bytes from the client; return False when no more will come."""
         try:
-            data = await receive(self._stream, most)
+            data = await receive(self._stream, max_bytes)
         except trio.BrokenResourceError:
             return False
         self._protocol.receive(data)
         return bool(data)
 
     async def _send(self, data: bytes) -> None:
-        """Write to the client, at once and whole."""
+        """Write all of `data` to the client, without waiting where possible."""
         if not data:
             return
         sent = send_at_once(self._stream, data)
@@ -239,7 +241,7 @@ class Connection:
         self._end_after(math.inf)
 
     async def _leave(self, reason: str) -> NoReturn:
-        """Give up the connection: cancels whatever is done for it, this call included."""
+        """Drop the connection: cancel all work for it, this call included."""
         log.debug("connection dropped: %s", reason)
         self._scope.cancel()
         await trio.sleep_forever()
@@ -247,7 +249,7 @@ class Connection:
     async def _linger(self) -> None:
         """Close so that the client sees the last response (RFC 9112, section 9.6).
 
-        Closing while bytes of the client are unread would reset the connection, and a reset can
+        Closing while bytes from the client are unread would reset the connection, and a reset can
         overtake the response.
         """
         self._end_after(_LINGER_SECONDS)

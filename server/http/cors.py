@@ -1,7 +1,8 @@
 """Which web pages may use the server from a browser (the Fetch standard's CORS protocol).
 
-An origin is allowed by being named, character by character; a foreign one is never reflected, it
-gets no field at all and its browser keeps the answer from it. Knows no route and no key.
+An origin is allowed if it is equal to a configured one, character by character. A foreign origin is
+never reflected: its answers have no `Access-Control-` field, and so its browser withholds them.
+Knows no route and no key.
 """
 
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ class Cors:
         self._origins = frozenset(origin.encode("ascii") for origin in origins)
 
     def fields(self, head: RequestHead) -> Headers:
-        """What every response to this request says about origins."""
+        """Return the fields about origins for every response to this request."""
         if not self._origins:
             return ()
         vary = (b"Vary", b"Origin")
@@ -34,9 +35,9 @@ class Cors:
         return ((b"Access-Control-Allow-Origin", origin), vary)
 
     def preflight(self, head: RequestHead) -> Route | None:
-        """The answer to a browser that asks before the request itself; None for others.
+        """Return the route that answers a preflight request; None if this request is none.
 
-        It needs no key: a browser has none to show yet.
+        It needs no key: a browser sends none with a preflight.
         """
         asked = head.field(_ASKED_METHOD)
         if not self._origins or head.method != "OPTIONS" or asked is None:

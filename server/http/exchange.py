@@ -17,7 +17,7 @@ Send = Callable[[bytes], Awaitable[None]]
 
 
 class SendPieces(Typed):
-    """Likewise for pieces of a body: each is a chunk, all together one write."""
+    """Like `Send`, for pieces of a body: each becomes a chunk, and all go out in one write."""
 
     async def __call__(self, *pieces: bytes) -> None: ...
 
@@ -29,7 +29,8 @@ class _Progress(Enum):
 
 
 class Exchange:
-    """What a handler gets. It answers exactly once, by `respond` or by `stream`.
+    """A request and the means to answer it. The handler answers exactly once, by `respond` or by
+    `stream`.
 
     A client that leaves, or takes no bytes for too long, cancels the handler.
     """
@@ -43,12 +44,12 @@ class Exchange:
 
     @property
     def unanswered(self) -> bool:
-        """Whether nothing of a response was sent yet."""
+        """Whether no part of a response was sent yet."""
         return self._progress is _Progress.NOTHING
 
     @property
     def answered(self) -> bool:
-        """Whether the whole response was given out to be sent."""
+        """Whether the whole response was handed over for sending."""
         return self._progress is _Progress.ALL
 
     async def respond(self, response: Response) -> None:
@@ -61,12 +62,13 @@ class Exchange:
     async def stream(
         self, status: int, headers: Headers, *, last_words: bytes = b""
     ) -> AsyncIterator[SendPieces]:
-        """Send a response's head; give what sends its body, one write per call.
+        """Send a response's head; yield what sends pieces of its body, in one write per call.
 
-        The head goes out at once: the client learns that it was accepted while it waits for the
-        first chunk. Leaving the block ends the body. An exception does not: the connection is then
-        closed without a last chunk, so that nobody takes the part for the whole; but if it was no
-        cancellation, `last_words` are sent as a chunk of their own and the body ends after them.
+        The head goes out at once: the client learns that its request was accepted while it waits
+        for the first chunk. Leaving the block ends the body. An exception does not: the connection
+        is then closed without a last chunk, so that nobody takes the part for the whole. But if
+        there are `last_words` and it was no cancellation, they are sent as a chunk of their own and
+        end the body.
         """
         data = self._protocol.start(status, headers)
         self._progress = _Progress.BODY
@@ -84,7 +86,7 @@ class Exchange:
         await self._send(data)
 
     async def fail(self) -> None:
-        """Say that the server is at fault, as far as that can still be said."""
+        """Tell the client that the server is at fault, as far as the response still allows."""
         if self._progress is _Progress.NOTHING:
             sentence = f"internal error while answering request {self.request.id}"
             await self.respond(text(500, sentence))
@@ -97,7 +99,7 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 
 async def answer(handler: Handler, exchange: Exchange) -> None:
-    """Have `handler` answer, and say what it could not. Raises nothing but cancellation."""
+    """Call `handler`, and answer in its place if it fails. Raises nothing but cancellation."""
     try:
         await handler(exchange)
         if exchange.unanswered:

@@ -1,6 +1,6 @@
 """Lines and field lines (RFC 9112, sections 2.2 and 5), sans-IO.
 
-What heads and trailers are made of. Knows no request line, no body and no h11.
+Heads and trailers consist of these. Knows no request line, no body and no h11.
 """
 
 import re
@@ -19,8 +19,8 @@ _FIELD_LINE = re.compile(rb"(%b):([\t\x20-\x7e\x80-\xff]*)\r\n" % TOKEN)
 def take_line(buffer: bytearray, check_length: Callable[[int], None]) -> bytes | None:
     """Take the first line off `buffer`, with its LF; None while it is incomplete.
 
-    `check_length` gets the number of its bytes so far and raises when they are too many: it is
-    asked before anything else, so that a line which is too long is just that, however it arrives.
+    `check_length` gets the number of its bytes so far and raises if they are too many. It is called
+    before any other check, so that a line that is too long gets the same answer however it arrives.
     """
     end = buffer.find(b"\n") + 1
     check_length(end or len(buffer))
@@ -65,7 +65,7 @@ class FieldSection:
 
 
 def _what_is_wrong_with(line: bytes) -> str:
-    """The reason for refusing a field line, without a byte of it."""
+    """Return the reason for refusing a field line, without quoting a byte of it."""
     if not line.endswith(b"\r\n"):
         return "a header line ends with LF and not with CRLF"
     if line[0] in b" \t":

@@ -1,4 +1,4 @@
-"""Who may call: looked at as soon as a head is there, before the route and before any body."""
+"""Checks who may call, as soon as a request's head is there: before its route and its body."""
 
 from collections.abc import Set
 from dataclasses import replace
@@ -12,7 +12,7 @@ from server.http.routing import Finder, Route
 
 
 class Gate:
-    """Stands before a router and is asked in its place."""
+    """Stands in front of a router and is called in its place."""
 
     def __init__(
         self, router: Finder, hosts: Hosts, cors: Cors, keys: ApiKeys | None, public: Set[str]
@@ -25,7 +25,7 @@ class Gate:
         """Paths that ask for no key."""
 
     def find(self, head: RequestHead) -> Route:
-        """The route of a request that may be made. Raises `Refusal`."""
+        """Return the route of a request that is allowed. Raises `Refusal`."""
         # HTTP/1.0 without Host passes: balancers send it, browsers never.
         if head.host and head.host not in self._hosts:
             raise Refusal(421, "the field host names a host that is not served here")

@@ -29,7 +29,7 @@ _HOST = re.compile(
 )
 _LONG_METHOD = re.compile(rb"%b{33}" % TOKEN_CHARACTER)
 _REQUEST_LINE_OVERHEAD = 64
-"""Bytes of a request line beside its target; the longest method that is served has seven."""
+"""Bytes of a request line besides its target; the longest method that is served has seven."""
 _LENGTH_DIGITS = 18
 _SINGLE = frozenset(
     {
@@ -42,7 +42,7 @@ _SINGLE = frozenset(
         b"origin",
     }
 )
-"""Fields that somebody acts on and that have one value."""
+"""Fields that the server acts on and that have one value; a repeated one is refused."""
 
 
 class HeadReader:
@@ -66,7 +66,7 @@ class HeadReader:
         return bytes(self._raw)
 
     def read(self, buffer: bytearray) -> RequestHead | None:
-        """Take complete lines off `buffer`; the head once it is whole, None while it is not.
+        """Take complete lines off `buffer`; return the head once it is whole, None until then.
 
         Raises `Refusal` at the first line that breaks a rule.
         """
@@ -109,7 +109,7 @@ class HeadReader:
 
 
 def _judge(line: tuple[bytes, bytes, bytes], headers: Headers, limits: Limits) -> RequestHead:
-    """What only the whole head can tell."""
+    """Apply the rules that need the whole head."""
     method, target, version = line
     fields: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -149,7 +149,7 @@ def _split_target(method: bytes, target: bytes) -> tuple[bytes | None, str, str]
 
 
 def _host_name(host: bytes | None) -> str:
-    """Name or address of a Host; empty where there is none."""
+    """Return the name or address in a Host field; empty if there is no field."""
     if host is None:
         return ""
     match = _HOST.fullmatch(host)

@@ -1,7 +1,7 @@
-"""Which names the server goes by, against DNS rebinding.
+"""Which host names the server answers to: the defence against DNS rebinding.
 
 A web page may let its own name point to 127.0.0.1 and then talk to a server there as to its own
-origin. What gives it away is the name in the field Host. Knows no socket.
+origin. The name in the field Host gives it away. Knows no socket.
 """
 
 import ipaddress
@@ -20,14 +20,14 @@ class Hosts(Protocol):
 
 
 class AnyHost:
-    """Where no name is foreign."""
+    """Every name, where none can be foreign."""
 
     def __contains__(self, host: str, /) -> bool:
         return True
 
 
 class LocalHosts:
-    """This machine's own names, and those that were given."""
+    """This machine's own names, and those that the operator added."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset({"localhost", *(name.lower() for name in names)})
@@ -39,11 +39,11 @@ class LocalHosts:
 def hosts_for(
     address: Address | UnixAddress, named: Address | UnixAddress, allowed: Sequence[str]
 ) -> Hosts:
-    """The names to accept in Host on a listener. One that other machines can reach has names that
-    the server cannot know, so Host is not checked there; nor on UNIX sockets, which browsers do not
-    reach.
+    """Return the names to accept in Host on a listener. One that other machines can reach has names
+    that the server cannot know, so Host is not checked there; nor on UNIX sockets, which browsers
+    do not reach.
 
-    `named` is the address as the operator wrote it, `address` one that it stands for.
+    `named` is the address as the operator wrote it, `address` that of the listener.
     """
     local = isinstance(address, Address) and _is_loopback(address.host)
     if EVERY_HOST in allowed or not local:

@@ -1,4 +1,4 @@
-"""Listeners and what they accept. Knows connections, but nothing of what is said on them.
+"""Listeners, and the clients that they accept. Knows connections, but no protocol on them.
 
     listeners = await open_listeners(Address("127.0.0.1", 8061))
     async with trio.open_nursery() as nursery:
@@ -6,7 +6,7 @@
         print("ready at", *bound_addresses(listeners))
 
 Cancelling `serve` closes the listeners and every connection at once, in the middle of a stream too.
-`OpenConnections.drain` and `OpenConnections.close` before let clients know.
+Call `OpenConnections.drain` and `OpenConnections.close` before it, to let clients know.
 """
 
 import socket
@@ -29,7 +29,7 @@ Listener = trio.SocketListener | UnixListener
 async def open_listeners(address: Address | UnixAddress) -> Sequence[Listener]:
     """Listen on `address`; a host name with several addresses gives several listeners.
 
-    With port 0 only the first of them is used, so that there is one port to tell. Raises
+    With port 0 only the first of them is used, so that there is one port to report. Raises
     StartError.
     """
     if isinstance(address, UnixAddress):
@@ -48,14 +48,14 @@ async def open_listeners(address: Address | UnixAddress) -> Sequence[Listener]:
 
 
 def adopt(sockets: Sequence[socket.socket]) -> Sequence[Listener]:
-    """Listeners on sockets that somebody else has opened; the files of UNIX ones are theirs too."""
+    """Return listeners on sockets that another process opened, and whose UNIX files it keeps."""
     return [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in sockets]
 
 
 def bound_addresses(
     listeners: Sequence[Listener],
 ) -> list[Address | UnixAddress]:
-    """Where the listeners listen, with the ports that the system chose."""
+    """Return where the listeners listen, with the ports that the system chose."""
     names = (listener.socket.getsockname() for listener in listeners)
     return [UnixAddress(name) if isinstance(name, str) else Address(*name[:2]) for name in names]
 
@@ -68,7 +68,7 @@ async def serve(
     tls: ssl.SSLContext | None = None,
 ) -> None:
     """Accept clients until `connections` drain, and serve them until they have all left; closes
-    `listeners`. With `tls`, nothing else is spoken."""
+    `listeners`. With `tls`, every connection must use TLS."""
 
     async def serve_client(stream: trio.SocketStream) -> None:
         client = TlsStream(stream, tls) if tls else stream

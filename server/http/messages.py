@@ -17,16 +17,16 @@ class RequestHead:
     version: str
     """1.1 or 1.0."""
     host: str
-    """Whom the request is addressed to: a name or an address without port and brackets, in lower
-    case; empty where HTTP/1.0 leaves it out."""
+    """The host that the request is addressed to: a name or an address without port and brackets, in
+    lower case; empty where HTTP/1.0 leaves it out."""
     headers: Headers
     content_length: int | None
-    """Length of the body; None is a chunked body."""
+    """Length of the body; None for a chunked body."""
     expects_continue: bool
     """The client waits for `100 Continue` before it sends the body."""
 
     def field(self, name: bytes) -> bytes | None:
-        """The value of the field called `name` (lower case); the first one if it is repeated."""
+        """Return the value of the field `name` (lower case); the first one if it is repeated."""
         return next((value for key, value in self.headers if key == name), None)
 
 
@@ -50,15 +50,15 @@ class Response:
 
 
 def text(status: int, sentence: str, headers: Headers = ()) -> Response:
-    """A sentence as `text/plain`.
+    """Return a sentence as `text/plain`.
 
-    All 4xx and 5xx answers of the server have this one form, as Paddler's have: it suits every
-    layer, also those that know no JSON, and reads well in a terminal. The in-band Error envelope
-    belongs to streams.
+    All 4xx and 5xx answers of the server have this one form, as Paddler's do: it suits every layer,
+    also those that know no JSON, and reads well in a terminal. The in-band Error envelope belongs
+    to streams.
     """
     return plain(status, f"{sentence}\n".encode(), headers)
 
 
 def plain(status: int, body: bytes, headers: Headers = ()) -> Response:
-    """Exactly `body`, as `text/plain`."""
+    """Return exactly `body`, as `text/plain`."""
     return Response(status, body, ((b"Content-Type", b"text/plain; charset=utf-8"), *headers))

@@ -1,34 +1,34 @@
-"""Who stays when more clients come than may be connected, and when the server ends. Knows no
+"""Which connections stay when more clients come than may be connected, and at shutdown. Knows no
 socket, no HTTP and no clock.
 
-One client more than there are places for closes the connection that has waited longest without a
-complete request: an idle or a slow one, whose client loses no answer. Where every connection
-carries a request, the one that came last is refused.
+One connection above the limit closes the one that has waited longest without a complete request: an
+idle or a slow one, whose client loses no answer. If every connection carries a request, the newest
+one is refused.
 """
 
 import trio
 
 _REFUSED_AT_ONCE = 32
-"""Refused connections that may stay until their clients have read why."""
+"""At most so many refused connections stay until their clients have read the reason."""
 
 
 class OpenConnections:
-    """The places of all connections of a server; each is known by the scope that ends it."""
+    """All connections of a server; each is identified by the cancel scope that ends it."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._carrying: set[trio.CancelScope] = set()
-        # Dictionaries, for their order: who came first has waited longest.
+        # Dictionaries, for their order: the first one has waited longest.
         self._waiting: dict[trio.CancelScope, None] = {}
         self._refused: dict[trio.CancelScope, None] = {}
         self._accepting: list[trio.CancelScope] = []
         self.draining = False
-        """Whether each answer is to be the last one of its connection."""
+        """Whether each answer is the last one of its connection."""
         self.closed = False
-        """Whether there is no time left to send a request."""
+        """Whether clients have no time left to send a request."""
 
     def accepting(self) -> trio.CancelScope:
-        """A scope to be around what lets clients in, for each listener one."""
+        """Return a new scope to put around the code that accepts a listener's clients."""
         scope = trio.CancelScope()
         if self.draining:
             scope.cancel()
@@ -36,43 +36,44 @@ class OpenConnections:
         return scope
 
     def enter(self, connection: trio.CancelScope) -> bool:
-        """Let a connection in, and another one end for it; False: all carry requests."""
-        room = self._most - len(self._carrying)
-        line, longest = (self._waiting, room) if room else (self._refused, _REFUSED_AT_ONCE)
-        while len(line) >= longest:
-            first = next(iter(line))
-            del line[first]
-            first.cancel()
-        line[connection] = None
+        """Let a connection in, and end another one for it if need be; False if all others carry
+        requests, and this one has to be refused."""
+        room = self._limit - len(self._carrying)
+        queue, limit = (self._waiting, room) if room else (self._refused, _REFUSED_AT_ONCE)
+        while len(queue) >= limit:
+            oldest = next(iter(queue))
+            del queue[oldest]
+            oldest.cancel()
+        queue[connection] = None
         return room > 0
 
     def carries(self, connection: trio.CancelScope) -> None:
-        """A whole request has arrived."""
-        if connection in self._waiting:  # and was not told to end just now
+        """Note that a whole request has arrived on a connection."""
+        if connection in self._waiting:  # and was not cancelled just now
             del self._waiting[connection]
             self._carrying.add(connection)
 
     def waits(self, connection: trio.CancelScope) -> None:
-        """The request was answered, or refused by its head."""
+        """Note that the request was answered, or refused by its head."""
         if connection in self._carrying or connection in self._waiting:
             self._carrying.discard(connection)
             self._waiting.pop(connection, None)  # it waits from now on
             self._waiting[connection] = None
 
     def drain(self) -> None:
-        """Nobody is let in any more; who is there may still ask for something."""
+        """Accept no more clients; those that are connected may still send one request."""
         for scope in self._accepting:
             scope.cancel()
         self.draining = True
 
     def close(self) -> None:
-        """The end of every connection that carries no request."""
+        """End every connection that carries no request."""
         self.closed = True
         for connection in list(self._waiting):
             connection.cancel()
 
     def leave(self, connection: trio.CancelScope) -> None:
-        """The connection is over."""
+        """Note that the connection is over."""
         self._carrying.discard(connection)
         self._waiting.pop(connection, None)
         self._refused.pop(connection, None)

@@ -30,7 +30,7 @@ class Protocol:
     """The server's side of one connection."""
 
     def __init__(self, limits: Limits, draining: Callable[[], bool]) -> None:
-        """`draining` is whether a response is to be the last one."""
+        """`draining` returns whether each response is to be the last one of the connection."""
         self._limits = limits
         self._draining = draining
         self._buffer = bytearray()
@@ -44,38 +44,38 @@ class Protocol:
         self._head: bytes | None = None
         """The request's head as it came, until h11 gets it."""
         self.request_complete = False
-        """Whether the present request was read to its end."""
+        """Whether the current request was read to its end."""
         self._in_chunks = False
-        """Whether the present response's body is being sent in the chunked coding."""
+        """Whether the current response's body is being sent in the chunked coding."""
         self.route_headers: Headers = ()
-        """Fields that the present response has beside its own."""
+        """Fields that the current response has besides its own."""
 
     @property
     def buffered(self) -> int:
-        """Bytes that arrived and were not yet taken."""
+        """How many bytes have arrived and were not taken yet."""
         return len(self._buffer)
 
     @property
     def request_begun(self) -> bool:
-        """Whether some of the present request has arrived; an empty line before it is none."""
+        """Whether a part of the current request has arrived; an empty line before it is no part."""
         return bytes(self._buffer[:2]) not in (b"", b"\r") or self._head_reader.method != ""
 
     @property
     def response_begun(self) -> bool:
-        """Whether the present request is being answered, or was."""
+        """Whether the answer to the current request has begun."""
         return self._connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
 
     @property
     def must_close(self) -> bool:
-        """Whether a whole response was sent and is the connection's last one."""
+        """Whether a whole response was sent that is the connection's last one."""
         return self._connection.our_state is h11.MUST_CLOSE
 
     def receive(self, data: bytes | bytearray) -> None:
-        """Bytes from the client."""
+        """Take in bytes from the client."""
         self._buffer += data
 
     def next_head(self) -> RequestHead | None:
-        """The next request's head; None while more bytes are needed. Raises `Refusal`."""
+        """Return the next request's head; None while more bytes are needed. Raises `Refusal`."""
         head = self._head_reader.read(self._buffer)
         if head is None:
             return None
@@ -90,7 +90,7 @@ class Protocol:
         return head
 
     def _follow_head(self) -> None:
-        """Let h11 know what it answers; the body is none of its business."""
+        """Give h11 the head of the request that it answers; it never sees the body."""
         if self._head is None:
             return
         self._connection.receive_data(self._head)
@@ -101,7 +101,7 @@ class Protocol:
             raise Refusal(error.error_status_hint, "malformed request") from error
 
     def next_content(self) -> bytes:
-        """What has arrived of the body, possibly nothing; look at `request_complete` then.
+        """Return what has arrived of the body, possibly nothing; sets `request_complete`.
 
         Raises `Refusal`.
         """
@@ -116,11 +116,11 @@ class Protocol:
         return content
 
     def proceed(self) -> bytes:
-        """`100 Continue`."""
+        """Return the bytes of `100 Continue`."""
         return self._send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue"))
 
     def start(self, status: int, headers: Headers) -> bytes:
-        """The head of a response whose body is chunked."""
+        """Return the head of a response whose body is chunked."""
         self._follow_head()
         start = self._start(status, headers)
         self._in_chunks = self._head_reader.method != "HEAD" and _IN_CHUNKS in start
@@ -128,15 +128,15 @@ class Protocol:
 
     def _start(self, status: int, headers: Headers) -> bytes:
         fields = [(b"Date", _date(int(time.time()))), *headers, *self.route_headers]
-        # What follows an incomplete request cannot be told apart.
+        # The rest of an incomplete request could not be told from the next one.
         if not self.request_complete or self._draining():
             fields.append((b"Connection", b"close"))
         reason = reasons.get(status, "")
         return self._send(h11.Response(status_code=status, headers=fields, reason=reason))
 
     def chunks(self, pieces: Sequence[bytes]) -> bytes:
-        """A chunk for each piece of a body that `start` began; nothing in answer to HEAD, and plain
-        bytes for HTTP/1.0."""
+        """Return a chunk for each piece of the body after `start`; nothing in answer to HEAD, and
+        plain bytes for HTTP/1.0."""
         if not self._in_chunks:
             return self._content(b"".join(pieces))
         # Within a chunked body h11 decides nothing: it would add the same bytes for a token, in
@@ -150,21 +150,21 @@ class Protocol:
         return self._send(h11.Data(data=data))
 
     def end(self) -> bytes:
-        """The end of a response."""
+        """Return the end of a response."""
         self._in_chunks = False
         return self._send(h11.EndOfMessage())
 
     def whole(self, response: Response) -> bytes:
-        """A response from its status line to its end."""
+        """Return a response from its status line to its end."""
         start = self._start(response.status, _with_length(response))
         return start + self._content(response.body) + self.end()
 
     def refusal(self, refusal: Refusal) -> bytes:
-        """The answer to a request that reaches no handler."""
+        """Return the answer to a request that reaches no handler."""
         response = text(refusal.status, refusal.sentence, refusal.headers)
         if self._head_reader.method == "HEAD" and self._connection.their_state is h11.IDLE:
-            # h11 does not know of the HEAD and waits for the body that must not be sent; with this
-            # response the connection is over.
+            # h11 was not given the HEAD and expects the body that must not be sent. The connection
+            # is over after this response.
             return self._start(response.status, _with_length(response))
         return self.whole(response)
 
@@ -181,10 +181,10 @@ class Protocol:
 
 
 def _is_plain(head: RequestHead) -> bool:
-    """Whether there is nothing in a request that h11 has to decide anything by.
+    """Whether h11 has nothing to decide by this head.
 
-    The head of such a request it gets only if its answer is a stream: following heads that
-    `head.py` has judged is a sixth of the work of a health check.
+    h11 gets such a head only if the answer is a stream: parsing again what `head.py` has judged is
+    a sixth of the work of a health check.
     """
     return (
         head.version == "1.1"

@@ -1,4 +1,4 @@
-"""Which handler answers which request. Knows no h11 and no socket; looks at heads only, so that a
+"""Which handler answers which request. Knows no h11 and no socket; reads only heads, so that a
 request is refused before its body is sent.
 """
 
@@ -12,7 +12,7 @@ from server.http.messages import Headers, RequestHead, Response
 from server.http.refusal import Refusal
 
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
-"""Methods that the server knows of; another one is 501 wherever it is sent."""
+"""Methods that the server knows; any other one is 501 on every path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ class Route:
     """The handler waits for nothing, so its client need not be watched meanwhile, which is a
     quarter of the work of a request as small as a health check."""
     headers: Headers = ()
-    """Fields of every response on it, refusals of the body included."""
+    """Fields that every response on this route has, refusals of the body included."""
 
 
 def always(method: str, path: str, response: Response) -> Route:
-    """A route with one answer to all."""
+    """Return a route that gives every request the same response."""
 
     async def tell(exchange: Exchange) -> None:
         await exchange.respond(response)
@@ -41,7 +41,7 @@ def always(method: str, path: str, response: Response) -> Route:
 
 
 class Finder(Protocol):
-    """Knows which route answers a request, or refuses it by its head."""
+    """Finds the route that answers a request, or refuses it by its head."""
 
     def find(self, head: RequestHead) -> Route:
         """Raises `Refusal`."""
@@ -56,7 +56,7 @@ class Router:
             self._paths.setdefault(route.path, {})[route.method] = route
 
     def find(self, head: RequestHead) -> Route:
-        """The route of a request. Raises `Refusal` (404, 405, 415, 501)."""
+        """Return the route of a request. Raises `Refusal` (404, 405, 415, 501)."""
         if head.method not in _METHODS:
             raise Refusal(501, "the method is not implemented")
         if head.path == "*":
@@ -81,7 +81,7 @@ def _allowed(methods: Iterable[str]) -> str:
 
 
 def _check_media_type(head: RequestHead, route: Route) -> None:
-    """RFC 9110, section 15.5.16. No browser sends JSON's type to a foreign origin unasked."""
+    """RFC 9110, section 15.5.16. Browsers send JSON to a foreign origin only after a preflight."""
     if head.field(b"content-encoding") is not None:
         accept = (b"Accept-Encoding", b"identity")
         raise Refusal(415, "a body with a content-encoding is not accepted", (accept,))

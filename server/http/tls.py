@@ -1,4 +1,4 @@
-"""TLS of a connection: trio's, over the standard library's. Knows no HTTP."""
+"""TLS on a connection: trio's, on top of the standard library's. Knows no HTTP."""
 
 import ssl
 from contextlib import suppress
@@ -11,9 +11,9 @@ from server.errors import StartError
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """What a server of this certificate (with its chain) speaks: TLS 1.2 and later.
+    """Return the context of a server with this certificate (and its chain): TLS 1.2 and later.
 
-    Each file is read once, so that a pipe does, too. Raises `StartError`.
+    Each file is read once, so it may be a pipe. Raises `StartError`.
     """
 
     def ask_for_password() -> NoReturn:  # without it, OpenSSL would ask the terminal
@@ -25,7 +25,7 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     try:
         for path in (certificate, key):
-            path.stat()  # ssl does not say which is not there
+            path.stat()  # ssl does not say which one is missing
         context.load_cert_chain(certificate, key, ask_for_password)
     except ssl.SSLError as error:
         reason = (error.reason or "not in PEM form").replace("_", " ").lower()
@@ -47,7 +47,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         self._reading: trio.abc.ReceiveStream = self._tls
 
     async def handshake(self) -> None:
-        """To be done before anything else. Raises trio.BrokenResourceError."""
+        """Must be called before anything else. Raises trio.BrokenResourceError."""
         await self._tls.do_handshake()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -60,8 +60,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
         await self._tls.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        """The closure alert of RFC 9112, section 9.8, without which a client cannot tell the end
-        from a cut; waits for the client's own, and then ends the connection beneath."""
+        """Send the closure alert (RFC 9112, section 9.8), without which a client cannot tell the
+        end from a cut; wait for the client's own, and then end the connection beneath."""
         self._reading = self.transport
         with suppress(trio.BrokenResourceError):
             await self._tls.unwrap()

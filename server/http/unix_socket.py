@@ -1,4 +1,4 @@
-"""UNIX sockets to listen on: the file that is one, from its making to its end."""
+"""UNIX sockets to listen on, and their files, from creation to removal."""
 
 import os
 import socket
@@ -14,12 +14,13 @@ from server.errors import StartError
 _FORBIDDEN = 0o117
 """The file's mode is 660: its owner and its group may connect."""
 _BACKLOG = 0xFFFF
-"""As trio has it for TCP; the system takes less. Who comes beyond it is refused at once."""
+"""As trio has it for TCP; the system lowers it. Beyond it, a connect waits, or fails at once if it
+must not block."""
 
 
 class UnixListener(trio.abc.Listener[trio.SocketStream]):
-    """Listens on a file that it has made, and removes the file when it is closed, unless that is no
-    longer its own."""
+    """Listens on a file that it owns. Closing it removes the file, unless another one has taken its
+    place."""
 
     def __init__(self, opened: socket.socket, path: Path) -> None:
         self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(opened))
@@ -38,7 +39,7 @@ class UnixListener(trio.abc.Listener[trio.SocketStream]):
 
 
 def open_unix_listener(address: UnixAddress) -> UnixListener:
-    """Listen on `address`; a file that an ended server left there is replaced. Raises
+    """Listen on `address`; the file of a server that no longer runs is replaced. Raises
     StartError."""
     try:
         _remove_stale(address)
@@ -76,4 +77,4 @@ def _remove_stale(address: UnixAddress) -> None:
 
 def _identity(path: Path) -> tuple[int, int, int]:
     status = path.lstat()
-    return status.st_dev, status.st_ino, status.st_mtime_ns  # a number may be given to a later file
+    return status.st_dev, status.st_ino, status.st_mtime_ns  # inode numbers are reused

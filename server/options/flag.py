@@ -1,7 +1,7 @@
 """A flag that is also an environment variable. Knows argparse; does not know Skiff's flags.
 
-Values stay strings until here, so that a bad one is reported in the same way wherever it came from,
-with the name that the operator wrote.
+Values stay strings until here, so that a bad one is reported in the same way from the command line
+and the environment, under the name that the operator wrote.
 """
 
 import argparse
@@ -16,7 +16,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class RawOptions:
-    """What the operator said: the command line, and behind it the environment."""
+    """The operator's words: the command line and, where it is silent, the environment."""
 
     flags: argparse.Namespace
     environment: Mapping[str, str]
@@ -33,9 +33,9 @@ class Flag(Generic[T_co]):
     """Raises ValueError with what the value must be."""
     help: str
     default: str
-    """What holds where nothing was said; shown, and parsed unless there is `otherwise`."""
+    """The value if the operator gives none; shown in --help; parsed unless there is `otherwise`."""
     otherwise: Callable[[], T_co] | None = None
-    """Finds what holds where nothing was said, if `default` only describes it."""
+    """Returns the value if the operator gives none, where `default` only describes it."""
 
     @property
     def variable(self) -> str:
@@ -49,7 +49,7 @@ class Flag(Generic[T_co]):
             parser.add_argument(f"--{self.name}", metavar=self.metavar, help=text)
 
     def value(self, raw: RawOptions) -> T_co:
-        """The value that holds; an empty variable says nothing. Raises `StartError`."""
+        """Return the value in force; an empty variable counts as unset. Raises `StartError`."""
         if (flag := self._on_command_line(raw)) is not None:
             return self._parsed(f"--{self.name}", flag)
         if variable := raw.environment.get(self.variable):
@@ -92,7 +92,7 @@ class Group(Generic[T_co]):
     description: str
     make: Callable[..., T_co]
     flags: Mapping[str, Flag[object]]
-    """By the argument of `make` that each one gives."""
+    """By the name of the argument of `make` that each one gives."""
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(self.title, self.description)
@@ -100,5 +100,5 @@ class Group(Generic[T_co]):
             flag.add_to(group)
 
     def read(self, raw: RawOptions) -> T_co:
-        """What holds. Raises `StartError`."""
+        """Return the value that its flags make. Raises `StartError`."""
         return self.make(**{name: flag.value(raw) for name, flag in self.flags.items()})

@@ -1,4 +1,4 @@
-"""What the values of flags may be: text to a typed value. Knows no flag.
+"""Parsers for the values of flags: text to a typed value. Knows no flag.
 
 Each parser raises ValueError with what the value must be, to be read after "must be".
 """
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 def nothing() -> None:
-    """Where nobody said anything and somebody else decides."""
+    """Return None: the value of a flag that was not given and that is decided elsewhere."""
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
-    """In decimal digits; `low` is at least 0."""
+    """Return a parser of integers in decimal digits; `low` is at least 0."""
 
     def parse(text: str) -> int:
         value = int(text) if re.fullmatch("[0-9]{1,20}", text) else -1
@@ -31,14 +31,14 @@ def integer(low: int, high: int) -> Callable[[str], int]:
 
 
 def mebibytes(text: str) -> int:
-    """In bytes."""
+    """Return the number of bytes in `text` MiB."""
     return integer(0, 2**31 - 1)(text) * 2**20
 
 
 def number(
     low: float, high: float = math.inf, *, above_low: bool = False
 ) -> Callable[[str], float]:
-    """A finite number; `above_low` leaves `low` itself out."""
+    """Return a parser of finite numbers; `above_low` excludes `low` itself."""
     upper = "" if high == math.inf else f" and at most {high:g}"
     sentence = f"a number {'above' if above_low else 'of at least'} {low:g}{upper}"
 
@@ -64,7 +64,7 @@ def choice(*words: str) -> Callable[[str], str]:
 
 
 def switch(text: str) -> bool:
-    """On or off, in the words that people write into environments."""
+    """Parse on or off, in the words that people write into environments."""
     if text.lower() in ("1", "true", "yes", "on"):
         return True
     if text.lower() in ("0", "false", "no", "off"):
@@ -73,12 +73,12 @@ def switch(text: str) -> bool:
 
 
 def unless(text: str) -> bool:
-    """Of a switch that turns something off: whether that is on."""
+    """Parse a switch that turns a thing off; return whether the thing is on."""
     return not switch(text)
 
 
 def listed(parse_one: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
-    """Several values between commas."""
+    """Return a parser of several values between commas."""
 
     def parse(text: str) -> tuple[T, ...]:
         return tuple(parse_one(one.strip()) for one in text.split(","))
@@ -90,7 +90,7 @@ _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def size(low: int, high: int) -> Callable[[str], int]:
-    """Bytes, as in 300, 16KiB or 2MiB."""
+    """Return a parser of sizes in bytes, such as 300, 16KiB or 2MiB."""
 
     def parse(text: str) -> int:
         match = re.fullmatch("([0-9]{1,15})(|KiB|MiB|GiB)", text)
@@ -103,17 +103,17 @@ def size(low: int, high: int) -> Callable[[str], int]:
 
 
 def size_text(value: int) -> str:
-    """As `size` reads it: 16384 is 16KiB."""
+    """Return a size as `size` reads it: 16384 is 16KiB."""
     unit, scale = [(unit, scale) for unit, scale in _UNITS.items() if value % scale == 0][-1]
     return f"{value // scale}{unit}"
 
 
 _SUN_PATH_BYTES = 107
-"""Of a UNIX socket's path, on Linux; four more than elsewhere."""
+"""The longest path of a UNIX socket on Linux; four bytes more than elsewhere."""
 
 
 def address(text: str) -> Address | UnixAddress:
-    """HOST:PORT, or unix:PATH; an IPv6 host is in brackets, since it has colons itself."""
+    """Parse HOST:PORT or unix:PATH; an IPv6 host is in brackets, since it has colons itself."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or "\0" in path or len(os.fsencode(path)) > _SUN_PATH_BYTES:
@@ -130,7 +130,7 @@ def address(text: str) -> Address | UnixAddress:
 
 
 def device(text: str) -> Device | None:
-    """`auto` is None: somebody else decides."""
+    """Parse a device; `auto` is None, and is decided when the model is opened."""
     if text.lower() in ("auto", "cpu"):
         return CPU if text.lower() == "cpu" else None
     if not (match := re.fullmatch("cuda(?::([0-9]{1,4}))?", text.lower())):
@@ -142,7 +142,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://(?:[a-z0-9.\-_]+|\[[0-9a-f:.]+\])(?:
 
 
 def origin(text: str) -> str:
-    """An origin as browsers send it; `*` and `null` would be everybody."""
+    """Parse an origin as browsers send it. `*` and `null` would allow everybody: refused."""
     default_port = {"http": ":80", "https": ":443"}.get(text.partition(":")[0], "/")
     if not _ORIGIN.fullmatch(text) or text.endswith(default_port):
         raise ValueError("an origin as browsers send it, like https://example.com or http://a:8080")
@@ -150,7 +150,7 @@ def origin(text: str) -> str:
 
 
 def host(text: str) -> str:
-    """A name or an address as in the field Host, without a port; or `*`."""
+    """Parse a name or an address as in the field Host, without a port; or `*`."""
     if not re.fullmatch(r"\*|[A-Za-z0-9.\-_]+|\[[0-9A-Fa-f:.]+\]", text):
         raise ValueError("a host without port, like example.com or [::1], or * for all")
     return text.strip("[]").lower()
