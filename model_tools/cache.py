@@ -1,4 +1,4 @@
-"""Where Skiff keeps what it can make again, and how a process adds to it. Knows nothing of what."""
+"""The cache folder, and a lock for adding to it. Does not know what is cached."""
 
 import contextlib
 import fcntl
@@ -11,28 +11,28 @@ from server.errors import StartError
 
 
 def cache_folder() -> Path:
-    """As the XDG Base Directory Specification has it. Raises `StartError`."""
-    told = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    """Returns the folder of the XDG Base Directory Specification. Raises `StartError`."""
+    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
-        return (told if told.is_absolute() else Path.home() / ".cache") / "skiff"
+        return (configured if configured.is_absolute() else Path.home() / ".cache") / "skiff"
     except RuntimeError as error:
         raise StartError(f"no cache folder: {error}") from None
 
 
 @contextlib.contextmanager
-def alone(place: Path, waits: Callable[[], None]) -> Iterator[Path]:
-    """Holds the place's lock for the block and gives an empty folder there to work in.
+def alone(folder: Path, on_wait: Callable[[], None]) -> Iterator[Path]:
+    """Holds the folder's lock for the block and yields an empty subfolder to work in.
 
-    The folder has one name, so that what a killed process left in it goes with the next. Calls
-    `waits` where another process has the lock. Raises `OSError`.
+    The subfolder always has the same name, so that the next process removes what a killed one left.
+    Calls `on_wait` if another process has the lock. Raises `OSError`.
     """
-    workspace = place / ".unfinished"
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / "lock").open("w") as lock:
+    workspace = folder / ".unfinished"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waits()
+            on_wait()
             fcntl.flock(lock, fcntl.LOCK_EX)
         shutil.rmtree(workspace, ignore_errors=True)
         workspace.mkdir()

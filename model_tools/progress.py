@@ -1,4 +1,4 @@
-"""How far a long task is, as values for whoever shows it."""
+"""The progress of a long task, as values for whoever shows it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """So many of a stage's steps are done."""
+    """How many of a stage's steps are done."""
 
     stage: str
     """Words for a person, such as "writing layers"."""
@@ -19,7 +19,7 @@ Report = Callable[[Progress], None]
 
 
 def steps(report: Report, stage: str, total: int) -> Callable[[], None]:
-    """Begins a stage; what is returned is to be called after each of its steps."""
+    """Begins a stage and returns a function to call after each of its steps."""
     done = 0
 
     def step() -> None:

@@ -1,4 +1,4 @@
-"""What an export makes of its source: for what, and in which numbers."""
+"""What to export: for which device, in which number formats, with which layout of the KV cache."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,24 +12,26 @@ from server.errors import StartError
 
 
 class Target(StrEnum):
-    """What a graph is made for."""
+    """The device that a graph is made for."""
 
     CPU = "cpu"
     CUDA = "cuda"
-    """Selection is part of the graph, and nothing in it leaves the device and comes back: CUDA
-    graphs can be captured of it."""
+    """The graph also selects the largest logits. Nothing in it leaves the device and comes back, so
+    that it can be captured as a CUDA graph."""
 
     @property
     def opset(self) -> int:
-        """ONNX's. A kernel of ONNX Runtime without an end serves the version of its operator that
-        it began with and no later one; some ONNX Runtimes have CUDA's for Pad from 18 on, and opset
-        21 has later ones: a node without a kernel there would run on the CPU, and no call could be
-        captured."""
+        """The version of ONNX's operators.
+
+        A kernel of ONNX Runtime that is registered without a last version serves only the version
+        that it begins with. Some builds have CUDA's kernel for Pad from 18 on, and opset 21 has a
+        later Pad: a node without a kernel would run on the CPU, and no call could be captured.
+        """
         return {Target.CPU: OPSET, Target.CUDA: 18}[self]
 
 
 class FloatType(StrEnum):
-    """What a graph computes in."""
+    """The float type that a graph computes in."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -50,24 +52,24 @@ class FloatType(StrEnum):
 
 
 class KvType(StrEnum):
-    """What keys and values are kept as."""
+    """The type of keys and values in the KV cache."""
 
     FLOAT = "float"
-    """As what is computed in."""
+    """The type that the graph computes in."""
     INT8 = "int8"
 
 
 class KvLayout(StrEnum):
-    """How the keys and values of many sequences lie in memory."""
+    """How the KV cache of many sequences lies in memory."""
 
     SLOTS = "slots"
-    """A piece for each sequence, as long as the context."""
+    """A slot for each sequence, as long as the context."""
     PAGES = "pages"
-    """Pages for any sequence, taken as it grows and shared by those that begin alike."""
+    """Pages that any sequence takes as it grows; sequences with a common prefix share some."""
 
 
 class WeightType(StrEnum):
-    """What matrices are stored as; floats are those that the graph computes in."""
+    """The type that matrices are stored in; a float type is the one that the graph computes in."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -88,19 +90,20 @@ BLOCK_SIZES = (32, 64, 128)
 """The first is the default."""
 VOCABULARY_BLOCK_SIZE = 32
 CUDA_BLOCK_SIZE = 32
-"""The only one of ONNX Runtime's fast kernels for CUDA (1.31), which take no zero points either."""
+"""The only one for ONNX Runtime's fast CUDA kernels (1.31), which take no zero points either."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The formats of a folder's matrices, and what is computed with them."""
+    """The number formats of a folder, and the device that it is for."""
 
     weights: WeightType
     block_size: int
     """Neighbouring integers that share a scale; has no meaning for floats.
 
-    With 32, and int8 with 64, a row of activations gives the same bits whatever rows are beside it.
-    Otherwise ONNX Runtime (1.32, AVX512-VNNI) multiplies rows in pairs, and an odd one differently.
+    With 32, and with 64 for int8, a row of activations gives the same bits whatever other rows are
+    in the batch. Otherwise ONNX Runtime (1.32, AVX512-VNNI) multiplies rows in pairs, and the one
+    left over in another way.
     """
     target: Target = Target.CPU
     activations: FloatType = FloatType.FP32
@@ -117,21 +120,21 @@ class Recipe:
         kv: KvType = KvType.FLOAT,
         kv_layout: KvLayout = KvLayout.SLOTS,
     ) -> "Recipe":
-        """What was said, and the target's defaults where nothing was. Raises `StartError`."""
+        """Takes the target's default for each None. Raises `StartError` if formats do not fit."""
         blocks: tuple[int, ...]
         if target is Target.CPU:
-            able, blocks = [FloatType.FP32], BLOCK_SIZES
+            supported, blocks = [FloatType.FP32], BLOCK_SIZES
             weights = weights or WeightType.INT8
         else:
-            able, blocks = [FloatType.FP16, FloatType.BF16], (CUDA_BLOCK_SIZE,)
+            supported, blocks = [FloatType.FP16, FloatType.BF16], (CUDA_BLOCK_SIZE,)
             weights = weights or WeightType(activations or FloatType.FP16)
         if activations is None:
-            activations = able[0] if weights.is_integer else FloatType(weights)
-        if activations not in able:
+            activations = supported[0] if weights.is_integer else FloatType(weights)
+        if activations not in supported:
             other = Target.CUDA if target is Target.CPU else Target.CPU
             raise StartError(
-                f"--target {target} computes in {' or '.join(able)}, not {activations}, which is"
-                f" for --target {other}"
+                f"--target {target} computes in {' or '.join(supported)}, not {activations}, which"
+                f" is for --target {other}"
             )
         if not weights.is_integer:
             if str(weights) != str(activations):
@@ -154,9 +157,10 @@ class Recipe:
     def vocabulary(self) -> MatrixFormat:
         """The format of the embedding and of the head.
 
-        At least 8 bits: with int4 there SmolLM2-135M takes 87 MB instead of 100, but is nearly
-        twice as far from its source (mean KL 0.27 instead of 0.15). And small blocks: with int8 in
-        blocks of 64 in the layers, blocks of 64 there too would give 0.0041 instead of 0.0029.
+        It has at least 8 bits: with int4 here SmolLM2-135M takes 87 MB instead of 100, but is
+        nearly twice as far from its source (mean KL 0.27 instead of 0.15). Its blocks are small:
+        with int8 in blocks of 64 in the layers, blocks of 64 here too would give a mean KL of
+        0.0041 instead of 0.0029.
         """
         return self._format(max(8, self.weights.bits), VOCABULARY_BLOCK_SIZE)
 

@@ -1,9 +1,10 @@
 """Makes a virtual environment with Skiff in it, or leaves alone one that is current.
 
-Started by `scripts/environment` with a folder's name and a list of extras; standard library only,
-also in what it takes from Skiff.
-An environment is current when its stamp says what would be written now: the stamp is written last,
-so an interrupted or outdated environment is made anew, and a current one costs no call of pip.
+Started by `scripts/environment` with a folder's name and a list of extras; uses the standard
+library only, as do the modules that it imports from Skiff.
+An environment is current when its stamp equals the one that would be written now. The stamp is
+written last, so an interrupted or outdated environment is made anew, and a current one costs no
+call of pip.
 """
 
 # ruff: noqa: E402 - Ctrl-C in the imports is to be quiet
@@ -32,7 +33,7 @@ from server.model.gpu.cuda_driver import LEAST_CUDA, Driver, NoDriver, find_driv
 BEST = "best"
 """Among the extras, it stands for the runtime that this machine can use."""
 WHEELS = ("linux", "x86_64")
-"""What the runtime for CUDA is built for."""
+"""The platform for which the CUDA runtime is installed."""
 
 
 class EnvironmentFailed(Exception):
@@ -58,13 +59,13 @@ def main() -> None:
 def best_runtime(
     driver: Driver | NoDriver, system: tuple[str, str] = (sys.platform, platform.machine())
 ) -> str:
-    """The extra that brings it. A driver that does not work, or is too old, is none."""
+    """Returns its extra. A driver that does not work, or is too old, counts as none."""
     able = isinstance(driver, Driver) and driver.gpus and driver.cuda >= LEAST_CUDA
     return "gpu" if able and system == WHEELS else "cpu"
 
 
 def stamp(folder: Path, extras: str) -> str:
-    """What an environment depends on: this Python, where it lies, and what is to be in it."""
+    """All that an environment depends on: this Python, its path, its extras and how it is made."""
     sources = [ROOT / "setup.cfg", Path(__file__)]
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources))
     return "\n".join([sys.version, sys.base_prefix, str(folder), extras, digest.hexdigest()])
@@ -93,7 +94,7 @@ def make(folder: Path, extras: str) -> None:
 
 
 def check(extras: str) -> None:
-    """pip only warns of an extra that does not exist."""
+    """Raises `EnvironmentFailed` for an extra that does not exist, of which pip only warns."""
     setup = configparser.RawConfigParser()
     setup.read(ROOT / "setup.cfg")
     there = setup.options("options.extras_require")
@@ -103,7 +104,7 @@ def check(extras: str) -> None:
 
 
 def run(command: list[str], log: Path) -> None:
-    """Shows the program's latest line where there is a terminal; keeps all of them in `log`."""
+    """Runs a program; shows its latest line on a terminal, and keeps all of them in `log`."""
     lines = []
     with (
         log.open("w") as kept,
@@ -125,7 +126,7 @@ def run(command: list[str], log: Path) -> None:
 
 
 def reason(lines: list[str]) -> str:
-    """The one line of a failed program that tells most."""
+    """Returns the most informative line of a failed program."""
     if any("Retrying (" in line for line in lines):
         return "PyPI does not answer; is there a network?"
     errors = [line for line in lines if "rror" in line]
@@ -144,7 +145,7 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def only_one(lock: Path, waiting: str) -> Iterator[None]:
-    """Holds the lock file for the block; the system lets go of it however this process ends."""
+    """Holds the lock file for the block; the system releases it however this process ends."""
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What tests share: the default model, its exported folders, and a place for measured figures."""
+"""Fixtures for all tests: the default model, its exported folders, and measured figures."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def int8_folder(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def int8_32_folder(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The default model as the exporter makes it when nothing is said. Read only."""
+    """The default model as the exporter makes it by default. Read only."""
     yield from _exported(default_gguf, tmp_path_factory, "int8")
 
 
@@ -57,7 +57,7 @@ def _exported(
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Takes lines that a run should show although everything passed."""
+    """A function that takes a line to show at the end of a run, even if everything passed."""
     return request.config.stash[FIGURES].append
 
 

@@ -41,7 +41,7 @@ LENGTHS = (
     *(1, 1, 2, 3, 4, 7, 12, 18, 31, 32, 33, 34, 48, 63),
     *(65, 96, 97, 127, 128, 129, 160, 193, 257, 321, 413, 513, 700),
 )
-"""Prompts, in tokens; around the sizes of the tiles that attention works in, and of the budgets."""
+"""Prompt lengths in tokens, around the sizes of attention's tiles and of the prefill budgets."""
 NO_REUSE = PrefixCacheConfig(PrefixReuse.OFF)
 TEXT = Path(__file__).resolve().parent.parent / "LICENSE"
 
@@ -50,7 +50,7 @@ TEXT = Path(__file__).resolve().parent.parent / "LICENSE"
 class Choice:
     token: int
     logits: str
-    """Digest of all logits that it was chosen from."""
+    """Digest of all logits that the token was chosen from."""
 
 
 class WatchedSampler(Sampler):
@@ -69,7 +69,7 @@ class WatchedSampler(Sampler):
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A request; it comes and goes after so many calls into the model."""
+    """A request that arrives, and may leave, after so many calls into the model."""
 
     key: int
     prompt: list[int]
@@ -78,7 +78,7 @@ class Visitor:
 
 
 class Play:
-    """Plays visitors to their end; then `choices` has what each was given, by key."""
+    """Runs all visitors to their end; `choices` then has the tokens of each, by key."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Play:
         self._core = EngineCore(decoder, self._deliver, pacer, prefix_cache)
         self._calls = 0
         self.reused: dict[int, int] = {}
-        """Prompt tokens that were not read, of each that ended by itself."""
+        """Prompt tokens that were not read, by key of each request that finished."""
         self.choices: dict[int, list[Choice]] = {}
         while self._coming or self._core.busy:
             self._listen()
@@ -212,7 +212,7 @@ def recorded_plans(monkeypatch: pytest.MonkeyPatch) -> list[StepPlan]:
 
 
 def assert_everything_occurred(plans: list[StepPlan]) -> None:
-    """The mix was one: batches of all sizes, prompts cut at several sizes, moves of slots."""
+    """Assert that there were batches of all sizes, prompts cut at several sizes, moves of slots."""
     calls = [call for plan in plans for call in plan.calls]
     rows = {len(call.keys) for call in calls if isinstance(call, DecodeCall)}
     assert {2, 3, 4} <= rows
@@ -227,5 +227,5 @@ def assert_everything_occurred(plans: list[StepPlan]) -> None:
 
 
 def prompt_calls(plans: list[StepPlan]) -> list[PrefillCall]:
-    """What was read of prompts, by themselves or in a call with running streams."""
+    """All pieces of prompts, in calls of their own or in mixed calls."""
     return [prompt for plan in plans for call in plan.calls if (prompt := prompt_in(call))]

@@ -26,7 +26,7 @@ def genai_model(int8_folder: Path) -> onnxruntime_genai.Model:
 
 
 def genai_greedy(model: onnxruntime_genai.Model, prompt: list[int]) -> list[int]:
-    """Up to the first end of text, which is left out."""
+    """Generate up to the first end of text, which is left out."""
     parameters = onnxruntime_genai.GeneratorParams(model)
     parameters.set_search_options(do_sample=False, max_length=len(prompt) + NEW_TOKENS)
     generator = onnxruntime_genai.Generator(model, parameters)

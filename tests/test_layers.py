@@ -36,13 +36,13 @@ MAY_IMPORT = {
     "machine": BASE,
     **dict.fromkeys(BASE, BASE),
 }
-"""A package of the server, or a module beside them, to those that it may import besides itself."""
+"""For each package and top-level module of the server, those that it may import."""
 COMMAND = {
     "__main__": {"cli"} | BASE,
     "cli": {"app", "doctor", "command_line"} | BASE,
     "doctor": {"findings", "machine", "model"} | BASE,
 }
-"""What lies above the composition root."""
+"""The same for modules above the composition root."""
 
 ENGINE_FRONT = (
     "server/engine/engine.py",
@@ -56,7 +56,7 @@ DOORS = {
     "trio": ("server/http/", "server/app.py", *ENGINE_FRONT),
     "json": ("server/api/", "server/model/", "server/log_format.py"),
 }
-"""What only these files of the server may import."""
+"""Libraries, each with the only files of the server that may import it."""
 ONE_FILE_OF_MODEL_TOOLS = ("onnxruntime", "tokenizers")
 
 
@@ -79,7 +79,7 @@ MODULES = {
 
 
 def imports(file: Path) -> list[Import]:
-    """Every module that the file names in an import, wherever it does."""
+    """Every module that the file imports, at any depth of its code."""
     tree = ast.parse(file.read_text())
     functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
     inside = {

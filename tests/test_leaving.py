@@ -1,5 +1,5 @@
-"""Clients leave at any byte and at any line, in numbers: nothing of them is left, and who stays is
-not touched. From bytes to the fake model, in memory."""
+"""Many clients leave at any byte and at any line: nothing of them is left, and a client that stays
+is not affected. From bytes to the fake model, in memory."""
 
 import json
 import string
@@ -30,18 +30,18 @@ from tests.http.framing_cases import head
 LINE_END = b"\n\r\n"
 END = b"0\r\n\r\n"
 ENDLESS = 1_000_000
-"""Tokens, which would take minutes: only leaving ends it."""
+"""Tokens; so many would take minutes: only leaving ends the stream."""
 NO_EOS: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A client that leaves once it has sent, and heard, so much."""
+    """A client that leaves once it has sent, and received, a given amount."""
 
     prompt: str
     max_tokens: int
     sent: float = 1.0
-    """Share of the request's bytes; only who sends all waits to hear something."""
+    """Share of the request's bytes; only a client that sends all of them waits for lines."""
     lines: int = 10_000
     half_closes: bool = False
 
@@ -52,7 +52,7 @@ class Visit:
         return head(*fields, first=b"POST /api/v1/continue_from_raw_prompt HTTP/1.1") + body
 
     async def pay(self, router: Router) -> bytes:
-        """What was heard."""
+        """Make the visit; return what was received."""
         client, server = memory_stream_pair()
         heard = b""
         async with trio.open_nursery() as nursery:
@@ -133,7 +133,7 @@ async def test_who_stops_reading_is_dropped_and_holds_nobody_up(clock: MockClock
 
 
 async def back_at(tasks: int, engine: Engine, decoder: FakeDecoder) -> None:
-    """Returns when nothing but the engine itself is left."""
+    """Wait until nothing but the engine itself is left."""
     assert engine.requests == 0
     while decoder.held != [None] * decoder.slots:
         await engine.sign_of_life()

@@ -1,4 +1,4 @@
-"""The log reaches its reader in order, and who does not read holds nobody up."""
+"""The log reaches its reader in order, and a reader that does not read blocks nobody."""
 
 import errno
 import logging
@@ -18,14 +18,14 @@ LOSS = re.compile("([0-9]+) lines of the log were dropped, since nobody read it"
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[TextIO, TextIO]]:
-    """To read from and to write to."""
+    """A pipe's ends: one to read from, one to write to."""
     reader, writer = os.pipe()
     with os.fdopen(reader, encoding="ascii") as source, os.fdopen(writer, "w") as sink:
         yield source, sink
 
 
 def fill(sink: TextIO) -> int:
-    """Until not a byte more goes into the pipe; how many went."""
+    """Fill the pipe until it takes no more; return how many bytes it took."""
     os.set_blocking(sink.fileno(), False)
     size = 0
     with suppress(BlockingIOError):
@@ -52,7 +52,7 @@ def test_lines_come_in_order(pipe: tuple[TextIO, TextIO]) -> None:
 def test_what_is_dropped_is_counted_in_its_place(
     pipe: tuple[TextIO, TextIO], blocking: bool
 ) -> None:
-    """All that was logged is there as a line, or counted where it would be."""
+    """Every record is there as a line, or counted where the line would be."""
     source, sink = pipe
     size = fill(sink)
     os.set_blocking(sink.fileno(), blocking)
@@ -71,7 +71,7 @@ def test_what_is_dropped_is_counted_in_its_place(
 def test_a_slow_reader_reads_lines_and_not_mostly_how_many_were_lost(
     pipe: tuple[TextIO, TextIO],
 ) -> None:
-    """Twice as much is logged as is read. All of it is there as a line, or counted."""
+    """Twice as much is logged as is read. Every record is there as a line, or counted."""
     source, sink = pipe
     size = fill(sink)
     writer = LogWriter(sink)
@@ -93,7 +93,7 @@ def test_a_slow_reader_reads_lines_and_not_mostly_how_many_were_lost(
 
 
 def next_line(source: TextIO, accounted: int) -> tuple[int, bool]:
-    """How many lines are accounted for with one more, and whether it tells of a loss."""
+    """Read one more line: how many records are accounted for now, and whether it reports a loss."""
     line = source.readline().strip()
     if lost := LOSS.fullmatch(line):
         return accounted + int(lost[1]), True

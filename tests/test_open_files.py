@@ -12,7 +12,7 @@ from server.open_files import allow_connections
 
 @pytest.fixture
 def soft_limit() -> Iterator[int]:
-    """One that is lower than it may be."""
+    """A soft limit that is lower than the hard one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
     yield 200

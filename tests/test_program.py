@@ -1,4 +1,4 @@
-"""How every console program ends: quietly where nobody reads, and in one line where it must."""
+"""How console programs exit: quietly if nobody reads their output, with one line on an error."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ PROGRAMS = [("-m", "server"), ("-m", "model_tools"), ("-m", "model_tools.bench")
 
 @pytest.fixture
 def unread() -> Iterator[int]:
-    """A pipe whose reader has left, to write to."""
+    """The write end of a pipe whose read end is closed."""
     reader, writer = os.pipe()
     os.close(reader)
     yield writer
@@ -118,7 +118,7 @@ def test_ctrl_c_in_the_imports_is_quiet(program: tuple[str, str], tmp_path: Path
         capture_output=True,
         text=True,
         check=False,
-        # Which a script's background ignores, and with it these tests.
+        # Background jobs of a script ignore SIGINT, and so may these tests.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")

@@ -1,4 +1,4 @@
-"""What the scripts do when they cannot: one clear line, and nothing half-done left behind."""
+"""How the scripts fail: with one clear line, and nothing half-done left behind."""
 
 import os
 import re
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def get_default_model(
     cache: Path, wheels: Path, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m model_tools.default_model`, as `scripts/serve` runs it, with no other index."""
+    """`python -m model_tools.default_model`, as `scripts/serve` runs it; pip sees only `wheels`."""
     offline = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
     return subprocess.run(
         [sys.executable, "-P", "-m", "model_tools.default_model", *arguments],

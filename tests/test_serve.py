@@ -1,4 +1,4 @@
-"""`skiff MODEL_FOLDER` as its user has it: a process, its lines, its exit code, a real socket."""
+"""`skiff MODEL_FOLDER` as its user sees it: a process, its lines, its exit code, a real socket."""
 
 import http.client
 import json
@@ -36,7 +36,7 @@ from server.cli import main
 main()
 """,
 )
-"""The command, whose engine hangs when it decodes."""
+"""The command, with an engine that hangs when it decodes."""
 FAILS = (
     "-P",
     "-c",
@@ -49,7 +49,7 @@ from server.cli import main
 main()
 """,
 )
-"""The command, whose model fails when it decodes."""
+"""The command, with a model that fails when it decodes."""
 STALLED = """
 reader, writer = os.pipe()
 os.set_inheritable(reader, True)
@@ -84,7 +84,7 @@ class Running:
         return connection
 
     def wait_until_closed(self) -> None:
-        """Returns when nobody can connect any more."""
+        """Wait until nobody can connect any more."""
         with suppress(ConnectionRefusedError, ConnectionResetError):
             while True:
                 self.connect().close()
@@ -104,7 +104,7 @@ class Running:
 
 
 def with_stderr(made: str, program: Sequence[str] = SKIFF) -> Sequence[str]:
-    """The command, whose stderr is as `made`, in Python, before it begins."""
+    """The command, started after `made`, in Python, has changed its stderr."""
     begin = f"os.execv(sys.executable, [sys.executable, *{program!r}, *sys.argv[1:]])"
     return ("-c", f"import os, sys\n{made}\n{begin}")
 
@@ -162,7 +162,7 @@ def serving(
 
 
 def refused(*arguments: str | Path, **environment: str) -> str:
-    """What a command that cannot start says: one line, and nothing else."""
+    """The error of a command that cannot start: one line, and nothing else."""
     environment = {"SKIFF_INFERENCE_ADDRESS": "127.0.0.1:0", **environment}
     process = command(*arguments, **environment)
     output, errors = process.communicate(timeout=SECONDS)
@@ -288,7 +288,7 @@ def test_where_nothing_can_be_logged_it_serves(tiny: Path, stderr: str) -> None:
 
 
 def in_a_shell(curl: str, **environment: str) -> bytes:
-    """What a curl line brings, as it stands."""
+    """The output of a curl line, run as it stands."""
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     return subprocess.run(
@@ -669,7 +669,7 @@ def cuda_folder(place: Path, weights: str) -> Path:
 
 
 def test_a_listener_is_there_before_the_model(stub: Path) -> None:
-    """A port in use is told before the graph is opened, which may take long."""
+    """A port in use is reported before the graph is opened, which may take long."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         said = refused(stub, "--inference-address", f"127.0.0.1:{port}")

@@ -1,4 +1,4 @@
-"""What the extras bring together."""
+"""Which distributions the extras install, alone and together."""
 
 import configparser
 
@@ -21,5 +21,5 @@ def test_what_measures_and_exports_leaves_cuda_alone() -> None:
 
 
 def test_skiff_bench_has_what_it_imports() -> None:
-    """All of the exporter's, for models with random weights."""
+    """It needs all of the exporter's, for models with random weights."""
     assert requirements("export") <= requirements("bench")

@@ -23,12 +23,12 @@ from tests.engine.paces import SteadyPacer
 NEW_TOKENS = 40
 LONGEST_DRAFT = 16
 CLOSE = 1e-3
-"""Logits that differ by less may change places when they are computed in another way."""
+"""Logits that differ by less may change their order when they are computed in another way."""
 PROMPTS = [each for each in read_prompts(COMMITTED) if each.kind is Kind.EDITING][:4]
 
 
 class CarefulSampler(Sampler):
-    """Greedy; remembers by how much each choice was the best."""
+    """Greedy; remembers each choice's margin over the second best."""
 
     def __init__(self) -> None:
         super().__init__(SamplingParameters(), np.array([], np.int64))

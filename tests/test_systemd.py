@@ -1,4 +1,4 @@
-"""What systemd is told over its socket, and what is taken from it."""
+"""Messages to systemd over its socket, and sockets inherited from it."""
 
 import os
 import socket
@@ -23,7 +23,7 @@ from tests.http.framing_cases import head
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
-    """The manager's end."""
+    """The service manager's end of the socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "notify"))
         receiver.settimeout(10)
@@ -35,7 +35,7 @@ def environment(manager: socket.socket, **more: str) -> dict[str, str]:
 
 
 def heard(manager: socket.socket) -> list[bytes]:
-    """What has come until now."""
+    """All messages that have arrived."""
     messages = []
     manager.setblocking(False)
     while True:

@@ -24,10 +24,10 @@ _ENDINGS = frozenset(
 
 
 def end_of_generation(vocabulary: Vocabulary) -> tuple[int, ...]:
-    """Token ids: the one that the file names first, the others ascending; empty where none is.
+    """Returns token ids: the file's end token first, the others ascending; empty if there are none.
 
-    A text of the list counts only as a control token: where it is ordinary text of the vocabulary,
-    a generated text may well contain it.
+    A token of `_ENDINGS` counts only if it is a control token: an ordinary one may well occur in a
+    generated text.
     """
     named = (
         vocabulary.end,

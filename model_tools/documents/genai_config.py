@@ -11,14 +11,14 @@ from model_tools.gguf.metadata import ModelMetadata
 from model_tools.recipe import KvLayout, Recipe, Target
 from server.model.graph_interface import PAGE_TOKENS
 
-_OF_SLOTS = ("attention_mask",)
-_OF_PAGES = (
+_SLOT_INPUTS = ("attention_mask",)
+_PAGE_INPUTS = (
     "block_table",
     "cumulative_sequence_lengths",
     "past_sequence_lengths",
     "attention_metadata",
 )
-"""What attention is told about sequences."""
+"""The inputs that tell attention about sequences, for each KV layout."""
 
 
 def genai_config(
@@ -29,7 +29,7 @@ def genai_config(
     return {
         **_engine(recipe),
         "model": {
-            # GenAI wants both, but neither begins a prompt with the one nor pads a lone prompt.
+            # GenAI requires both, but does not prepend the one and does not pad a single prompt.
             "bos_token_id": end[0] if begin is None else begin,
             "pad_token_id": end[0] if padding is None else padding,
             "eos_token_id": list(end),
@@ -57,7 +57,7 @@ def genai_config(
 
 
 def _engine(recipe: Recipe) -> Document:
-    """Models with pages are for GenAI's engine only, which else would not take them."""
+    """Models with pages are for GenAI's engine only, which does not take them without this."""
     if recipe.kv_layout is KvLayout.SLOTS:
         return {}
     batching = {"block_size": PAGE_TOKENS, "max_batch_size": 100, "gpu_utilization_factor": 0.6}
@@ -66,8 +66,8 @@ def _engine(recipe: Recipe) -> Document:
 
 def _decoder(spec: DecoderSpec, model_file: str, recipe: Recipe) -> Document:
     paged = recipe.kv_layout is KvLayout.PAGES
-    told = _OF_PAGES if paged else _OF_SLOTS
-    # What to use besides the CPU; Skiff, too, reads here what a folder is made for.
+    attention_inputs = _PAGE_INPUTS if paged else _SLOT_INPUTS
+    # Providers besides the CPU; Skiff, too, reads here which device a folder is made for.
     providers: list[Document] = [{"cuda": {}}] if recipe.target is Target.CUDA else []
     return {
         "session_options": {"log_id": "onnxruntime-genai", "provider_options": providers},
@@ -76,7 +76,7 @@ def _decoder(spec: DecoderSpec, model_file: str, recipe: Recipe) -> Document:
         "hidden_size": spec.hidden_size,
         "inputs": {
             "input_ids": "input_ids",
-            **{name: name for name in told},
+            **{name: name for name in attention_inputs},
             "past_key_names": "past_key_values.%d.key",
             "past_value_names": "past_key_values.%d.value",
         },

@@ -11,7 +11,7 @@ Document = dict[str, object]
 
 
 def model_config(spec: DecoderSpec, metadata: ModelMetadata, torch_dtype: str) -> Document:
-    """`config.json`: a LlamaConfig. Skiff's graph has all of it inside; others want to know."""
+    """`config.json`: a LlamaConfig. Skiff reads the context length; the graph has the rest."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -43,7 +43,7 @@ def generation_config(metadata: ModelMetadata) -> Document:
 
 
 def sampling_config(sampling: SuggestedSampling) -> Document:
-    """Greedy unless the file suggests otherwise; a repetition penalty holds for both."""
+    """Greedy unless the file suggests otherwise; a repetition penalty applies either way."""
     drawing = _given(
         temperature=sampling.temperature,
         top_k=sampling.top_k,
@@ -63,7 +63,7 @@ def _given(**values: float | None) -> dict[str, float]:
 
 
 def tokenizer_config(spec: DecoderSpec, metadata: ModelMetadata) -> Document:
-    """`tokenizer_config.json`: the class that takes tokenizer.json as it is, and special tokens."""
+    """`tokenizer_config.json`: a class that uses tokenizer.json as it is, and special tokens."""
     vocabulary = metadata.vocabulary
     special = {
         "bos_token": vocabulary.begin,
@@ -90,8 +90,8 @@ def _special_tokens(metadata: ModelMetadata) -> Document:
 
 
 def _rope_scaling(rotary: RotarySpec, context_length: int) -> Document | None:
-    """A GGUF file has Llama 3's factor per frequency, not the four numbers they were made from;
-    `longrope` with one list for any length says exactly that."""
+    """A GGUF file has Llama 3's factor per frequency, not the four numbers these come from.
+    `longrope` with the same list for every length expresses exactly that."""
     if rotary.frequency_factors is not None:
         factors = [_shortest(rotary.linear_factor * each) for each in rotary.frequency_factors]
         return {

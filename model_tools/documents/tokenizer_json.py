@@ -1,7 +1,8 @@
 """Rebuilds a byte-level BPE tokenizer from the vocabulary that a GGUF file carries.
 
-The door to `tokenizers` in `model_tools`. Each pre-tokenizer is the original one, as its model's
-own tokenizer.json has it; llama.cpp spells the same patterns differently (llama-vocab.cpp).
+The only file of `model_tools` that imports `tokenizers`. Each pre-tokenizer is the original one, as
+its model's own tokenizer.json has it; llama.cpp spells the same patterns differently
+(llama-vocab.cpp).
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from model_tools.gguf.vocabulary import PreTokenizer, TokenType, Vocabulary
 
 
 def build_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
-    """A tokenizer that recognises special tokens in a text and gives a prompt its beginning.
+    """Returns a tokenizer that recognises special tokens in a text, and prepends the beginning of
+    text where the vocabulary asks for it.
 
     A byte that has no token is dropped, as by llama.cpp.
     """
@@ -38,7 +40,7 @@ def build_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
         )
     )
     if vocabulary.pre_tokenizer is PreTokenizer.QWEN2:
-        # Part of the original, without which decomposed text reads differently from in training.
+        # Part of the original: without it decomposed text gives other tokens than in training.
         # llama.cpp leaves it out.
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = _pre_tokenizer(vocabulary.pre_tokenizer)
@@ -73,7 +75,7 @@ def _pre_tokenizer(kind: PreTokenizer) -> pre_tokenizers.PreTokenizer:
 
 
 def _words_then_bytes(digits: str) -> pre_tokenizers.PreTokenizer:
-    """Llama 3 and Qwen 2 differ in one place: how many digits stay together."""
+    """Llama 3 and Qwen 2 differ only in how many digits stay together."""
     words = (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + "|"
         r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -87,7 +89,7 @@ def _words_then_bytes(digits: str) -> pre_tokenizers.PreTokenizer:
 
 
 def _added_tokens(vocabulary: Vocabulary) -> Iterator[AddedToken]:
-    """What is found in a text before anything else; special ones give no text when decoded."""
+    """Tokens to match in a text before any other; decoding skips special ones by default."""
     special = (TokenType.CONTROL, TokenType.UNKNOWN)
     for text, kind in zip(vocabulary.tokens, vocabulary.types, strict=True):
         if kind in special or kind is TokenType.USER_DEFINED:

@@ -1,4 +1,4 @@
-"""Writes what lies in a model folder beside the graph: configuration, tokenizer, chat templates."""
+"""Writes a model folder's files beside the graph: configuration, tokenizer, chat templates."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def write_documents(
 
 
 def _write_chat_template(folder: Path, template: ChatTemplate) -> None:
-    """Where `transformers` looks for the default template and for the others."""
+    """Writes it where `transformers` looks for the default template, or for the others."""
     path = folder / "chat_template.jinja"
     if template.name != "default":
         path = folder / "additional_chat_templates" / f"{template.name}.jinja"

@@ -25,7 +25,7 @@ class GgufFile:
 
     @classmethod
     def open(cls, path: Path) -> "GgufFile":
-        """Maps the file; raises StartError where it is none, is cut short or is damaged."""
+        """Maps the file; raises StartError if it is not GGUF, cut short, damaged or unsupported."""
         reader = _read(path)
         if reader.byte_order != "I":
             raise StartError(f"{path}: a GGUF file of the other byte order is not supported")
@@ -51,8 +51,8 @@ class GgufFile:
 
 
 class _Reader(GGUFReader):
-    """Ends where the file does. `gguf` alone finds empty arrays there and, of a list whose length
-    is damaged, looks for as many items as that says."""
+    """Raises ValueError past the end of the file. `gguf` alone finds empty arrays there, and looks
+    for as many items as a damaged list length says."""
 
     def _get(
         self,
@@ -77,8 +77,8 @@ def _read(path: Path) -> GGUFReader:
         raise StartError(f"{path}: this is not a GGUF file")
     try:
         return _Reader(path)
-    # What `gguf` raises where it runs past the end of a file or into nonsense; its texts are about
-    # numpy's arrays.
+    # `gguf` raises these where it runs past the end of a file or into nonsense; its messages are
+    # about numpy's arrays.
     except (ValueError, IndexError, KeyError, OverflowError, RecursionError) as error:
         raise StartError(
             f"{path}: the GGUF file is cut short, damaged or of a version that is not supported"

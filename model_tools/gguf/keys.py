@@ -1,4 +1,4 @@
-"""The metadata keys of a GGUF file, read by name and type; what nobody read is refused by name.
+"""The metadata keys of a GGUF file, read by name and type; unread keys are refused by name.
 
 Knows how GGUF types its values, not what any key means.
 """
@@ -13,7 +13,7 @@ from server.errors import StartError
 
 
 class GgufKeys:
-    """Reads each key at most by one meaning and remembers which keys were read.
+    """Reads keys by type and remembers which were read.
 
     Every reader raises StartError where a key is missing without a default, or has another type.
     """
@@ -40,7 +40,7 @@ class GgufKeys:
         return self.integer(name) if self.has(name) else None
 
     def layer_integer(self, name: str, default: int | None = None) -> int:
-        """A number that may be given once or per layer, but must be the same for every layer."""
+        """Reads a number given once or per layer, which must be the same for every layer."""
         value = self._value(name, default)
         values = value if isinstance(value, list) else [value]
         if not values or not all(map(_is_integer, values)):
@@ -80,17 +80,17 @@ class GgufKeys:
         return value
 
     def ignore(self, names: Iterable[str]) -> None:
-        """Marks keys as read that describe and change nothing."""
+        """Marks keys as read that only describe the model."""
         self._unread.difference_update(names)
 
     def refuse_unless(self, name: str, *harmless: bool | float | str) -> None:
-        """For a key that is not supported: absent, or a value that changes nothing, may pass."""
+        """Refuses an unsupported key unless it is absent or has a value that changes nothing."""
         if self.has(name) and (value := self._value(name)) not in harmless:
             shown = f"{value!r:.40}" if not isinstance(value, list) else "a list"
             raise self.error(f"{name} = {shown} is not supported")
 
     def refuse_unread(self, *prefixes: str) -> None:
-        """Every key below `prefixes` must have been read: what is not understood is not dropped."""
+        """Refuses keys below `prefixes` that were not read, rather than drop them silently."""
         unread = sorted(name for name in self._unread if name.startswith(prefixes))
         if unread:
             raise self.error(f"not supported: {', '.join(unread[:5])}")

@@ -1,7 +1,8 @@
-"""What a GGUF file says beside its decoder: vocabulary, chat templates, suggested sampling.
+"""A GGUF file's metadata besides its decoder: vocabulary, chat templates, suggested sampling.
 
 Keys that describe (name, licence, dataset and the like) and namespaces that no reader of a model
-knows (a quantiser's own) may pass; what would change the model's behaviour is read or refused.
+knows (a quantiser's own) are ignored; a key that would change the model's behaviour is read or
+refused.
 """
 
 import math
@@ -21,7 +22,7 @@ T = TypeVar("T", int, float)
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
     name: str
-    """"default", or what it is for, as "tool_use"."""
+    """"default", or its purpose, such as "tool_use"."""
     source: str
     """Jinja."""
 
@@ -41,13 +42,13 @@ class SuggestedSampling:
 class ModelMetadata:
     vocabulary: Vocabulary
     end_of_generation: tuple[int, ...]
-    """At least one token id, the one that the file names first."""
+    """At least one token id; the file's `eos_token_id`, if any, comes first."""
     chat_templates: tuple[ChatTemplate, ...]
     sampling: SuggestedSampling
 
 
 def read_metadata(keys: GgufKeys) -> ModelMetadata:
-    """Raises StartError for a file of another architecture or kind, and for an unknown key."""
+    """Raises StartError for another architecture or kind of file, and for an unknown key."""
     _check_kind(keys)
     vocabulary = read_vocabulary(keys)
     metadata = ModelMetadata(

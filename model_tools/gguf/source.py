@@ -25,7 +25,7 @@ class GgufSource:
 
     @classmethod
     def open(cls, path: Path) -> "GgufSource":
-        """Reads the metadata and checks every key and tensor; reads no weights but rope factors."""
+        """Reads the metadata and checks every key and tensor; keeps no weights but rope factors."""
         file = GgufFile.open(path)
         metadata = read_metadata(file.keys)
         spec = read_spec(file)

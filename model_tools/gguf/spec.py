@@ -1,7 +1,7 @@
-"""What the `llama.*` keys of a GGUF file say about the decoder.
+"""The decoder's spec, from the `llama.*` keys of a GGUF file.
 
 The meaning and the default of each key are those of llama.cpp (llama-model.cpp, load_hparams, and
-models/llama.cpp). A key that says something this decoder cannot do is refused by name.
+models/llama.cpp). A key that asks for what this decoder cannot do is refused by name.
 """
 
 import math
@@ -26,8 +26,8 @@ _HARMLESS: dict[str, tuple[bool | float | str, ...]] = {
     "llama.tensor_data_layout": ("Meta AI original pth",),
 }
 _DESCRIPTIVE = (
-    # They say how long the contexts were before linear scaling and that the model was trained on
-    # it; only the scalings that are refused compute with them.
+    # The context length before linear scaling, and whether the model was trained with it: only
+    # types of scaling that are refused compute with these.
     "llama.rope.scaling.original_context_length",
     "llama.rope.scaling.finetuned",
 )

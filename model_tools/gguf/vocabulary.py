@@ -1,4 +1,4 @@
-"""What the `tokenizer.ggml.*` keys of a GGUF file say: a byte-level BPE vocabulary as one value.
+"""A byte-level BPE vocabulary as one value, from the `tokenizer.ggml.*` keys of a GGUF file.
 
 Knows the keys and their defaults (llama.cpp's llama-vocab.cpp, load), not how text is encoded.
 """
@@ -24,8 +24,8 @@ class TokenType(IntEnum):
 class PreTokenizer(Enum):
     """How text is cut before merging, by llama.cpp's name for it.
 
-    llama.cpp takes many more names for these four; only the older spellings of one are taken here,
-    because for the others it was not checked that the original tokenizer cuts in the same way.
+    llama.cpp has many more names for these four. Only the older spellings of LLAMA_BPE are accepted
+    here: for the others it was not checked that the original tokenizer cuts in the same way.
     """
 
     GPT2 = "gpt-2"
@@ -36,7 +36,7 @@ class PreTokenizer(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Every merge joins two tokens to a third, and `begin` is there where `add_begin` is true."""
+    """Every merge joins two tokens to a third; `begin` is not None where `add_begin` is true."""
 
     pre_tokenizer: PreTokenizer
     tokens: tuple[str, ...]
@@ -48,13 +48,13 @@ class Vocabulary:
     begin: int | None
     """Beginning of text."""
     end: int | None
-    """The end of generation that the file names; there may be more of them."""
+    """The end-of-generation token that the file names; there may be others."""
     end_of_turn: int | None
     end_of_message: int | None
     unknown: int | None
     padding: int | None
     fill_in_the_middle_ends: tuple[int, ...]
-    """Padding, next repository and next file: where a model of code ends what it fills in."""
+    """Padding, next repository and next file: a code model ends an infill with one of these."""
     add_begin: bool
     """A prompt begins with `begin`."""
 
@@ -102,7 +102,7 @@ def read_vocabulary(keys: GgufKeys) -> Vocabulary:
         end_of_message=special("eom_token_id"),
         unknown=special("unknown_token_id"),
         padding=special("padding_token_id"),
-        fill_in_the_middle_ends=special.those_of(_FILL_IN_THE_MIDDLE_ENDS),
+        fill_in_the_middle_ends=special.ids_of(_FILL_IN_THE_MIDDLE_ENDS),
         # The default is llama.cpp's.
         add_begin=keys.flag(
             f"{_KEY}add_bos_token", default=pre_tokenizer is PreTokenizer.LLAMA_BPE
@@ -173,5 +173,5 @@ class _SpecialIds:
             raise self.keys.error(f"{_KEY}{name} = {token} is outside the {self.tokens} tokens")
         return token
 
-    def those_of(self, names: Sequence[str]) -> tuple[int, ...]:
+    def ids_of(self, names: Sequence[str]) -> tuple[int, ...]:
         return tuple(token for token in map(self, names) if token is not None)

@@ -1,7 +1,7 @@
-"""The node of attention in each layer, and the inputs that all of them share.
+"""The attention node of each layer, and the inputs that all layers share.
 
-Knows ONNX Runtime's two operators for it, and how each wants keys and values to lie: a slot for
-each sequence, or pages that any sequence may hold. Does not know the layers around it.
+Knows ONNX Runtime's two operators for it, and the KV layout of each: a slot for each sequence, or
+pages that any sequence may hold. Does not know the layers around it.
 """
 
 from collections.abc import Sequence
@@ -22,35 +22,35 @@ Inputs = list[ir.Value | None]
 
 
 class Attention(Protocol):
-    """Adds nodes that write new keys and values beside those of the tokens before, in place, and
-    attend to all of them."""
+    """Adds nodes that append new keys and values to the KV cache, in place, and attend to all of
+    it."""
 
     def attend(self, index: int, name: str, qkv: ir.Value) -> ir.Value:
-        """Of the layer's packed q, k and v, with its inputs `past_key_values` and its outputs
-        `present`."""
+        """Returns the attention of the layer's packed q, k and v; adds its inputs `past_key_values`
+        and its outputs `present`."""
 
 
 class KvBuffers:
-    """Keys and values as inputs and outputs of a graph, and as integers if they are that."""
+    """The KV cache as inputs and outputs of a graph, in floats or in int8."""
 
     def __init__(
         self, writer: GraphWriter, shape: Shape, scales: Sequence[float] | None = None
     ) -> None:
-        """`scales` are those of each layer's keys and values as int8; None keeps them as floats."""
+        """`scales` has one for each layer's keys and values in int8; None keeps them as floats."""
         self._writer = writer
         self._shape = shape
         self._scales = scales
         self._type = writer.float_type if scales is None else ir.DataType.INT8
 
     def past(self, index: int) -> Inputs:
-        """A layer's keys and values."""
+        """Adds the inputs of a layer's keys and values."""
         names = [f"past_key_values.{index}.{kind}" for kind in ("key", "value")]
         return [self._writer.input(name, self._type, self._shape) for name in names]
 
     def attend(
         self, operator: str, index: int, name: str, inputs: Inputs, attributes: Attributes
     ) -> ir.Value:
-        """Adds the node, which gives the layer's keys and values back."""
+        """Adds the node and the outputs of the layer's keys and values; returns the attention."""
         outputs = [name, f"present.{index}.key", f"present.{index}.value"]
         attended, *present = self._writer.nodes(
             operator, outputs, inputs, attributes, domain=MICROSOFT
@@ -93,8 +93,8 @@ class SlotAttention:
 
 
 class PagedAttention:
-    """PagedAttention, over [pages, PAGE_TOKENS, kv_heads, head_dim], of tokens [n] that are those
-    of all sequences one after the other. Inputs are named as ONNX Runtime GenAI's engine has them.
+    """PagedAttention, over [pages, PAGE_TOKENS, kv_heads, head_dim], for tokens [n]: those of all
+    sequences, concatenated. Inputs have the names that ONNX Runtime GenAI's engine uses.
     """
 
     def __init__(
@@ -124,8 +124,8 @@ class PagedAttention:
 def sequence_lengths(
     writer: NodeWriter, mask: ir.Value, prefix: str = ""
 ) -> tuple[ir.Value, ir.Value]:
-    """Of a mask: each row's tokens, past and new, less one, int32 [batch]; and the longest row's,
-    int32 scalar. `prefix` is that of the nodes' names."""
+    """Returns, for a mask [batch, total], each row's last position, past and new, int32 [batch];
+    and `total`, int32 scalar. `prefix` begins the nodes' names."""
     one = writer.constant(f"{prefix}one", 1)
     total_axis = writer.constant(f"{prefix}total_axis", [1])
     counts = writer.node("ReduceSum", f"{prefix}token_counts", [mask, total_axis], {"keepdims": 0})

@@ -1,8 +1,8 @@
 """The external data of an ONNX model, written while its graph is built.
 
 Tensors go to the file as they come, so that only one layer's weights are ever in memory. (onnx-ir's
-lazy tensors would do that too, but the fused and quantised tensors of a layer have common sources,
-which would be read once for each of them.)
+lazy tensors would do that too, but would read the common sources of a layer's fused and quantised
+tensors once for each of them.)
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ class DataFile:
         """Appends the array and returns the tensor that refers to it; OSError on a full disk."""
         offset = -(-self._file.tell() // PAGE) * PAGE
         self._file.seek(offset)
-        # As bytes, since not every type of weights has a buffer of its own: bfloat16 has none.
+        # As bytes, since not every type of weights supports the buffer protocol: bfloat16 does not.
         self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return ir.ExternalTensor(
             location=self._location,

@@ -28,11 +28,11 @@ def build_graph(
     layer_done: Callable[[], None],
     kv_scales: Sequence[float] | None = None,
 ) -> ir.Model:
-    """The model of a source; one layer's weights at a time are in memory.
+    """Builds a source's model with one layer's weights in memory at a time.
 
-    `layer_done` is called when a layer's weights are written; `kv_scales` are those of each layer's
-    keys and values, where these are integers. Raises `StartError` where ONNX
-    Runtime's operators do not support the source's shape.
+    `layer_done` is called when a layer's weights are written; `kv_scales` has one for each layer's
+    keys and values, where these are integers. Raises `StartError` where ONNX Runtime's operators do
+    not support the size of heads, or the graph's float type cannot hold a weight.
     """
     spec = source.spec
     _check_heads(spec)
@@ -63,7 +63,7 @@ def build_graph(
 
 
 def _check_heads(spec: DecoderSpec) -> None:
-    """A condition of attention's operators, for rotary embedding."""
+    """Raises `StartError` where attention's operators cannot rotate the heads."""
     if spec.head_dim % 16:
         raise StartError(
             f"ONNX Runtime rotates heads of 16, 32, 48, ... dimensions, not {spec.head_dim}"
@@ -73,9 +73,9 @@ def _check_heads(spec: DecoderSpec) -> None:
 def _negative(
     writer: GraphWriter, count: ir.Value, input_ids: ir.Value, target: Target
 ) -> ir.Value:
-    """-count. For CUDA as 0 - count with a 0 that comes from a shape, since ONNX Runtime leaves to
-    the CPU what follows from shapes, and the rest to CUDA: Slice wants its start on the CPU, and a
-    graph that copies from the one to the other cannot be captured."""
+    """Returns -count; for CUDA as 0 - count, with a 0 that is computed from a shape. ONNX Runtime
+    computes with shapes on the CPU, and with other values on CUDA. Slice wants its start on the
+    CPU, and a graph that copies between the two cannot be captured."""
     if target is Target.CPU:
         return writer.node("Neg", "first_kept.scalar", [count])
     shape = writer.node("Shape", "ids_shape", [input_ids])
@@ -85,8 +85,8 @@ def _negative(
 
 
 def _keep_last(writer: GraphWriter, count: ir.Value, input_ids: ir.Value, recipe: Recipe) -> Keep:
-    """Leaves the last `count` tokens, for which positions are counted from the end; 0 leaves all of
-    them, because -0 is the first one."""
+    """Returns a slice to the last `count` tokens, which begins at index -count; 0 keeps all tokens,
+    because -0 is the first index."""
     vector = writer.constant("first_kept.shape", [1])
     negative = _negative(writer, count, input_ids, recipe.target)
     start = writer.node("Reshape", "first_kept", [negative, vector])
@@ -96,7 +96,7 @@ def _keep_last(writer: GraphWriter, count: ir.Value, input_ids: ir.Value, recipe
 
 
 def _logits(writer: GraphWriter, head: Matrix, kept: ir.Value) -> ir.Value:
-    """float32, whatever the graph computes in: what follows is a choice by their differences."""
+    """Logits in float32, whatever the graph computes in: sampling goes by their differences."""
     if writer.float_type is ir.DataType.FLOAT:
         return head.multiply(kept, "logits")
     return writer.node(

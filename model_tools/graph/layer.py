@@ -1,6 +1,6 @@
 """One layer of the decoder as nodes of a graph.
 
-Knows the decoder's arithmetic and ONNX Runtime's operators for it. The shape that was fastest: one
+Knows the decoder's arithmetic and ONNX Runtime's operators for it. This form was the fastest: one
 multiplication for q, k and v, one for gate and up, rotary embedding inside attention's operator.
 """
 
@@ -18,7 +18,7 @@ from model_tools.graph.rotary import half_rotated
 from model_tools.graph.writer import GraphWriter
 
 Keep = Callable[[str, ir.Value], ir.Value]
-"""The rows of a value that are still needed, under a name."""
+"""Takes the name of a new value and a value; returns the rows that are still needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class LayerBuilder:
     ) -> Stream:
         """Adds a layer with its inputs `past_key_values` and its outputs `present`.
 
-        After the last layer's attention only some rows are needed: `keep` leaves these.
+        `keep` selects the rows that are still needed after the last layer's attention.
         """
         name = f"layers.{index}"
         normed, residual = self.normalise(f"{name}.attention_norm", weights.attention_norm, stream)
@@ -61,7 +61,7 @@ class LayerBuilder:
         return Stream(residual, self._feed_forward(f"{name}.feed_forward", weights, normed))
 
     def normalise(self, name: str, weight: Weights, stream: Stream) -> tuple[ir.Value, ir.Value]:
-        """The stream's sum, normalised (RMS) and as it is."""
+        """Returns the stream's sum, normalised (RMS) and as it is."""
         gamma = self.writer.floats(f"{name}.weight", weight)
         epsilon = {"epsilon": self.spec.rms_epsilon}
         if stream.branch is None:

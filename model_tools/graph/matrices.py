@@ -63,7 +63,7 @@ class IntegerFormat:
 
     block_format: BlockFormat
     accuracy_level: int | None = None
-    """What MatMulNBits makes of activations; None leaves it to the kernels."""
+    """MatMulNBits' precision for activations; None leaves it to the kernels."""
 
     def store(self, writer: GraphWriter, name: str, weights: Weights) -> Matrix:
         quantised = quantise(weights, self.block_format)

@@ -1,8 +1,8 @@
-"""The decoder for decode rows and a piece of a prompt in one call, which reads the weights once.
+"""A graph for decode rows and a piece of a prompt in one call, which reads the weights once.
 
-Knows the graph for the CPU that `graph.decoder` builds, and changes a copy of it. There, ONNX
-Runtime's attention takes neither rows of several lengths nor an empty part. So matrices see the
-tokens of both as one sequence, and in each layer the rows and the piece have an attention each.
+Knows the graph for the CPU that `graph.decoder` builds, and changes a copy of it. On the CPU, ONNX
+Runtime's attention takes neither ragged rows nor an empty part. So matrices see the tokens of both
+as one sequence, and in each layer the rows and the piece have an attention node each.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ FLOAT = ir.DataType.FLOAT
 
 
 def mixed_graph(model: ir.Model, spec: DecoderSpec) -> ir.Model:
-    """Has the model's weights. Each part of a call has the bits that it has in one of its own where
-    kernels round a row of a matrix the same beside any others.
+    """Returns a graph with the same weights as `model`. Each part of a call has the same bits as in
+    a call of its own, where kernels round a row of a matrix the same whatever rows are beside it.
 
     `input_ids` [1, tokens] are the newest token of each row, then the piece. `attention_mask` and
     `past_key_values` are the rows', `prompt_mask` and `prompt_past` the piece's. `logits` are those
-    of the rows, then of the piece's last `prompt_logits_to_keep` tokens, where 0 is none.
+    of the rows, then of the piece's last `prompt_logits_to_keep` tokens; 0 keeps none.
     """
     mixed = model.clone()
     graph, writer = mixed.graph, NodeWriter(mixed.graph)
@@ -35,7 +35,7 @@ def mixed_graph(model: ir.Model, spec: DecoderSpec) -> ir.Model:
     piece = writer.node("Sub", "piece", [tokens, rows])
     attention = _MixedAttention.of(spec, writer, rows, piece)
     for index in range(spec.layers):
-        attention.part(index, graph.node(f"layers.{index}.attention"))
+        attention.split(index, graph.node(f"layers.{index}.attention"))
     _keep_rows_and_last_tokens(writer, graph, rows, piece)
     graph.inputs.remove(inputs["num_logits_to_keep"])
     [logits] = [value for value in graph.outputs if value.name == "logits"]
@@ -47,7 +47,7 @@ def mixed_graph(model: ir.Model, spec: DecoderSpec) -> ir.Model:
 
 @dataclass(frozen=True, slots=True)
 class _MixedAttention:
-    """Parts the tokens of each layer's attention; has what the layers share."""
+    """Splits the attention of each layer; holds the values that layers share."""
 
     spec: DecoderSpec
     writer: NodeWriter
@@ -73,8 +73,8 @@ class _MixedAttention:
             as_sequence=writer.constant("as_sequence", [1, -1, 0]),
         )
 
-    def part(self, index: int, attention: ir.Node) -> None:
-        """Leaves the rows to a layer's attention, and gives the piece one of its own."""
+    def split(self, index: int, attention: ir.Node) -> None:
+        """Leaves the rows to a layer's attention node, and adds one for the piece."""
         name, node = attention.name, self.writer.node
         qkv, attended = attention.inputs[0], attention.outputs[0]
         [use] = attended.uses()
@@ -108,7 +108,7 @@ class _MixedAttention:
 def _keep_rows_and_last_tokens(
     writer: NodeWriter, graph: ir.Graph, rows: ir.Value, piece: ir.Value
 ) -> None:
-    """After the last layer's attention, these tokens go on instead of those that `kept` leaves."""
+    """Keeps these tokens after the last layer's attention, instead of those that `kept` selects."""
     to_keep = writer.input("prompt_logits_to_keep", INT64, [])
     vector = writer.constant("prompt_kept.shape", [1])
     last = writer.node("Reshape", "prompt_kept.size", [to_keep, vector])

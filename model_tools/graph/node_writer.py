@@ -30,7 +30,7 @@ class NodeWriter:
         return value
 
     def optional_input(self, name: str, default: int) -> ir.Value:
-        """An int64 scalar input that has an initializer: who does not feed it gets the default."""
+        """Adds an int64 scalar input; its initializer is the default if it is not fed."""
         value = self.constant(name, default)
         self._graph.inputs.append(value)
         return value
@@ -48,7 +48,7 @@ class NodeWriter:
     def slice(self, name: str, value: ir.Value, *, axis: int, start: int, end: int) -> ir.Value:
         """Part of a value along one axis."""
         bounds = {"start": start, "end": end, "axis": axis}
-        inputs = [self.constant(f"{name}.{bound}", [place]) for bound, place in bounds.items()]
+        inputs = [self.constant(f"{name}.{bound}", [index]) for bound, index in bounds.items()]
         return self.node("Slice", name, [value, *inputs])
 
     def node(
@@ -60,7 +60,7 @@ class NodeWriter:
         *,
         domain: str = "",
     ) -> ir.Value:
-        """Adds a node of one output, and returns that; it has the node's name."""
+        """Adds a node with one output of the same name, and returns that output."""
         (output,) = self.nodes(operator, [name], inputs, attributes, domain=domain)
         return output
 

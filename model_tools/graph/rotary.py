@@ -16,7 +16,7 @@ def half_rotated(rows: Weights, head_dim: int) -> Weights:
 
 
 def interleaved(rows: Weights, head_dim: int) -> Weights:
-    """The way back from `half_rotated`."""
+    """The inverse of `half_rotated`."""
     halves = rows.reshape(-1, 2, head_dim // 2, rows.shape[1])
     return halves.swapaxes(1, 2).reshape(rows.shape)
 

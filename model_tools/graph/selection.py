@@ -1,7 +1,7 @@
-"""Nodes that find a row's largest logits where the logits are, so that none but these leave a GPU.
+"""Nodes that find each row's largest logits on the GPU, so that only these leave it.
 
-Knows ONNX operators and which of them are fast on CUDA; knows nothing of a decoder. What the
-outputs mean is `server.model.candidates`.
+Knows ONNX operators and which of them are fast on CUDA; knows nothing of a decoder.
+`server.model.candidates` says what the outputs mean.
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from model_tools.graph.node_writer import Attributes
 from model_tools.graph.writer import GraphWriter
 
 CANDIDATES = 64
-"""As many as decide a draw with the usual filters (top-k 40 or 50) even where some are equal."""
+"""Enough to decide a draw with the usual filters (top-k 40 or 50), even if some are equal."""
 GROUP = 64
-"""Neighbouring logits of which first only the largest counts. ONNX Runtime's TopK gives a row to a
-single block of the GPU, which reads it seven times: over 128,256 logits that would take longer than
-a layer. Here it sees 2,004 maxima, and then the 64 groups that they choose."""
+"""Neighbouring logits, of which only the maximum is compared at first. ONNX Runtime's TopK gives a
+row to a single block of the GPU, which reads it seven times: for 128,256 logits that would take
+longer than a layer. Here it reads 2,004 maxima, and then the 64 groups that have the largest."""
 INT64 = ir.DataType.INT64
 
 
 def add_selection(writer: GraphWriter, logits: ir.Value, vocabulary_size: int) -> None:
     """Adds the outputs `candidate_ids`, `candidate_logits` and `log_sum_exp` for float32 logits
-    [batch, kept, vocabulary]: a row each for batch * kept rows of logits."""
+    [..., vocabulary]; each output has a row for each row of logits."""
     rows = writer.node(
         "Reshape", "rows", [logits, writer.constant("rows.shape", [-1, vocabulary_size])]
     )
@@ -34,13 +34,13 @@ def add_selection(writer: GraphWriter, logits: ir.Value, vocabulary_size: int) -
 
 
 def ids_width(vocabulary_size: int) -> int:
-    """Candidates of a row."""
+    """The number of candidates of a row."""
     return min(CANDIDATES, vocabulary_size)
 
 
 @dataclass(frozen=True, slots=True)
 class _Groups:
-    """Rows of logits, parted into groups."""
+    """Rows of logits, split into groups."""
 
     writer: GraphWriter
     vocabulary_size: int
@@ -50,10 +50,10 @@ class _Groups:
         return -(-self.vocabulary_size // GROUP)
 
     def largest(self, rows: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Values and ids of each row's largest logits, largest first.
+        """Returns values and ids of each row's largest logits, largest first.
 
-        Exact: a group that holds one of them has a maximum among the largest maxima. Only of logits
-        that equal the last one, some may be left out for others.
+        Exact: a group that holds one of them has a maximum among the largest maxima. Only which of
+        the logits that equal the last candidate are taken is left open.
         """
         node, constant = self.writer.node, self.writer.constant
         chosen = min(ids_width(self.vocabulary_size), self.count)
@@ -66,11 +66,11 @@ class _Groups:
         )
         pool = node("GatherND", "pool.groups", [groups, indices], {"batch_dims": 1})
         pool = node("Reshape", "pool", [pool, constant("pool.shape", [-1, chosen * GROUP])])
-        values, places = self._top("candidate_logits", pool, ids_width(self.vocabulary_size))
-        return values, self._ids(best, places)
+        values, positions = self._top("candidate_logits", pool, ids_width(self.vocabulary_size))
+        return values, self._ids(best, positions)
 
     def _maxima(self, rows: ir.Value) -> ir.Value:
-        """[rows, count]. ReduceMax would be it in one, but is twice as slow for many rows."""
+        """[rows, count]. ReduceMax would do it in one node, but is twice as slow for many rows."""
         node, constant = self.writer.node, self.writer.constant
         channel = constant("group_maxima.axes", [1])
         signal = node("Unsqueeze", "group_maxima.signal", [rows, channel])
@@ -88,17 +88,19 @@ class _Groups:
 
     def _top(self, name: str, values: ir.Value, count: int) -> tuple[ir.Value, ir.Value]:
         k = self.writer.constant(f"{name}.count", [count])
-        top, places = self.writer.nodes("TopK", [name, f"{name}.places"], [values, k], {"axis": 1})
-        return top, places
+        top, positions = self.writer.nodes(
+            "TopK", [name, f"{name}.places"], [values, k], {"axis": 1}
+        )
+        return top, positions
 
-    def _ids(self, best: ir.Value, places: ir.Value) -> ir.Value:
-        """Of places in the pool."""
+    def _ids(self, best: ir.Value, positions: ir.Value) -> ir.Value:
+        """Token ids of positions in the pool."""
         node, size = self.writer.node, self.writer.constant("group_size", GROUP)
-        row = node("Div", "candidate_rows", [places, size])
+        row = node("Div", "candidate_rows", [positions, size])
         inside = node(
             "Sub",
             "candidate_offsets",
-            [places, node("Mul", "candidate_rows.start", [row, size])],
+            [positions, node("Mul", "candidate_rows.start", [row, size])],
         )
         group = node("GatherElements", "candidate_groups", [best, row], {"axis": 1})
         start = node("Mul", "candidate_groups.start", [group, size])
@@ -106,8 +108,9 @@ class _Groups:
 
 
 def _log_sum_exp(writer: GraphWriter, rows: ir.Value, values: ir.Value) -> ir.Value:
-    """From the largest logit on. One of ONNX's operators would do, but on an H200 ReduceLogSumExp
-    takes 6 ms for 8 rows, and LogSoftmax, which gives a row to one block, 41 us for one; these, 7.
+    """Computed relative to the largest logit. A single operator of ONNX would do, but on an H200
+    ReduceLogSumExp takes 6 ms for 8 rows, and LogSoftmax, which gives a row to one block, 41 us for
+    one row; these nodes take 7 us.
     """
     largest = writer.slice("best_logits", values, axis=1, start=0, end=1)
     below = writer.node("Sub", "logits_below_best", [rows, largest])

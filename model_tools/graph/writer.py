@@ -16,7 +16,7 @@ from model_tools.weights.slabs import by_slabs
 from server.errors import StartError
 
 OPSET = 21
-"""ONNX's own operators."""
+"""The version of ONNX's own operators."""
 IR_VERSION = 10
 
 
@@ -40,8 +40,8 @@ class GraphWriter(NodeWriter):
         return self._tape.initializer(self._data.write(name, array))
 
     def floats(self, name: str, array: NDArray[np.float32]) -> ir.Value:
-        """An initializer of the type that the graph computes in; raises `StartError` where its
-        range is too small."""
+        """An initializer of the type that the graph computes in; raises `StartError` where the
+        type's range is too small."""
         narrow = np.empty(array.shape, self.float_type.numpy())
 
         def convert(rows: slice) -> bool:

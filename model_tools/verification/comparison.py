@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Rows = NDArray[np.float32]
 Tokens = NDArray[np.int64]
 Measures = NDArray[np.float64]
-"""[n, 4], for n tokens: divergence, whether the best one agrees, loss, and the reference's loss."""
+"""[n, 4], for n tokens: divergence, whether the top-1 agrees, loss, and the reference's loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Comparison:
     mean_kl: float
     """Kullback-Leibler divergence from the reference to the graph, in nats."""
     top1_agreement: float
-    """Share of places where both have the same most probable token."""
+    """Share of tokens for which both have the same most probable next token."""
     perplexity: float
     reference_perplexity: float
 
@@ -48,7 +48,7 @@ class Comparison:
 
 
 def measure(reference: Rows, logits: Rows, following: Tokens) -> Measures:
-    """Of logits [n, vocabulary] before the tokens that follow in the text, [n]."""
+    """Compares logits [n, vocabulary]; `following` [n] are the tokens that come next."""
     expected, actual = _log_softmax(reference), _log_softmax(logits)
     rows = np.arange(len(following))
     return np.stack(

@@ -1,4 +1,4 @@
-"""A decoder's logits in plain numpy, straight from a source's weights: what graphs are measured by.
+"""A decoder's logits in plain numpy, straight from a source's weights, to compare graphs with.
 
 Knows the mathematics of a Llama-shaped decoder. Shares nothing with the graph: no fused or
 quantised matrix, and queries and keys stay in the row order of the source, where the two dimensions
@@ -26,7 +26,7 @@ Rows = NDArray[np.float32]
 
 
 Rounding = Callable[[Rows], Rows]
-"""To a narrower type of floats and back."""
+"""Rounds to a narrower type of floats and back."""
 
 
 def exact(rows: Rows) -> Rows:
@@ -35,7 +35,7 @@ def exact(rows: Rows) -> Rows:
 
 @dataclass(frozen=True, slots=True)
 class LayerRun:
-    """One layer over all tokens of all texts: what its matrices read, and what it makes."""
+    """One layer over all tokens of all texts: what its matrices read, and its output."""
 
     attention_input: Rows
     """Read by q, k and v."""
@@ -55,7 +55,7 @@ class LayerRun:
 def reference_logits(
     source: WeightSource, texts: Sequence[Tokens], rounded: Rounding = exact
 ) -> Iterator[Rows]:
-    """The float32 logits [n, vocabulary] after each of a text's n tokens, text by text.
+    """Yields each text's float32 logits [n, vocabulary], one row after each of its n tokens.
 
     All texts go through a layer before the next layer is read, and logits are computed when they
     are asked for: one layer's weights and one text's logits are in memory at a time.
@@ -71,10 +71,10 @@ def reference_logits(
 def run_layers(
     source: WeightSource, texts: Sequence[Tokens], rounded: Rounding = exact
 ) -> Iterator[LayerRun]:
-    """Each layer in turn; a text is read from its start and does not see the others. What a graph
-    of narrower floats would keep between its operators is `rounded`."""
+    """Yields each layer in turn. Texts are independent, each from position 0. Applies `rounded` to
+    whatever a graph of narrower floats would store between its operators."""
     spec = source.spec
-    turns = _turns(spec.rotary, max(map(len, texts)))
+    rotations = _rotations(spec.rotary, max(map(len, texts)))
     hidden = source.embedding()[np.concatenate(texts)]
     for layer in each_layer(source):
         inputs = rounded(normalise(hidden, layer.attention_norm, spec.rms_epsilon))
@@ -82,7 +82,7 @@ def run_layers(
             np.concatenate(rows)
             for rows in zip(
                 *(
-                    _attention(spec, layer, text, turns, rounded)
+                    _attention(spec, layer, text, rotations, rounded)
                     for text in np.split(inputs, _ends(texts))
                 ),
                 strict=True,
@@ -96,7 +96,7 @@ def run_layers(
 
 
 def _ends(texts: Sequence[Tokens]) -> NDArray[np.int64]:
-    """Where all texts but the last end among the tokens of all."""
+    """The offsets at which all texts but the last end, among the tokens of all."""
     return np.cumsum([len(text) for text in texts[:-1]], dtype=np.int64)
 
 
@@ -106,16 +106,16 @@ def normalise(hidden: Rows, weight: Weights, epsilon: float) -> Rows:
     return normal
 
 
-def _turns(rotary: RotarySpec, positions: int) -> NDArray[np.complex64]:
+def _rotations(rotary: RotarySpec, positions: int) -> NDArray[np.complex64]:
     """The factor of each pair at each position, [positions, 1 for all heads, head_dim / 2]."""
     angles = np.arange(positions)[:, None, None] * rotary.frequencies()
-    turns: NDArray[np.complex64] = np.exp(1j * angles).astype(np.complex64)
-    return turns
+    rotations: NDArray[np.complex64] = np.exp(1j * angles).astype(np.complex64)
+    return rotations
 
 
-def _rotate(heads: Rows, turns: NDArray[np.complex64]) -> Rows:
-    """Turns the pairs of heads [n, heads, head_dim], a text's n tokens from its start."""
-    rotated: NDArray[np.complex64] = heads.view(np.complex64) * turns[: len(heads)]
+def _rotate(heads: Rows, rotations: NDArray[np.complex64]) -> Rows:
+    """Rotates the pairs of heads [n, heads, head_dim] of a text's n tokens."""
+    rotated: NDArray[np.complex64] = heads.view(np.complex64) * rotations[: len(heads)]
     return rotated.view(np.float32)
 
 
@@ -123,15 +123,15 @@ def _attention(
     spec: DecoderSpec,
     layer: LayerWeights,
     text: Rows,
-    turns: NDArray[np.complex64],
+    rotations: NDArray[np.complex64],
     rounded: Rounding,
 ) -> tuple[Rows, Rows, Rows]:
-    """Keys and values, and what each token of one text sees of the tokens up to itself, before the
+    """Returns keys, values and causal attention over the tokens of one text, the last before the
     output matrix."""
     count, group = len(text), spec.attention_heads // spec.kv_heads
     by_head = (count, -1, spec.head_dim)
-    queries = rounded(_rotate((text @ layer.q.T).reshape(by_head), turns))
-    keys = rounded(_rotate((text @ layer.k.T).reshape(by_head), turns))
+    queries = rounded(_rotate((text @ layer.q.T).reshape(by_head), rotations))
+    keys = rounded(_rotate((text @ layer.k.T).reshape(by_head), rotations))
     values = rounded((text @ layer.v.T).reshape(by_head))
     # Heads first, and each key and value head repeated for the query heads of its group.
     queries = queries.transpose(1, 0, 2)

@@ -1,4 +1,4 @@
-"""What a new model folder is verified over: short passages of different kinds, Skiff's own writing.
+"""Passages that a new model folder is verified over: short, of different kinds, written for Skiff.
 
 Knows nothing else. Nothing may be calibrated on these passages.
 """

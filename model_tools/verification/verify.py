@@ -1,4 +1,4 @@
-"""Whether a written model folder computes what its source says, in numbers.
+"""Measures how far a written model folder is from what its source computes.
 
 Knows the folder as the server does, through a decoder, and the independent reference; knows
 nothing of how the graph was made.
@@ -33,23 +33,23 @@ SLOTS = 4
 OPENING = 8
 """Tokens of a passage that are read as a prompt before the decode steps that are measured."""
 SHORTEST = OPENING + 2
-"""Tokens of a passage: its opening, one to decode, and the one that follows."""
+"""The least tokens of a passage: its opening, one to decode, and the one that follows."""
 LARGEST_KL = {32: 0.001, 16: 0.02, 8: 0.1, 4: 2.0}
-"""Nats, by the bits of a weight: more is a mistake and not rounding. SmolLM2-135M, a small and so a
-sensitive model, has 0.002 to 0.015 with 8 bits and 0.1 to 0.4 with 4, by the export's options; a
-wrong rope base costs it 0.18 and rotating the wrong pairs 3.3."""
+"""Bounds of the mean, in nats, by the bits of a weight: more is a mistake rather than rounding.
+SmolLM2-135M, a small and so a sensitive model, has 0.002 to 0.015 with 8 bits and 0.1 to 0.4 with
+4, by the export's options; a wrong rope base costs it 0.18 and rotating the wrong pairs 3.3."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """A folder against the reference, over one text in the two ways in which a server reads."""
+    """A folder compared with the reference, in the two ways in which a server reads tokens."""
 
     how: str
     """What was run, and on what."""
     prompts: Comparison
     """Read as prompts, each cut in two."""
     decode: Comparison
-    """Read one token at a time from cached keys and values, several rows together."""
+    """Decoded one token at a time from the KV cache, several sequences in a call."""
 
     def __str__(self) -> str:
         return f"prompts: {self.prompts}\ndecode:  {self.decode}\nverified: {self.how}"
@@ -121,8 +121,8 @@ def _run(
 def compare(
     decoder: Decoder, source: WeightSource, passages: Sequence[Tokens]
 ) -> tuple[Comparison, Comparison]:
-    """Read as prompts and by decoding, over token sequences of at least `SHORTEST` tokens, and no
-    longer than the context."""
+    """Compares prefill and decode with the reference, over sequences of at least `SHORTEST` tokens
+    that fit the context."""
     ordered = sorted(passages, key=len, reverse=True)
     references = reference_logits(source, [passage[:-1] for passage in ordered])
     prompts: list[Measures] = []
@@ -149,7 +149,7 @@ def _read_as_prompts(
 def _read_by_decoding(
     decoder: Decoder, passages: Sequence[Tokens], expected: Sequence[Rows]
 ) -> Iterator[Measures]:
-    """The longest passage comes first, so that those still running are neighbours."""
+    """Wants the longest passage first, so that those still running are in neighbouring slots."""
     for slot, passage in enumerate(passages):
         decoder.prefill(slot, 0, passage[:OPENING])
     for past in range(OPENING, len(passages[0]) - 1):
@@ -160,6 +160,6 @@ def _read_by_decoding(
         yield measure(reference, logits, np.array([passage[past + 1] for passage in running]))
 
 
-def whole(told: DecoderRows) -> Rows:
-    """Logits [n, vocabulary]; a device keeps them until they are asked for."""
-    return told if isinstance(told, np.ndarray) else np.stack([row.whole() for row in told])
+def whole(rows: DecoderRows) -> Rows:
+    """Returns all logits [n, vocabulary], fetched from the device if they are kept there."""
+    return rows if isinstance(rows, np.ndarray) else np.stack([row.whole() for row in rows])

@@ -1,4 +1,4 @@
-"""Whether the weights of a written folder are its source's, where nothing here can run its graph.
+"""Compares a written folder's weights with its source's, where nothing here can run its graph.
 
 Knows the written weights and the independent reference; knows no runtime.
 """
@@ -18,7 +18,7 @@ from model_tools.verification.written_source import WrittenSource
 
 @dataclass(frozen=True, slots=True)
 class WeightsVerification:
-    """What a folder's weights give in the reference's hands, against the source's own."""
+    """The reference with a folder's weights, compared with the reference with its source's."""
 
     how: str
     """What was computed, and what was not."""
@@ -31,7 +31,7 @@ class WeightsVerification:
 def verify_weights(
     model_file: Path, source: WeightSource, passages: Sequence[Tokens], recipe: Recipe
 ) -> WeightsVerification:
-    """Over token sequences; between operators, numbers are rounded as the graph's would be."""
+    """Compares over the passages; between operators, numbers are rounded as in the graph."""
     written = WrittenSource.open(model_file, source.spec)
     narrow = recipe.activations.onnx.numpy()
 

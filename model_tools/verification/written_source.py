@@ -1,6 +1,6 @@
-"""The weights that a written graph has, as a source: read back from the folder, and dequantised.
+"""A written graph's weights as a source: read back from the folder, and dequantised.
 
-Knows the names that `graph` and `decoder_layer` give to initializers; runs nothing.
+Knows the names that `graph.decoder` and `graph.layer` give to initializers; runs nothing.
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ class WrittenSource:
         if f"{name}.weight" in self.initializers:
             return self._array(f"{name}.weight")
         scales = self.initializers[f"{name}.scales"]
-        # The operator's own word for what the bytes mean.
+        # Its attributes say what the bytes mean.
         reader = next(iter(scales.uses())).node
         block_format = BlockFormat(
             reader.attributes["bits"].as_int(), reader.attributes["block_size"].as_int()

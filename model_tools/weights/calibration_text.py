@@ -1,6 +1,6 @@
-"""What is read before an export to learn which channels of a model are large.
+"""The texts over which an export measures how large a model's channels, keys and values are.
 
-Text of many kinds, Skiff's own writing, and random tokens, which touch what no text does.
+Text of many kinds, written for Skiff, and random tokens, which reach what no text does.
 SmolLM2-135M in int8 has a mean KL of 0.0020 after these, and of 0.0022 after random tokens alone.
 """
 

@@ -1,10 +1,10 @@
-"""Keys and values as 8-bit integers: one scale for each layer, measured, and the same for both.
+"""Keys and values as 8-bit integers: a measured scale for each layer, the same for both.
 
 ONNX Runtime's fast kernel for few rows (XQA) takes keys and values of one scale only. Keys are by
 far the larger ones: with their scale for both, the values of SmolLM2-135M lose most of their
-precision (mean KL 0.027 over 646 tokens). So values are made as large as keys, where v makes them,
-and o, which reads them, undoes it: that changes nothing but the rounding (mean KL 0.0037, as with a
-scale for each; with one for each channel, 0.0047).
+precision (mean KL 0.027 over 646 tokens). So v is multiplied to make values as large as keys, and
+o, which reads them, is divided: that changes nothing but the rounding (mean KL 0.0037, as with a
+scale for keys and one for values; with a scale for each channel, 0.0047).
 
 Knows the structure of a layer; knows no formats and no graph.
 """
@@ -19,7 +19,7 @@ from model_tools.verification.reference import Tokens, run_layers
 
 LARGEST = 127
 FLOOR = 1e-5
-"""Stands for a layer whose values are all zeros."""
+"""The least peak, for a layer whose keys or values are all zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Peaks:
 
     @property
     def factor(self) -> np.float32:
-        """Makes values as large as keys."""
+        """The factor that makes values as large as keys."""
         return np.float32(max(self.keys, FLOOR) / max(self.values, FLOOR))
 
 
@@ -48,7 +48,7 @@ class BalancedSource:
 
     @property
     def scales(self) -> tuple[float, ...]:
-        """What an integer of each layer stands for."""
+        """The scale of each layer: what an integer of 1 stands for."""
         return tuple(max(peaks.keys, FLOOR) / LARGEST for peaks in self.peaks)
 
     def embedding(self) -> Weights:
@@ -68,7 +68,7 @@ class BalancedSource:
 def balanced(
     source: WeightSource, texts: Sequence[Tokens], layer_done: Callable[[], None]
 ) -> BalancedSource:
-    """Measured over the texts; one layer's weights at a time are in memory."""
+    """Measures peaks over the texts, with one layer's weights in memory at a time."""
     peaks = []
     for run in run_layers(source, texts):
         peaks.append(Peaks(float(np.abs(run.keys).max()), float(np.abs(run.values).max())))

@@ -2,8 +2,8 @@
 
 Knows numpy, and the layout of MatMulNBits and GatherBlockQuantized. Quantisation is symmetric:
 an integer q of b bits stands for (q - 2^(b-1)) * scale, so no zero points are stored. Zero points
-for int4 were rejected: SmolLM2-135M came out no better with them (mean KL 0.37 against 0.36) but by
-a search in each block (0.30), and the fast kernels for CUDA take none.
+for int4 were rejected: SmolLM2-135M was no better with them (mean KL 0.37 against 0.36) unless each
+block was searched for the best (0.30), and the fast kernels for CUDA take none.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class BlockFormat:
     block_size: int
     """A power of two, at least 16."""
     scale_type: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
-    """What scales are stored as; integers are chosen for scales that have been rounded to it."""
+    """The type of stored scales; integers are chosen for scales that are already rounded to it."""
 
     @property
     def zero(self) -> int:
@@ -33,7 +33,7 @@ class BlockFormat:
         return 1 << (self.bits - 1)
 
     def blocks(self, inputs: int) -> int:
-        """Blocks that hold a row; the last one is padded with zeros."""
+        """The number of blocks in a row; the last one is padded with zeros."""
         return -(-inputs // self.block_size)
 
 
@@ -42,7 +42,7 @@ class QuantisedMatrix:
     """A matrix [outputs, inputs]; its rows are in blocks."""
 
     integers: NDArray[np.uint8]
-    """[outputs, blocks, block_size * bits / 8]; of two integers in a byte the low one is first."""
+    """[outputs, blocks, block_size * bits / 8]; of two integers in a byte, the low one is first."""
     scales: NDArray[Any]
     """[outputs, blocks]."""
 
@@ -57,7 +57,7 @@ def quantise(weights: Weights, block_format: BlockFormat) -> QuantisedMatrix:
 
 
 def dequantise(matrix: QuantisedMatrix, block_format: BlockFormat, inputs: int) -> Weights:
-    """What the integers stand for, float32 [outputs, inputs]."""
+    """Returns the values that integers stand for, float32 [outputs, inputs]."""
     integers = matrix.integers
     if block_format.bits == 4:
         integers = np.stack([integers & 15, integers >> 4], axis=-1)
@@ -86,10 +86,10 @@ def _quantise_rows(weights: Weights, block_format: BlockFormat) -> QuantisedMatr
 def _scales(values: Weights, block_format: BlockFormat) -> Weights:
     """The scales of blocks [outputs, blocks, block_size].
 
-    Of 16 integers each counts: as in ONNX Runtime's own quantiser, the value of largest magnitude
-    becomes 0, the end of the longer side, and a scale may be negative. With 256 it is better not to
-    clip at the other end (mean KL 0.0042 against 0.0045). Scales of least squared error were no
-    better in either case.
+    With 4 bits every integer counts: as in ONNX Runtime's own quantiser, the value of largest
+    magnitude becomes 0, the end of the longer side, and a scale may be negative. With 8 bits it is
+    better not to clip at the other end (mean KL 0.0042 against 0.0045). Scales of least squared
+    error were no better in either case.
     """
     smallest, largest = values.min(axis=-1), values.max(axis=-1)
     extreme = np.where(-smallest > largest, smallest, largest)

@@ -1,8 +1,8 @@
 """A model of a given shape with random weights: as fast and as large as a trained one.
 
-Knows the decoder's spec and numpy. Weights are made when they are asked for, one layer at a time,
-the same for the same name each time. To draw eight billion numbers takes minutes: a few are drawn,
-and each matrix reads them from a place of its own on.
+Knows the decoder's spec and numpy. Weights are made when they are asked for, one layer at a time;
+the same name gives the same weights each time. Drawing eight billion numbers takes minutes: a few
+are drawn, and each matrix reads them from an offset of its own.
 """
 
 import functools
@@ -15,7 +15,7 @@ from model_tools.decoder_spec import DecoderSpec, LayerWeights, Weights
 from model_tools.weights.slabs import by_slabs
 
 _DRAWN = (1 << 24) + 43
-"""A prime, so no multiple of a row's length: where numbers come again, rows are not the same."""
+"""A prime, so no multiple of a row's length: where numbers repeat, rows still differ."""
 _SHARPNESS = 4.0
 """Standard deviation of logits: with 1, the best of 100,000 would win by next to nothing, and
 rounding would decide."""
@@ -23,7 +23,7 @@ rounding would decide."""
 
 @dataclass(frozen=True, slots=True)
 class RandomSource:
-    """`WeightSource`: matrices that keep the size of what goes through them, norms of 1."""
+    """Satisfies `WeightSource`: matrices preserve the size of activations, and norms are 1."""
 
     spec: DecoderSpec
 

@@ -1,4 +1,4 @@
-"""A matrix in slabs of rows, by all cores: numpy lets go of the interpreter while it converts."""
+"""Converts a matrix in slabs of rows, on all cores: numpy releases the GIL while it converts."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ ROWS_AT_ONCE = 256
 
 
 def by_slabs(convert: Callable[[slice], T], rows: int) -> list[T]:
-    """What `convert` makes of each slab of so many rows, in order."""
+    """Returns the result of `convert` for each slab of rows, in order."""
     slabs = [slice(start, start + ROWS_AT_ONCE) for start in range(0, rows, ROWS_AT_ONCE)]
     with ThreadPoolExecutor(usable_cores()) as pool:
         return list(pool.map(convert, slabs))

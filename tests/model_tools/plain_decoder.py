@@ -1,4 +1,4 @@
-"""A Llama-shaped decoder one number at a time, in double precision: as plain as it can be said."""
+"""A Llama-shaped decoder one number at a time, in double precision: as plain as possible."""
 
 import math
 
@@ -18,7 +18,7 @@ def plain_logits(source: WeightSource, text: Tokens) -> Vector:
 
 
 def plain_layer(spec: DecoderSpec, layer: LayerWeights, hidden: list[Vector]) -> list[Vector]:
-    """What the layer makes of all tokens of a text."""
+    """The layer's output for all tokens of a text."""
     inputs = [normal(each, layer.attention_norm, spec.rms_epsilon) for each in hidden]
     queries, keys, values = (
         [heads(product(matrix, each), spec.head_dim) for each in inputs]
@@ -46,7 +46,7 @@ def plain_layer(spec: DecoderSpec, layer: LayerWeights, hidden: list[Vector]) ->
 
 
 def turn(head: Vector, position: int, rotary: RotarySpec) -> None:
-    """Pair j is dimensions 2j and 2j + 1."""
+    """Rotates a head in place; pair j is dimensions 2j and 2j + 1."""
     for pair in range(rotary.head_dim // 2):
         factor = rotary.frequency_factors[pair] if rotary.frequency_factors else 1.0
         frequency = rotary.base ** (-2 * pair / rotary.head_dim) / rotary.linear_factor / factor

@@ -15,7 +15,7 @@ class PlainSession:
     def __init__(self, folder: Path, file: str = "model.onnx") -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        options.log_severity_level = 3  # that `num_logits_to_keep` has an initializer is a warning
+        options.log_severity_level = 3  # hides a warning about the initializer of an input
         self.session = onnxruntime.InferenceSession(folder / file, options)
         self.outputs = [output.name for output in self.session.get_outputs()]
 
@@ -27,7 +27,7 @@ class PlainSession:
         }
 
     def run(self, tokens: Tokens, past: int, cache: Cache, keep: int | None) -> tuple[Rows, Cache]:
-        """Reads tokens after `past` others; `keep` None leaves `num_logits_to_keep` to itself."""
+        """Reads tokens after `past` others; `keep` None leaves `num_logits_to_keep` its default."""
         feeds = {
             "input_ids": tokens[np.newaxis],
             "attention_mask": np.ones((1, past + len(tokens)), np.int64),

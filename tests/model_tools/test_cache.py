@@ -1,4 +1,4 @@
-"""Where things are kept that can be made again, and one process at a time that adds to it."""
+"""Where the cache is, and that one process at a time adds to it."""
 
 import threading
 from pathlib import Path

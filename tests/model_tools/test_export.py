@@ -37,7 +37,7 @@ def names(folder: Path) -> set[str]:
 
 
 def run(*arguments: str | Path, file_size: int | None = None) -> subprocess.CompletedProcess[str]:
-    """The command as a program of its own; `file_size` is the most that a file may have."""
+    """Run the command in a process of its own, with files of at most `file_size` bytes."""
 
     def limit() -> None:
         if file_size is not None:
@@ -53,7 +53,7 @@ def run(*arguments: str | Path, file_size: int | None = None) -> subprocess.Comp
 
 
 def assert_refused(outcome: subprocess.CompletedProcess[str], *words: str) -> None:
-    """Its last line is an error, the only one, and holds the words."""
+    """Assert that it printed exactly one line of error, which holds the words."""
     assert outcome.returncode == 1
     assert "Traceback" not in outcome.stderr
     errors = [line for line in outcome.stderr.splitlines() if not line.endswith(" ...")]
@@ -217,7 +217,7 @@ def test_a_file_that_is_cut_short_is_one_line_and_no_trace(gguf: Path, place: Pa
 def test_a_place_that_cannot_be_written_is_one_line(gguf: Path, place: Path) -> None:
     (place / "file").write_text("")
     assert_refused(run(gguf, place / "file" / "model"), f"{place / 'file'}: File exists")
-    long = place / ("x" * 250)  # but for what the folder is named until it is whole
+    long = place / ("x" * 250)  # allowed, but the temporary name is longer
     assert_refused(run(gguf, long), f"{long}: File name too long")
 
 

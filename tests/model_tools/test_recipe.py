@@ -1,4 +1,4 @@
-"""What was said about a folder's numbers, and what follows where nothing was."""
+"""A recipe from what was asked for, and from defaults for what was not."""
 
 import pytest
 

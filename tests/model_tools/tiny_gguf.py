@@ -45,7 +45,7 @@ VOCABULARY = Vocabulary(
     fill_in_the_middle_ends=(),
     add_begin=False,
 )
-"""What reading the file gives."""
+"""The vocabulary that reading the file gives."""
 
 Array = NDArray[np.float32]
 Value = bool | int | float | str | Sequence[str] | Sequence[int]
@@ -65,7 +65,7 @@ class TinyLlama:
     tied: bool = True
     matrix_type: GGMLQuantizationType = GGMLQuantizationType.F32
     padding_rows: int = 0
-    """Rows of the embedding that no token has."""
+    """Rows of the embedding that belong to no token."""
     rope_factors: Sequence[float] | None = None
     """`rope_freqs.weight`, head_dim / 2 numbers."""
     keys: Mapping[str, Value | None] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class TinyLlama:
 
 
 def _weights(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Norms near 1, matrices that keep the size of what goes through them."""
+    """Norms near 1, matrices that preserve the size of activations."""
     values = random.standard_normal(shape, np.float32)
     if len(shape) == 1:
         return 1 + values * np.float32(0.1)

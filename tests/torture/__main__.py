@@ -49,7 +49,7 @@ def _run(options: argparse.Namespace) -> bool:
         choir() as canaries,
     ):
         _open_many_files()
-        # What attackers burn is theirs: only what the server has to do for them is to be heard.
+        # Attackers' CPU time must not disturb the canaries, only the server's work for them may.
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         try:
             return trio.run(_torture, victim, canaries, rows, options.pairs)
@@ -94,7 +94,7 @@ def _line(name: str, *cells: str) -> str:
 
 
 def _open_many_files() -> None:
-    """As many as we may: each connection of each attack is one."""
+    """Raise the limit of open files: each connection of each attack is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

@@ -1,4 +1,4 @@
-"""Streams that nobody disturbs on purpose: what they get, and how evenly it comes."""
+"""Streams that are not attacked themselves: what they receive, and how evenly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,14 +8,14 @@ from tests.torture.client import comparable
 
 PROMPTS = ("Once upon a time", "The history of the sea begins")
 TOKENS = 3000
-"""More than can come while anybody listens."""
+"""More than can arrive during a measurement."""
 _TOKEN = b'"Token"'
 _LINE_END = b"\n\r\n"
 
 
 @dataclass(slots=True)
 class Canary:
-    """One stream, as it was heard until it was left."""
+    """One stream, with what it received until it was closed."""
 
     prompt: str
     heard: bytearray = field(default_factory=bytearray)
@@ -33,17 +33,17 @@ class Canary:
 
     @property
     def song(self) -> bytes:
-        """Its whole lines."""
+        """Its complete lines, in comparable form."""
         return comparable(bytes(self.heard[: self.heard.rfind(_LINE_END) + len(_LINE_END)]))
 
 
 def same_songs(some: Sequence[Canary], others: Sequence[Canary]) -> bool:
-    """Whether they say the same, byte for byte, as far as both of them came."""
+    """Whether each pair is the same, byte for byte, as far as both of them came."""
     pairs = [(one.song, other.song) for one, other in zip(some, others, strict=True)]
     return all(one.startswith(other) or other.startswith(one) for one, other in pairs)
 
 
 def percentile(figures: Sequence[float], share: float) -> float:
-    """The nearest rank."""
+    """The sorted figure at index `share * len(figures)`, rounded down: no interpolation."""
     ordered = sorted(figures)
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)]

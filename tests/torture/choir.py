@@ -1,4 +1,4 @@
-"""Canaries in a process of their own, so that what attackers burn is not in what canaries hear."""
+"""Canaries in a process of their own, so that attackers' CPU time does not delay them."""
 
 import selectors
 import socket
@@ -19,17 +19,17 @@ _READ = 65536
 
 @dataclass(frozen=True, slots=True)
 class Choir:
-    """Where the canaries are. Their times are those of `time.monotonic`, in every process."""
+    """The canaries' process. Their times are those of `time.monotonic`, as in every process."""
 
     _pipe: Connection
 
     async def begin(self, port: int) -> None:
-        """Returns once all of them sing."""
+        """Start the canaries; return once all of them have received a token."""
         self._pipe.send(port)
         await trio.to_thread.run_sync(self._pipe.recv)
 
     async def end(self) -> list[Canary]:
-        """Silence; what each of them heard."""
+        """Stop the canaries; return them with what each received."""
         self._pipe.send(None)
         canaries: list[Canary] = await trio.to_thread.run_sync(self._pipe.recv)
         return canaries
@@ -37,7 +37,7 @@ class Choir:
 
 @contextmanager
 def choir() -> Iterator[Choir]:
-    """To be entered before this process changes its own priority, which children inherit."""
+    """Start the process. Enter before this one lowers its priority, which children inherit."""
     spawn = get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=_live, args=(theirs,), daemon=True)
@@ -51,7 +51,7 @@ def choir() -> Iterator[Choir]:
 
 
 def _live(pipe: Connection) -> None:
-    """Each port that comes is sung to until the next message."""
+    """For each port received, run canaries against it until the next message."""
     while True:
         try:
             port = pipe.recv()

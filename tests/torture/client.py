@@ -13,7 +13,7 @@ from tests.http.framing_cases import head
 HOST = b"127.0.0.1"
 ROUTE = b"/api/v1/continue_from_raw_prompt"
 KEY = b"the-key-of-the-canaries"
-"""Whoever shows it may call."""
+"""The server's API key."""
 HEALTH = head(first=b"GET /health HTTP/1.1", host=HOST)
 HEALTHY = b"\r\n\r\nOK"
 """How the answer to `HEALTH` ends."""
@@ -50,7 +50,7 @@ def ask(prompt: str, max_tokens: int) -> bytes:
 
 
 async def read_until(stream: trio.SocketStream, *ends: bytes) -> bytes:
-    """All that comes, up to a packet with one of these ends, or to the end of the connection."""
+    """Read until a packet ends with one of `ends`, or to the end of the connection."""
     data = b""
     while not data.endswith(ends) and (more := await receive(stream)):
         data += more
@@ -58,7 +58,7 @@ async def read_until(stream: trio.SocketStream, *ends: bytes) -> bytes:
 
 
 async def read_all(stream: trio.SocketStream) -> bytes:
-    """All that comes, to the end of the connection."""
+    """Read to the end of the connection."""
     data = b""
     while more := await receive(stream):
         data += more
@@ -66,7 +66,7 @@ async def read_all(stream: trio.SocketStream) -> bytes:
 
 
 async def receive(stream: trio.SocketStream) -> bytes:
-    """What comes next; nothing once the server has closed or reset."""
+    """Receive some bytes; none once the server has closed or reset."""
     try:
         return bytes(await stream.receive_some(65536))
     except trio.BrokenResourceError:
@@ -74,7 +74,7 @@ async def receive(stream: trio.SocketStream) -> bytes:
 
 
 async def send(stream: trio.SocketStream, data: bytes) -> None:
-    """Send, if anybody is still there."""
+    """Send, unless the server has closed or reset."""
     try:
         await stream.send_all(data)
     except trio.BrokenResourceError:
@@ -88,17 +88,17 @@ def reset(stream: trio.SocketStream) -> None:
 
 
 def close(stream: trio.SocketStream) -> None:
-    """Close as every program does that ends; with bytes unread, that too is a reset."""
+    """Close in the ordinary way; with bytes unread, that too sends a reset."""
     stream.socket.close()
 
 
 def half_close(stream: trio.SocketStream) -> None:
-    """Say that nothing more comes; what the server says can still be read."""
+    """Close the sending side; the server's answers can still be read."""
     stream.socket.shutdown(socket.SHUT_WR)
 
 
 def status_of(answer: bytes) -> int:
-    """The first status in `answer` that is no interim one; 0 if there is none."""
+    """The first status in `answer` that is not interim (1xx); 0 if there is none."""
     found = re.search(rb"HTTP/1\.1 ([2-5]\d\d) ", answer)
     return int(found[1]) if found else 0
 

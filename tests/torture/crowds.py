@@ -15,7 +15,7 @@ _CLIENT_SECONDS = 15.0
 
 
 class Attack(Protocol):
-    """Starts, goes on until the tally's `over`, and sees its clients out."""
+    """Starts, goes on until the tally's `over` is set, and waits for its clients to leave."""
 
     async def __call__(
         self, target: Target, tally: Tally, *, task_status: trio.TaskStatus[None]
@@ -41,7 +41,7 @@ def standing(count: int, client: Client) -> Attack:
 
 
 def burst(count: int, client: Client) -> Attack:
-    """`count` clients at once."""
+    """`count` clients at once, when the measurement begins."""
 
     async def attack(target: Target, tally: Tally, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
@@ -54,7 +54,7 @@ def burst(count: int, client: Client) -> Attack:
 
 
 def coming(per_second: float, client: Client) -> Attack:
-    """New clients all the time, at random moments."""
+    """New clients at random moments, `per_second` on average."""
 
     async def attack(target: Target, tally: Tally, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
@@ -83,7 +83,7 @@ def regulars(count: int, client: Client) -> Attack:
 
 
 def together(*attacks: Attack) -> Attack:
-    """All of them at the same time."""
+    """All these attacks at the same time."""
 
     async def attack(target: Target, tally: Tally, *, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:

@@ -23,16 +23,16 @@ from tests.torture.crowds import Client
 from tests.torture.tally import Tally
 
 _CLIENTS_FAULTS = {501, 505}
-"""Statuses from 500 on that say what the client did wrong."""
+"""Statuses of 500 and above for which the client is to blame."""
 PIPELINED = 20
 """Requests in one packet."""
 KEYS = 10
-"""That one client tries."""
+"""The number of wrong keys that one client tries."""
 _MANY = 8_000
 _TOO_MANY = 20_000
 _BIG = 2_000_000
 _LONG_PROMPT = 600_000
-"""As many bytes as tokens, and hardly more would be too long whatever its tokens are."""
+"""Bytes, and as many tokens; hardly more bytes would be too long whatever their tokens are."""
 _GARBAGE = [
     b"[" * _BIG,
     b'{"a":' * 100_000,
@@ -71,7 +71,7 @@ def checks(count: int) -> Client:
 
 
 async def wrong_keys(target: Target, tally: Tally) -> None:
-    """Tries one key after the other, and at last one with a request for a generation."""
+    """Tries one wrong key after another, the last one with a request for a generation."""
     async with await target.connect() as stream:
         for _ in range(KEYS - 1):
             await send(stream, _guess())
@@ -96,7 +96,7 @@ def _guess() -> bytes:
 
 
 def _wrong_key() -> bytes:
-    """As long as the right one, and the same but for a part."""
+    """As long as the right key, and equal to it up to a random position."""
     end = random.randrange(len(KEY))
     return KEY[:end] + b"~" * (len(KEY) - end)
 
@@ -115,7 +115,7 @@ async def malformed(target: Target, tally: Tally) -> None:
 
 
 async def tiny_chunks(target: Target, tally: Tally) -> None:
-    """A body in chunks of one byte."""
+    """Sends a body in chunks of one byte."""
     chunks, expected = random.choice([(_MANY, 400), (_TOO_MANY, 413)])
     body = b"1\r\n{\r\n" * chunks + b"0\r\n\r\n"
     async with await target.connect() as stream:
@@ -125,7 +125,7 @@ async def tiny_chunks(target: Target, tally: Tally) -> None:
 
 
 async def too_long(target: Target, tally: Tally) -> None:
-    """A prompt that only its tokens tell to be too long."""
+    """Sends a prompt that is known to be too long only once it is tokenized."""
     async with await target.connect() as stream:
         await send(stream, ask("1" * _LONG_PROMPT, 1))
         status = status_of(await read_until(stream, b"\n"))
@@ -133,7 +133,7 @@ async def too_long(target: Target, tally: Tally) -> None:
 
 
 async def garbage(target: Target, tally: Tally) -> None:
-    """A body that is no request, as long as may be."""
+    """Sends a body that is no valid request, often nearly as long as allowed."""
     async with await target.connect() as stream:
         await send(stream, post(random.choice(_GARBAGE)))
         status = status_of(await read_until(stream, b"\n"))

@@ -1,4 +1,4 @@
-"""Clients that leave when they should not, in each of the ways that there are."""
+"""Clients that leave too early, in every way there is."""
 
 import random
 
@@ -42,7 +42,7 @@ async def read_it_all(target: Target, tally: Tally) -> None:
 
 
 async def reset_in_the_middle(target: Target, tally: Tally) -> None:
-    """Sends some of a request and resets the connection."""
+    """Sends part of a request and resets the connection."""
     stream = await target.connect()
     await send(stream, _some_of(_GENERATION))
     await trio.sleep(random.random() * _PATIENCE_SECONDS)
@@ -50,7 +50,7 @@ async def reset_in_the_middle(target: Target, tally: Tally) -> None:
 
 
 async def half_close_in_the_middle(target: Target, tally: Tally) -> None:
-    """Sends some of a request and no more, and waits: the server is to close too."""
+    """Sends part of a request, half-closes and waits: the server is to close, too."""
     async with await target.connect() as stream:
         await send(stream, _some_of(_GENERATION))
         half_close(stream)

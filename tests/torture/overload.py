@@ -14,12 +14,12 @@ _P50_SECONDS = 0.05
 _P99_SECONDS = 0.3
 _REQUEST = ask("Tell me", 4)
 _WHOLE = b"}}}\n"
-"""How an answer ends that is no stream, since it is a single line."""
+"""The end of an answer that is a single line rather than a stream."""
 _ERROR = re.compile(rb'"error":\{"code":(\d+)')
 
 
 def demand(count: int) -> Attack:
-    """`count` requests in one burst: who finds no room learns it at once, in band."""
+    """`count` requests in one burst: those that find no room are refused at once, in band."""
 
     async def attack(target: Target, tally: Tally, *, task_status: trio.TaskStatus[None]) -> None:
         streams = [await target.connect() for _ in range(count)]
@@ -29,7 +29,7 @@ def demand(count: int) -> Attack:
         async with trio.open_nursery() as nursery:
             for stream in streams:
                 start = trio.current_time()
-                # Past trio, whose work here would take from the server's time.
+                # Not through Trio, whose work here would take CPU time from the server.
                 os.write(stream.socket.fileno(), _REQUEST)
                 nursery.start_soon(_hear, stream, start, tally, refused_after)
         if refused_after:

@@ -1,4 +1,4 @@
-"""Whether the server is as it was, seen from outside: what must hold after every attack."""
+"""Whether the server has recovered, seen from outside: what must hold after every attack."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,10 @@ _LONG = 2000
 """Tokens; no stream of so many ends while slots are counted."""
 _SHORT_PROMPT = "One, two"
 _LONG_PROMPT = "the quick brown fox jumps over the lazy dog and " * 50
-"""About as many tokens as a slot's memory keeps when it is free."""
+"""About as many tokens as the memory of a free slot keeps."""
 _LONG_PROMPT_SECONDS = 30.0
 _MEMORY_GROWTH = 16 * 2**20
-"""Bytes; allocators do not have it smoother."""
+"""Bytes; allocators make smaller differences on their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,7 @@ class Baseline:
 
 
 async def warm_up(victim: Victim, target: Target) -> Baseline:
-    """Let the server touch what it will need, and fill what is bounded: what comes on top is
-    growth."""
+    """Make the server touch all memory it will need, and fill what is bounded: more is growth."""
     open_files = victim.open_files
     await _sing_in_all_slots(target, _LONG_PROMPT, _LONG_PROMPT_SECONDS)
     streams = [await target.connect() for _ in range(_CONNECTIONS)]
@@ -45,7 +44,7 @@ async def warm_up(victim: Victim, target: Target) -> Baseline:
 
 
 async def what_is_wrong(victim: Victim, target: Target, baseline: Baseline) -> list[str]:
-    """What is not as it was; nothing, if all is well."""
+    """List what is not as it was; empty if all is well."""
     if not victim.alive:
         return ["the process ended"]
     wrong = []

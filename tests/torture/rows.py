@@ -37,7 +37,7 @@ class Row:
     name: str
     attack: Attack
     beside: Attack = nobody
-    """Harmless clients that give no more to do, where an attack is work by its nature."""
+    """Harmless clients that cause no more work, where an attack causes work by its nature."""
 
 
 # What a client costs is the server's CPU time for many of its kind: a body of tiny chunks takes as

@@ -9,7 +9,7 @@ from tests.torture.victim import PHASE_SECONDS
 _DRIP_SECONDS = 1.0
 _GRACE_SECONDS = 1.0
 _RECEIVE_BUFFER = 2048
-"""The kernel gives little more than one packet."""
+"""Bytes; the kernel then buffers little more than one packet."""
 _LONG = 3000
 """Tokens."""
 
@@ -25,12 +25,12 @@ async def slow_head(target: Target, tally: Tally) -> None:
 
 
 async def slow_body(target: Target, tally: Tally) -> None:
-    """A body of which a byte comes now and then."""
+    """A body that arrives a byte at a time, slowly."""
     await _drip(target, tally, head_of_post(b"Content-Length: 1000"), b"{")
 
 
 async def _drip(target: Target, tally: Tally, first: bytes, more: bytes) -> None:
-    """Says `first` and then `more` again and again, until the server has enough of it."""
+    """Sends `first` and then `more` again and again, until the server closes."""
     async with await target.connect() as stream:
         deadline = trio.current_time() + PHASE_SECONDS + _GRACE_SECONDS
         await send(stream, first)
@@ -51,7 +51,7 @@ async def slow_reader(target: Target, tally: Tally) -> None:
 
 
 async def eager_reader(target: Target, tally: Tally) -> None:
-    """The same, read as it comes."""
+    """Asks for the same stream, and reads it as it arrives."""
     async with await target.connect() as stream:
         await send(stream, ask("Once upon a time", _LONG))
         while not tally.over.is_set() and await receive(stream):

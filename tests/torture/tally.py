@@ -7,7 +7,7 @@ import trio
 
 @dataclass(slots=True)
 class Tally:
-    """Of one phase. An attack goes on until `over` is set, and then sees its clients out."""
+    """For one phase. An attack goes on until `over` is set, then waits for its clients to leave."""
 
     count: int = 0
     wrong: set[str] = field(default_factory=set)
@@ -15,7 +15,7 @@ class Tally:
     slow: set[str] = field(default_factory=set)
     """Sentences about what took too long, which may be the machine's doing."""
     heard: trio.Event = field(default_factory=trio.Event)
-    """Set when the canaries are listened to from now on; what comes at once comes then."""
+    """Set when the measurement of canaries begins; bursts wait for it."""
     over: trio.Event = field(default_factory=trio.Event)
 
     def check(self, holds: bool, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""How an attack is judged: canaries sing beside it, and the server recovers from it."""
+"""How an attack is judged: by the canaries beside it, and by the server's recovery from it."""
 
 import time
 from collections import Counter
@@ -18,20 +18,20 @@ from tests.torture.tally import Tally
 from tests.torture.victim import Victim
 
 LIMIT = 1.1
-"""How much longer the canaries' 99th percentile of gaps may be."""
+"""The largest ratio of the canaries' 99th percentile of gaps, with the attack and without."""
 AGAIN = 3
-"""A row that seems too slow is heard so many times as long before it is: what an attack does to the
-canaries, it does each time, and what the machine does is luck."""
+"""A row that seems too slow is measured this many times as often before it fails: what an attack
+does to the canaries, it does each time; what the machine does is chance."""
 _SECONDS = 3.0
-"""Of one time of listening: within it, slow clients meet their deadline."""
+"""The length of a measurement: within it, slow clients meet their deadline."""
 _LEAD_SECONDS = 1.5
-"""From the canaries' first tokens until they are listened to, since tokens come more slowly after
-many others: whether an attack needs time to form up or not, they are heard at the same place."""
+"""From the canaries' first tokens to the measurement. Tokens get slower as a stream gets longer, so
+the measurement begins at the same length whether an attack needs time to form up or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What was heard in one time of listening."""
+    """One measurement."""
 
     canaries: list[Canary]
     tally: Tally
@@ -43,7 +43,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """What was found beside one kind of client: the medians of all times of listening."""
+    """The medians of all measurements beside one kind of client."""
 
     p99: float
     load: float
@@ -55,10 +55,10 @@ class Gaps:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two times of listening, one right after the other."""
+    """Two measurements, one right after the other."""
 
     beside: Phase
-    """What is harmless."""
+    """With harmless clients."""
     attacked: Phase
 
 
@@ -93,7 +93,7 @@ class Verdict:
 
     @property
     def slow(self) -> list[str]:
-        """What took too long in most of the phases; once, it may be the machine's doing."""
+        """What took too long in most of the phases; in a few it may be the machine's doing."""
         told = Counter(each for pair in self.pairs for each in pair.attacked.tally.slow)
         return [sentence for sentence, times in told.items() if 2 * times > len(self.pairs)]
 
@@ -107,7 +107,7 @@ class Verdict:
 
 
 async def judge(row: Row, victim: Victim, choir: Choir, baseline: Baseline, pairs: int) -> Verdict:
-    """Listen beside what is harmless and beside the attack, in turns."""
+    """Measure canaries beside harmless clients and beside the attack, in turns."""
     heard: list[Pair] = []
     for most in (pairs, AGAIN * pairs):
         while len(heard) < most:

@@ -21,7 +21,7 @@ PHASE_SECONDS = 3
 FLAGS = (
     *("--inference-address", "127.0.0.1:0", "--ignore-eos"),
     *("--slots", str(SLOTS), "--buffered-requests", str(BUFFERED)),
-    # Little, so that it is full before memory is looked at.
+    # Small, so that it is full before memory is measured.
     *("--prefix-cache-mib", "16"),
     *(f"--{phase}-timeout={PHASE_SECONDS}" for phase in ("idle", "head", "body", "write")),
 )
@@ -37,7 +37,7 @@ class Victim:
 
     @property
     def alive(self) -> bool:
-        """Whether it is still the process that was started."""
+        """Whether the process is still running."""
         return self.process.poll() is None
 
     @property
@@ -46,7 +46,7 @@ class Victim:
 
     @property
     def memory(self) -> int:
-        """Bytes: of a page that other processes have, too, its share."""
+        """Bytes (PSS): of a page that is shared, this process's share."""
         lines = self._proc.joinpath("smaps_rollup").read_text().splitlines()
         [kilobytes] = [line.split()[1] for line in lines if line.startswith("Pss:")]
         return int(kilobytes) * 1024
@@ -61,7 +61,7 @@ class Victim:
 
     @property
     def tracebacks(self) -> int:
-        """How many there are in its log."""
+        """The number of tracebacks in its log."""
         return self.log.read_text(errors="replace").count("Traceback (most recent call last)")
 
     @property
@@ -71,7 +71,7 @@ class Victim:
 
 @contextmanager
 def serving(folder: Path, place: Path, threads: int) -> Iterator[Victim]:
-    """Start a server, and end it at the end. What it reads and logs is at `place`."""
+    """Run a server for the block. Its key file and its log are in `place`."""
     keys, log = place / "keys", place / "log"
     keys.write_bytes(KEY)
     flags = [*FLAGS, f"--threads={threads}", f"--api-key-file={keys}"]

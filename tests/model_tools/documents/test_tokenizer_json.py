@@ -42,7 +42,7 @@ def test_the_written_tokenizer_is_the_one_that_was_built(text: str) -> None:
 
 
 def words(kind: PreTokenizer, text: str) -> list[str]:
-    """Where the pre-tokenizer cuts."""
+    """The words that the pre-tokenizer cuts the text into."""
     cuts = TOKENIZERS[kind].pre_tokenizer.pre_tokenize_str(text)
     return [text[start:end] for _, (start, end) in cuts]
 

@@ -1,4 +1,4 @@
-"""The documents of a model folder say what the source says, in the words of those who read them."""
+"""The documents of a model folder say what the source says, in the terms of their readers."""
 
 import json
 from collections.abc import Mapping

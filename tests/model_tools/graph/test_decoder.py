@@ -205,7 +205,7 @@ def test_a_head_that_the_operator_does_not_rotate_is_refused(tmp_path: Path, hea
 
 @dataclass
 class OneAtATime:
-    """A source that knows whether a layer is still held when the next one is asked for."""
+    """A source that asserts that no layer is still held when the next one is asked for."""
 
     source: GgufSource
     before: weakref.ref[Weights] | None = None

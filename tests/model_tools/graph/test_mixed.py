@@ -25,7 +25,7 @@ SHAPES = [(1, 1), (1, 2), (1, 40), (2, 1), (3, 7), (8, 1), (8, 33)]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Sequences that one call of model.onnx takes, with keys and values of what came before."""
+    """Sequences for one call of model.onnx, with the keys and values of their past."""
 
     tokens: NDArray[np.int64]
     """[batch, new tokens]."""
@@ -134,7 +134,7 @@ def test_both_graphs_have_the_same_weights_in_the_same_file(
 
 
 def initializers(graph_file: Path) -> dict[str, tuple[str, int | None, int | None]]:
-    """Those in a data file, with their places there; no other is as large as a row of weights."""
+    """Those in a data file, as file, offset, length; no other is as large as a row of weights."""
     places = {}
     for name, value in ir.load(graph_file).graph.initializers.items():
         tensor = value.const_value

@@ -1,5 +1,6 @@
-"""Graphs with keys and values in pages: as ONNX Runtime's operator is described, and named as
-ONNX Runtime GenAI's engine has it. `tests.model.gpu.test_paged_decoder` sees what they compute."""
+"""Graphs with keys and values in pages: as ONNX Runtime's operator wants them, with the
+names of ONNX Runtime GenAI's engine. `tests.model.gpu.test_paged_decoder` tests what they compute.
+"""
 
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def test_the_runtime_finds_nothing_wrong_but_kernels_that_the_cpu_lacks(folder: 
 
 
 def test_genai_finds_its_engine_and_all_names_in_its_document(folder: Path) -> None:
-    """It ends where the runtime does, for want of a kernel."""
+    """It fails where the runtime does, for lack of a kernel."""
     config = onnxruntime_genai.Config(str(folder))
     config.clear_providers()
     with pytest.raises(RuntimeError, match="Could not find an implementation for"):

@@ -1,4 +1,4 @@
-"""What a graph tells of rows of logits, against the rows themselves."""
+"""The candidates and sums that a graph gives for rows of logits, against the rows themselves."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tests.model_tools.tiny_gguf import TinyLlama
 
 Rows = NDArray[np.float32]
 WIDTHS = (3, 64, 65, 272, 5000, 4096)
-"""Vocabularies: smaller than a group, whole groups and others, more groups than candidates."""
+"""Vocabulary sizes: smaller than a group, whole groups and others, more groups than candidates."""
 
 
 class Selection:
@@ -117,8 +117,8 @@ CUDA_KERNELS = {
     "TopK": 11,
     "SimplifiedLayerNormalization": 1,
 }
-"""Versions of ONNX's operators that ONNX Runtime has kernels of for CUDA (its
-docs/OperatorKernels.md), for the types that are used here."""
+"""Versions of ONNX's operators that ONNX Runtime has CUDA kernels for (its
+docs/OperatorKernels.md), with the types that are used here."""
 
 
 @pytest.mark.parametrize("padding_rows", [0, 48])

@@ -9,7 +9,7 @@ FOLLOWING = np.array([2, 0])
 
 
 def logits(*probabilities: list[float]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Their logarithms and any constant, which changes nothing."""
+    """Their logarithms plus a constant, which changes nothing."""
     return np.log(np.array(probabilities, np.float32)) + 7
 
 

@@ -1,4 +1,4 @@
-"""What was written is read back as what its bytes stand for."""
+"""Written weights are read back as the values that their bytes stand for."""
 
 from dataclasses import fields
 from pathlib import Path

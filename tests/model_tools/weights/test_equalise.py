@@ -80,6 +80,6 @@ def test_texts_fit_into_the_context(tmp_path: Path) -> None:
 
 
 def unevenness(activations: Rows) -> float:
-    """The largest channel's peak by the mean channel's."""
+    """The largest of the channels' peaks, divided by their mean."""
     peaks = np.abs(activations).max(axis=0)
     return float(peaks.max() / peaks.mean())

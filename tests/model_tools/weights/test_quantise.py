@@ -33,7 +33,7 @@ def test_a_weight_moves_by_half_a_step_at_most(
     quantised = quantise(weights, block_format)
     scales = np.repeat(quantised.scales, block_format.block_size, axis=1)[:, :inputs]
     errors = np.abs(dequantise(quantised, block_format, inputs) - weights)
-    # With 4 bits the side opposite to the largest magnitude ends at 7: there it is a whole step.
+    # With 4 bits the side opposite to the largest magnitude ends at 7: a whole step there.
     clipped = (weights / scales > 7.5) & (block_format.bits == 4)
     assert np.all(errors <= np.abs(scales) * np.where(clipped, 1.0001, 0.5001))
 
@@ -124,7 +124,7 @@ def test_int4_is_what_onnxruntime_makes(block_size: int, inputs: int) -> None:
 @pytest.mark.parametrize("block_size", [32, 64, 128])
 @pytest.mark.parametrize("inputs", [128, 96, 130])
 def test_int8_lies_where_onnxruntime_puts_it(block_size: int, inputs: int) -> None:
-    """Its scales are others, by design; the integers of weights at steps of both are not."""
+    """Its scales differ by design, so the values that its arrays stand for are compared."""
     block_format = BlockFormat(8, block_size)
     weights = matrix(40, inputs)
     blocks = block_format.blocks(inputs)
