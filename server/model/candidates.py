@@ -1,4 +1,4 @@
-"""What is told of a row of logits that stays on a device. Knows arrays only."""
+"""The top-k logits of a row whose full logits stay on the GPU. Knows arrays only."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 @dataclass(slots=True, eq=False)
 class Candidates:
-    """The largest logits of one row, and what all of them add up to; good until the next call."""
+    """The largest logits of one row, and the log-sum-exp of all. Valid until the next call."""
 
     ids: NDArray[np.int64]
-    """[k], those of the largest logits first; equal ones in any order, and any of those that equal
-    the last one may be missing."""
+    """[k], by falling logit. Ties are in any order, and some of those that tie with the last one
+    may be missing."""
     logits: NDArray[np.float32]
     """[k], falling."""
     log_sum_exp: float
-    """Of the whole row, near the precision of float32; not finite where a logit is not a number."""
+    """Of the whole row, to about float32 precision; not finite if a logit is NaN."""
     best: int | None
-    """The id of the largest, unless another may equal it: all that a greedy choice needs."""
+    """The id of the largest logit, all that a greedy choice needs; None if another may equal it."""
     whole: Callable[[], NDArray[np.float32]]
-    """Fetches the row [V]."""
+    """Fetches the whole row [V]."""

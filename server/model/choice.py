@@ -1,6 +1,6 @@
-"""Which device a folder runs on: what was asked for, what works, and what the folder is made for.
+"""Chooses the device for a folder: by what was requested, what works, and the folder's target.
 
-Knows how to choose; how a device is found and how a model is opened on it are handed in.
+Knows how to choose; does not know how a device is found or a model opened: both are passed in.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from server.model.runtime import Misplaced
 T = TypeVar("T")
 
 Obstacle = Callable[[Device], str | None]
-"""What is in the way of using a device, or None."""
+"""Returns why a device cannot be used; None if it can."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A device, and why it is not another."""
+    """A device, and why it was chosen."""
 
     device: Device
     reason: str
@@ -30,34 +30,37 @@ class Choice:
 
 
 def open_on_best(
-    folder: ModelFolder, told: Device | None, obstacle: Obstacle, open_on: Callable[[Device], T]
+    folder: ModelFolder,
+    requested: Device | None,
+    obstacle: Obstacle,
+    open_on: Callable[[Device], T],
 ) -> tuple[T, Choice]:
-    """Opens the folder on the device that was `told`, or where it runs best: the CPU is the way out
-    then. Raises `StartError`."""
-    choice = choose(folder, told, obstacle)
+    """Opens the folder on the `requested` device, or where it runs best if that is None, with the
+    CPU as the fallback. Raises `StartError`."""
+    choice = choose(folder, requested, obstacle)
     try:
         return _opened(folder, choice, open_on), choice
     except Misplaced as error:
-        if told is not None:
+        if requested is not None:
             raise
         choice = Choice(CPU, str(error))
         return _opened(folder, choice, open_on), choice
 
 
-def choose(folder: ModelFolder, told: Device | None, obstacle: Obstacle) -> Choice:
-    """Before the model is opened, which may take long. Raises `StartError`."""
-    if told is not None and told.kind is DeviceKind.CPU:
-        return Choice(told, "as told")
-    if told is None and folder.target is DeviceKind.CPU:
+def choose(folder: ModelFolder, requested: Device | None, obstacle: Obstacle) -> Choice:
+    """Chooses before the model is opened, since that may take long. Raises `StartError`."""
+    if requested is not None and requested.kind is DeviceKind.CPU:
+        return Choice(requested, "as told")
+    if requested is None and folder.target is DeviceKind.CPU:
         return Choice(CPU, "the folder is exported for the CPU")
-    device = told or Device(DeviceKind.CUDA)
+    device = requested or Device(DeviceKind.CUDA)
     if in_the_way := obstacle(device):
-        if told is None:
+        if requested is None:
             return Choice(CPU, f"{device} is not available: {in_the_way}")
         raise StartError(f"{device} is not available: {in_the_way}")
     if folder.target is DeviceKind.CPU:
         raise StartError(f"{folder.path} is exported for the CPU, {remedy(device)}")
-    return Choice(device, "as told" if told else "a trial graph ran on it")
+    return Choice(device, "as told" if requested else "a trial graph ran on it")
 
 
 def remedy(device: Device) -> str:

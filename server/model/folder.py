@@ -18,7 +18,7 @@ SAMPLING_BOUNDS: dict[str, tuple[float, float]] = {
     "min_p": (0, 1),
     "repetition_penalty": (_ABOVE_ZERO, 1e6),
 }
-"""The least and the most of numbers in `generation_config.json`."""
+"""Inclusive bounds of numbers in `generation_config.json`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class ModelFolder:
     path: Path
     model_file: Path
     mixed_file: Path | None
-    """The same model for decode rows and a piece of a prompt in one call; None: there is none."""
+    """The same model for decode rows and a chunk of a prompt in one call; None if there is none."""
     tokenizer_file: Path
     context_length: int
     """Tokens that the model was made for."""
@@ -37,14 +37,14 @@ class ModelFolder:
     sampling: SamplingParameters
     """The folder's own defaults; greedy where it has none."""
     target: DeviceKind | None
-    """What the graph is made for; None: the folder does not say."""
+    """The kind of device that the graph is made for; None if the folder does not say."""
 
     @classmethod
     def read(cls, path: Path) -> "ModelFolder":
         """Raises `StartError` with one line that names the file and the reason."""
         try:
             return cls._read(path)
-        except OSError as error:  # a name that is too long, a folder that nobody may enter
+        except OSError as error:  # a name that is too long, a folder without permission
             raise StartError(f"{error.filename}: {error.strerror}") from None
 
     @classmethod
@@ -84,9 +84,9 @@ class ModelFolder:
 
 
 def _refuse_hard_links(folder: Path) -> None:
-    """The other name of such a file may lie anywhere: a folder that was unpacked could have the
-    runtime read what is not its own. Symbolic links show where they lead, which the runtime judges.
-    """
+    """Raises `StartError` for a hard link. Its other name may lie anywhere, so an unpacked folder
+    could make the runtime read a file of somebody else's. A symbolic link shows its target, which
+    the runtime checks."""
     for file in folder.rglob("*"):
         if file.is_file() and file.stat().st_nlink > 1:
             raise StartError(
@@ -96,7 +96,7 @@ def _refuse_hard_links(folder: Path) -> None:
 
 
 def _target(genai: "_Document") -> DeviceKind | None:
-    """ONNX Runtime GenAI's document lists what it is to use besides the CPU."""
+    """Reads it from ONNX Runtime GenAI's document, which lists providers besides the CPU's."""
     if not genai.content:
         return None
     name = "model.decoder.session_options.provider_options"
@@ -107,8 +107,8 @@ def _target(genai: "_Document") -> DeviceKind | None:
 
 
 def _sampling(generation: "_Document") -> SamplingParameters:
-    """`generation_config.json`: no sampling unless `do_sample`, as `transformers` has it. What it
-    leaves out is off."""
+    """Reads `generation_config.json`: greedy unless `do_sample`, as in `transformers`. A setting
+    that is missing is off."""
 
     def number(name: str, default: float) -> float:
         return generation.number(name, default, *SAMPLING_BOUNDS[name])
@@ -163,7 +163,7 @@ class _Document:
         return value
 
     def path(self, name: str, default: str) -> Path:
-        """One that stays in the folder."""
+        """A path that stays inside the folder."""
         path = Path(self.text(name, default))
         if not path.name or path.is_absolute() or ".." in path.parts:
             raise self._wrong(name, "a file inside the folder")
@@ -201,7 +201,7 @@ class _Document:
         return value
 
     def token_ids(self, name: str) -> frozenset[int]:
-        """One id or a list of them, as the documents of the ecosystem have it."""
+        """One id or a list of them: both are common in such documents."""
         value = self.find(name)
         ids = [] if value is None else value if isinstance(value, list) else [value]
         if any(type(token) is not int for token in ids):

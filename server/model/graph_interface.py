@@ -1,4 +1,4 @@
-"""What a graph declares: the names and shapes by which it is driven, checked once.
+"""The interface that a graph declares: names and shapes of inputs and outputs, checked once.
 
 Knows the graph interface of the model folder; takes a session's node descriptions, not a runtime.
 """
@@ -17,10 +17,10 @@ _ALWAYS = {"input_ids"}
 _OF_SLOTS = {"attention_mask", "position_ids", "num_logits_to_keep"}
 _ALWAYS_OF_PAGES = {"cumulative_sequence_lengths", "past_sequence_lengths", "block_table"}
 _OF_PAGES = {"attention_metadata", "num_logits_to_keep"}
-"""Inputs by which a graph can be driven."""
+"""The inputs that a graph must or may have, with slots and with pages."""
 PAGE_TOKENS = 256
-"""Of a page, where the graph leaves it open: the tiles of ONNX Runtime's fast kernel have up to 256
-tokens and may not cross into another page (1.31). It is ONNX Runtime GenAI's choice, too."""
+"""Tokens in a page, where the graph leaves it open. The tiles of ONNX Runtime's fast kernel have up
+to 256 tokens and may not cross into another page (1.31). ONNX Runtime GenAI has the same size."""
 
 
 class Node(Protocol):
@@ -57,13 +57,13 @@ class GraphInterface:
     vocabulary_size: int
     """The width of `logits`."""
     candidates: int | None = None
-    """How many of a row's largest logits it tells; None: none."""
+    """How many of each row's largest logits it outputs; None if it has no such outputs."""
     page_tokens: int | None = None
-    """Tokens of a page of keys and values; None: each sequence has them in one piece."""
+    """Tokens in a page of keys and values; None if each sequence's are contiguous."""
 
     @classmethod
     def of(cls, session: Session, graph: str) -> "GraphInterface":
-        """Raises `StartError`, which names `graph`, for one that cannot be driven."""
+        """Reads the interface. Raises `StartError`, which names `graph`, if it is not supported."""
         try:
             paged = any(node.name == "block_table" for node in session.get_inputs())
             kv = _kv_shapes(session, paged)
@@ -74,15 +74,15 @@ class GraphInterface:
 
     @property
     def keeps_last(self) -> bool:
-        """Whether a prompt's call can be told to give the last tokens' logits only."""
+        """Whether a prefill can be limited to the logits of its last tokens."""
         return "num_logits_to_keep" in self.fed
 
     @property
     def tile(self) -> int:
-        """Tokens that every query tile of the CPU's flash attention is a multiple of.
+        """A number of tokens that divides every query tile of the CPU's flash attention.
 
-        Its tile is twice the head dimension, or what the L2 cache holds of it: a multiple of 32 on
-        every machine that is known.
+        A tile is twice the head dimension, or as many tokens as the L2 cache holds, which is a
+        multiple of 32 on every known machine.
         """
         return math.gcd(32, *(2 * shape.head_dim for shape in self.kv))
 
@@ -146,7 +146,8 @@ def _logits_width(session: Session) -> int:
 
 
 def _candidates(session: Session) -> int | None:
-    """What `model_tools.graph.selection` adds, all of it or nothing."""
+    """Returns k of the outputs that `model_tools.graph.selection` adds; None unless all are
+    there."""
     outputs = {node.name: node.shape for node in session.get_outputs()}
     if not {"candidate_logits", "log_sum_exp"} <= outputs.keys():
         return None

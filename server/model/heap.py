@@ -1,12 +1,14 @@
-"""What is loaded lies together and in huge pages, on Linux with glibc. Knows malloc, no runtime.
+"""Loads weights contiguously into huge pages, on Linux with glibc.
 
-A step reads every weight once. In pages of 4 KiB that takes tens of thousands of translations of
-addresses, twice as deep in a virtual machine: there, huge pages make a small model decode up to 7 %
-faster. The system has to be told before the memory is touched, and glibc to take all of it from the
-one heap that can be told.
+A step reads every weight once. In pages of 4 KiB that takes tens of thousands of address
+translations, twice as deep in a virtual machine, where huge pages make a small model decode up to
+7 % faster. Memory must be marked for huge pages before it is touched, so glibc has to allocate all
+of it from the one heap that can be marked in advance.
 
-glibc's own `glibc.malloc.hugetlb` is rejected: it is heard only from the environment of a program
-that begins, and leaves each piece below 2 MiB, as most matrices of a small model are, outside.
+glibc's own `glibc.malloc.hugetlb` is rejected: it is read only from the environment of a program
+that starts, and leaves out allocations below 2 MiB, as most matrices of a small model are.
+
+Knows malloc; does not know a runtime.
 """
 
 import ctypes
@@ -17,7 +19,7 @@ from contextlib import contextmanager
 # mallopt(3), and malloc.h for the numbers.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -2, -3, -4, -8
 _LARGEST_MMAP_THRESHOLD = 32 << 20
-"""Bytes; as high as glibc raises it by itself where large pieces come and go."""
+"""Bytes; as high as glibc raises it by itself when large blocks come and go."""
 _MMAP_MAX_DEFAULT, _TOP_PAD_DEFAULT = 65536, 128 << 10
 _LARGEST_TOP_PAD = 2**31 - mmap.PAGESIZE
 """mallopt takes an int."""
@@ -35,16 +37,16 @@ if _ABLE:
 
 
 def share_one_heap() -> None:
-    """Threads that begin later take memory from the main thread's heap."""
+    """Makes threads that start later allocate from the main thread's heap."""
     if _ABLE:
         _libc.mallopt(_ARENA_MAX, 1)
 
 
 @contextmanager
 def huge_pages(size: int) -> Iterator[None]:
-    """The next `size` bytes that are allocated in the block lie together and in huge pages.
+    """Allocates the next `size` bytes within the block contiguously in huge pages, up to 2 GiB.
 
-    That holds for the first 2 GiB. Where the system will not have it, nothing but speed is lost.
+    Where the system refuses, nothing but speed is lost.
     """
     if not _ABLE:
         yield
@@ -61,16 +63,16 @@ def huge_pages(size: int) -> Iterator[None]:
 
 
 def give_back() -> None:
-    """What was freed in small pieces leaves memory."""
+    """Returns memory that was freed in small blocks to the system."""
     if _ABLE:
         _libc.malloc_trim(0)
 
 
 def _extend(size: int) -> None:
-    """Makes the heap longer by `size` bytes that are marked and not yet touched."""
+    """Grows the heap by `size` bytes, marked for huge pages before they are touched."""
     _libc.mallopt(_TOP_PAD, min(size, _LARGEST_TOP_PAD))
     begin = _libc.sbrk(0)
-    # So large a piece is hardly free in the heap, so that it must grow; and by the padding, too.
+    # The heap hardly has a free block of this size, so it grows, and by the padding, too.
     _libc.free(_libc.malloc(_LARGEST_MMAP_THRESHOLD - mmap.PAGESIZE))
     start = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
     _libc.madvise(start, _libc.sbrk(0) - start, mmap.MADV_HUGEPAGE)

@@ -15,7 +15,7 @@ class KvShape:
     head_dim: int
     dtype: np.dtype[np.generic]
     onnx_type: int | None = None
-    """ONNX's number of the type, where NumPy has none for it: `dtype` is then one of its size."""
+    """ONNX's number of a type that NumPy lacks; `dtype` is then another of the same size."""
 
     @property
     def token_bytes(self) -> int:
@@ -24,5 +24,5 @@ class KvShape:
 
 
 def pages_for(tokens: int, page_tokens: int) -> int:
-    """How many pages hold so many tokens, the last of which may be partly empty."""
+    """Returns how many pages `tokens` tokens take; the last one may be partly empty."""
     return -(-tokens // page_tokens)

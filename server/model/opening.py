@@ -1,4 +1,4 @@
-"""A model folder opened on a device: which decoder runs it there, and with what memory."""
+"""Opens a model folder on a device, with the decoder and the memory for it."""
 
 import logging
 from dataclasses import replace
@@ -25,8 +25,8 @@ def open_decoder(
     cuda_graphs: bool = True,
     kv_bytes: int | None = None,
 ) -> CpuDecoder | DeviceDecoder:
-    """`threads` is the number of cores that one call uses; `kv_bytes` bounds keys and values that
-    lie in pages. Raises `StartError`, and `MemoryError` where the device has no room."""
+    """`threads` is the number of cores that one call uses; `kv_bytes` limits keys and values in
+    pages. Raises `StartError`, and `MemoryError` where the device has no room."""
     if device.kind is DeviceKind.CPU:
         if kv_bytes is not None:
             raise StartError("--kv-mib is for CUDA: the CPU's memory is taken as it is needed")
@@ -43,7 +43,7 @@ def open_decoder(
 
 
 def open_cpu_decoder(folder: ModelFolder, *, slots: int, context: int, threads: int) -> CpuDecoder:
-    """With one graph where a folder's second one cannot be run. Raises as `open_decoder` does."""
+    """Uses one graph if the folder's second one cannot be run. Raises as `open_decoder` does."""
     obstacle = None
     if folder.mixed_file is not None:
         try:
@@ -52,7 +52,7 @@ def open_cpu_decoder(folder: ModelFolder, *, slots: int, context: int, threads: 
             obstacle = str(error)
     plain = replace(folder, mixed_file=None)
     decoder = CpuDecoder(plain, slots=slots, context=context, threads=threads)
-    if obstacle:  # said only now, as the first graph may have been it
+    if obstacle:  # logged only now: the first graph may have been the cause
         log.warning("prompts are not read together with decode rows: %s", obstacle)
     return decoder
 
@@ -67,8 +67,8 @@ def open_device_decoder(
     cuda_graphs: bool,
     kv_bytes: int | None = None,
 ) -> DeviceDecoder:
-    """Also of the CPU, where it is slower than `CpuDecoder` and does the same: so what a GPU will
-    run is run without one. Raises as `open_decoder` does."""
+    """Also for the CPU, where it is slower than `CpuDecoder` and does the same: so the code for
+    GPUs runs without one. Raises as `open_decoder` does."""
     try:
         memory = memory_of(device)
         try:

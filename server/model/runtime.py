@@ -1,5 +1,5 @@
-"""The one door to `onnxruntime`: the module, as a server wants it, sessions on a device, and what
-who calls the library beside it has to know.
+"""The one door to `onnxruntime`: the module with a server's settings, sessions on a device, and
+what callers of its C library need to know.
 
 Knows how a graph is loaded and where its nodes went; does not know what its inputs mean.
 """
@@ -21,41 +21,41 @@ from server.errors import StartError
 from server.model.heap import share_one_heap
 from server.model.trial_graph import SIDE, TRIAL_GRAPH
 
-# Its wheels report to Microsoft unless told not to before they are imported; a server tells nobody.
+# Its wheels report to Microsoft unless this is set before they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
     import onnxruntime
 except ModuleNotFoundError:
     onnxruntime = None
 
-share_one_heap()  # here, before there is a thread that loads a model
+share_one_heap()  # here, before any thread loads a model
 
 MISSING = "ONNX Runtime is not installed: pip install 'skiff-llm[cpu]' or 'skiff-llm[gpu]'"
 _CPU_PROVIDER, _CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 _ON_THE_DEVICE = {"GroupQueryAttention", "MatMulNBits", "PagedAttention"}
-"""Operators that make a model slower than on the CPU alone where a device has no kernel for one."""
-_PLACES = re.compile(r"^.*\[ONNXRuntimeError\] : [0-9]+ : [A-Z_]+ : ")
+"""If a device has no kernel for one of these operators, a model is slower than on the CPU alone."""
+_ERROR_PREFIX = re.compile(r"^.*\[ONNXRuntimeError\] : [0-9]+ : [A-Z_]+ : ")
 _FAILURE = re.compile(r"\b[A-Z]+ failure [0-9]+: [^;]*")
 SESSION_SETTINGS = {
-    # For so long a session's threads turn in a loop when a call has ended, so that the next one of
-    # a decode loop finds them awake. Without an end to it, the threads of one graph turned beside
-    # the calls of another, which then took half as long again.
+    # How long a session's threads spin after a call, so that the next one of a decode loop finds
+    # them awake. Without a limit, the threads of one graph spun during the calls of another, which
+    # then took half as long again.
     "session.intra_op.spin_duration_us": "500",
-    # Else one thread packs all weights that sessions do not share: a third of what loading takes.
+    # Else one thread packs all weights that sessions do not share: a third of the loading time.
     "session.prepack.enable_parallel": "1",
 }
 CALL_SETTINGS = {
-    # The runtime's word for calls outside of any CUDA graph. Where options have no number at all,
-    # each call looks for it in vain, which costs a C++ exception and a search through the whole
-    # library for who catches it: 1 % of a small model's step.
+    # The runtime's number for calls outside of any CUDA graph. If it is not set, each call looks
+    # for it in vain, which costs a C++ exception and a search through the whole library for its
+    # handler: 1 % of a small model's step.
     "gpu_graph_id": "-1",
 }
 _LIBRARY_NAMES = ("libonnxruntime.so.{}", "libonnxruntime.{}.dylib")
-"""With the version: a wheel that was installed over another leaves the other's library there."""
+"""With the version, since a wheel installed over another leaves the other's library there."""
 Provider = tuple[str, dict[str, str]]
-"""An execution provider of the runtime's, and its options."""
+"""The name of an execution provider, and its options."""
 QUIET = 4
-"""Severity: what goes wrong comes as an exception, and is told once."""
+"""Log severity: errors are raised as exceptions, and should be reported once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ class Runtime:
 
     version: str
     wheels: tuple[str, ...]
-    """The distributions that have a module of this name, as "onnxruntime-gpu 1.31.1"."""
+    """The installed distributions of the module, such as "onnxruntime-gpu 1.31.1"."""
     cuda: tuple[int, int] | None
     """The CUDA that it was built with."""
     providers: tuple[str, ...]
-    """What it was built with, whether it works here or not."""
+    """The execution providers that it was built with, whether or not they work here."""
 
     @property
     def has_cuda(self) -> bool:
@@ -80,7 +80,7 @@ class Misplaced(StartError):
 
 
 def find_runtime() -> Runtime | None:
-    """None where there is none."""
+    """Describes the imported runtime; None if there is none."""
     if onnxruntime is None:
         return None
     built_with = str(getattr(onnxruntime, "cuda_version", "")).split(".")
@@ -93,12 +93,12 @@ def find_runtime() -> Runtime | None:
 
 
 def runtime_version() -> str:
-    """Of the one that is imported; "none" without one."""
+    """Returns the version of the imported runtime; "none" without one."""
     return str(getattr(onnxruntime, "__version__", "none"))
 
 
 def library() -> Path:
-    """The runtime for who calls it from C; raises `StartError` where there is none."""
+    """Returns the path of the runtime's C library. Raises `StartError` if there is none."""
     if onnxruntime is None:
         raise StartError(MISSING)
     folder = Path(onnxruntime.__file__).parent / "capi"
@@ -117,20 +117,20 @@ def _wheels() -> Iterator[str]:
 
 
 def load_cuda() -> None:
-    """Loads the libraries of CUDA that PyPI's packages have, where the linker would not look."""
+    """Loads CUDA's libraries from PyPI's packages, where the linker would not look."""
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
         onnxruntime.preload_dlls()
 
 
 def trial_failure(device: Device) -> str | None:
-    """Runs a tiny graph on a device that CUDA's libraries are loaded for; None if that works."""
+    """Runs a tiny graph on a device and returns what failed, or None. Call `load_cuda` first."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = QUIET
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     x = np.ones((SIDE, SIDE), np.float32)
     onnxruntime.set_default_logger_severity(QUIET)
     try:
-        # Without `enable_fallback=0` it prints an error and takes the CPU.
+        # Without `enable_fallback=0` it prints an error and uses the CPU.
         session = onnxruntime.InferenceSession(
             TRIAL_GRAPH, options, providers=[_cuda_provider(device)], enable_fallback=0
         )
@@ -141,7 +141,8 @@ def trial_failure(device: Device) -> str | None:
 
 
 def _provider_failure() -> str | None:
-    """Why the runtime could not load its own library for CUDA, which it only tells its log."""
+    """Returns why the runtime could not load its own CUDA library, which only its log would
+    show."""
     folder = Path(onnxruntime.__file__).parent / "capi"
     try:
         # Only now: loaded before the runtime does it, the library would not find the runtime.
@@ -159,8 +160,8 @@ def open_session(
     cuda_graphs: bool = False,
     stream: int | None = None,
 ) -> "onnxruntime.InferenceSession":
-    """A graph on a device, ready to run; with `cuda_graphs` CUDA may capture its calls, which
-    happen in a `stream` of CUDA's.
+    """Opens a graph on a device. With `cuda_graphs`, CUDA may capture its calls; these run in
+    CUDA's `stream`.
 
     Raises `StartError`, and `Misplaced` where the work would be done on the CPU instead.
     """
@@ -186,7 +187,7 @@ def _session_options(threads: int) -> "onnxruntime.SessionOptions":
 
 @contextlib.contextmanager
 def loading(model_file: Path) -> Iterator[None]:
-    """Whatever the runtime raises while it loads a graph becomes a `StartError`."""
+    """Turns whatever the runtime raises while it loads a graph into a `StartError`."""
     try:
         yield
     except StartError:
@@ -202,13 +203,13 @@ def _on_cuda(
     options: "onnxruntime.SessionOptions",
     provider: Provider,
 ) -> "onnxruntime.InferenceSession":
-    # Else weights lie in the arena, which takes up to twice what it is asked for.
+    # Otherwise weights lie in the arena, which reserves up to twice what it is asked for.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     session = onnxruntime.InferenceSession(
-        # The CPU's, too: a few nodes that only compute shapes belong there.
         model_file,
         options,
+        # The CPU's, too: a few nodes that only compute shapes belong there.
         providers=[provider, _CPU_PROVIDER],
         enable_fallback=0,
     )
@@ -228,11 +229,11 @@ def _cuda_provider(
 
 
 def run_options(cuda_graph: int | None = None) -> "onnxruntime.RunOptions":
-    """`cuda_graph` is the number of the CUDA graph that the first call makes and each later one
+    """`cuda_graph` is the number of the CUDA graph that the first call captures and each later one
     replays; None for calls outside of any."""
     options = onnxruntime.RunOptions()
     settings = CALL_SETTINGS if cuda_graph is None else {"gpu_graph_id": str(cuda_graph)}
-    # A call on a device ends when it is queued there: who reads what it gives waits for that.
+    # A call returns as soon as it is queued on the device; whoever reads its outputs waits.
     settings = {**settings, "disable_synchronize_execution_providers": "1"}
     for name, value in settings.items():
         options.add_run_config_entry(name, value)
@@ -240,7 +241,7 @@ def run_options(cuda_graph: int | None = None) -> "onnxruntime.RunOptions":
 
 
 def misplaced(session: "onnxruntime.InferenceSession") -> list[str]:
-    """Operators that belong on the device and are not there; all of them, if nothing is."""
+    """Returns the operators that belong on the device and were assigned elsewhere."""
     return sorted(
         {
             node.op_type
@@ -253,8 +254,8 @@ def misplaced(session: "onnxruntime.InferenceSession") -> list[str]:
 
 
 def first_line(error: Exception) -> str:
-    """Of a message, without the places in the runtime's sources that it went through; of what CUDA
-    and its libraries refuse, their own words."""
-    line = _PLACES.sub("", str(error).partition("\n")[0])
+    """Returns the first line of a message, without the runtime's source locations; of a failure of
+    CUDA or its libraries, only their own words."""
+    line = _ERROR_PREFIX.sub("", str(error).partition("\n")[0])
     failure = _FAILURE.search(line)
     return (failure[0] if failure else line).strip()

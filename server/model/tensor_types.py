@@ -1,6 +1,6 @@
-"""Tensors as this code has them: arrays by what is in them, and types as graphs declare them.
+"""Types of tensors: of arrays, by their content, and of elements, as graphs declare them.
 
-Knows NumPy, and ONNX's and its runtime's words for types.
+Knows NumPy, and the names that ONNX and its runtime have for types.
 """
 
 from dataclasses import dataclass

@@ -12,12 +12,12 @@ T = TypeVar("T")
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The character that stands for each byte in the vocabularies of byte-level BPE, as GPT-2 has
-    it: printable Latin-1 for itself, the others in order from U+0100."""
+    """Returns the byte that each character stands for in vocabularies of byte-level BPE, as in
+    GPT-2: printable Latin-1 stands for itself, the other bytes are in order from U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {
-        chr(0x100 + place): byte for place, byte in enumerate(others)
+        chr(0x100 + index): byte for index, byte in enumerate(others)
     }
 
 
@@ -25,7 +25,7 @@ class Tokenizer:
     """A folder's `tokenizer.json`."""
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
-        # A file may carry these for training batches; a prompt is neither cut nor filled up.
+        # A file may have these for training batches; a prompt is neither truncated nor padded.
         inner.no_truncation()
         inner.no_padding()
         self._inner = inner
@@ -51,17 +51,17 @@ class Tokenizer:
             raise StartError(f"{file}: not a tokenizer: {error}") from None
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a whole prompt: special tokens in the text count as such, and the file's own
-        post-processor adds a beginning-of-text token where the model wants one."""
-        # Not `encode`: that one holds the interpreter's lock, and with it every stream, for half a
-        # second where a prompt is as long as may be.
+        """Returns the ids of a whole prompt. Special tokens in the text are recognised, and the
+        file's post-processor adds a beginning-of-text token where the model wants one."""
+        # Not `encode`, which holds the GIL, and so holds up every stream, for half a second when a
+        # prompt is as long as allowed.
         [encoding] = _unpanicked(lambda: self._inner.encode_batch_fast([text]))
         return encoding.ids
 
     @property
     def bytes_of(self) -> Callable[[int], bytes] | None:
-        """The bytes that a token always stands for; None where its text depends on its neighbours,
-        as it does unless the file's decoder is the byte-level one alone."""
+        """Maps a token to its bytes. None if a token's text depends on its neighbours, as it does
+        unless the file's decoder is the byte-level one alone."""
         byte_level = isinstance(self._inner.decoder, tokenizers.decoders.ByteLevel)
         return self._bytes_of if byte_level else None
 
@@ -80,10 +80,10 @@ class Tokenizer:
         return text.encode()  # an added token, which stands for itself
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of tokens, special ones left out; U+FFFD where bytes make no character."""
+        """Returns the text without special tokens, and U+FFFD where bytes form no character."""
         if len(tokens) > 1:
             return _unpanicked(lambda: self._inner.decode(tokens, skip_special_tokens=True))
-        # Streaming asks for the text of each token alone, too: two thirds of its time if not kept.
+        # Streaming also decodes each token alone: two thirds of its time if that is not cached.
         return "".join(map(self._piece, tokens))
 
     def _piece(self, token: int) -> str:
@@ -94,8 +94,9 @@ class Tokenizer:
 
 
 def _unpanicked(call: Callable[[], T]) -> T:
-    """What `call` gives. A panic of the library's Rust is an error like any other, of one request;
-    as pyo3 raises it, it would end the process. It may quote the text, which no log is to show."""
+    """Returns `call()`, with a Rust panic as an ordinary error, which fails one request. As pyo3
+    raises it, it would end the process. Its message may quote the text, which must not be
+    logged."""
     try:
         return call()
     except BaseException as error:

@@ -1,6 +1,7 @@
-"""A tiny graph to try a device with: one multiplication by a library, one kernel of the runtime's.
+"""A tiny graph to try a device with: y = relu(x @ x), one matrix product that a library computes
+and one kernel of the runtime's own.
 
-The bytes of an ONNX model, since the server has nothing that writes one: y = relu(x @ x).
+It is kept as the bytes of an ONNX model, since the server cannot write one.
 """
 
 SIDE = 8

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 _VERSION = 31
-"""Of the API: that of the oldest runtime that setup.cfg allows. One has all versions up to its
-own."""
+"""Of the API: that of the oldest runtime that setup.cfg allows. A runtime offers all versions up to
+its own."""
 _POINTER, _TEXT, _INT, _SIZE = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
 _FUNCTIONS: dict[str, tuple[int, list[Any]]] = {
     "CreateEnv": (3, [_INT, _TEXT, _POINTER]),
@@ -57,8 +57,8 @@ _FUNCTIONS: dict[str, tuple[int, list[Any]]] = {
         [_POINTER, _TEXT, _POINTER, _POINTER, _POINTER],
     ),
 }
-"""Place in the struct `OrtApi` and arguments of each function that is used and returns a status
-(onnxruntime_c_api.h; what a version has put there stays there)."""
+"""Index in the struct `OrtApi` and argument types of each function used that returns a status
+(onnxruntime_c_api.h; later versions never change an index)."""
 _GET_ERROR_MESSAGE = 2
 _RELEASES = {
     "Env": 92,
@@ -75,8 +75,8 @@ _RELEASES = {
 
 
 class Handle(ctypes.c_void_p):
-    """Something that the runtime made. It is released with the last reference to this, and before
-    what it needs."""
+    """An object of the runtime's. It is released with the last reference to this handle, and before
+    the objects that it needs."""
 
 
 class CApi:
@@ -93,33 +93,34 @@ class CApi:
         if not table:
             raise OSError(f"{library}: has no version {_VERSION} of its API")
         self._functions = {
-            name: ctypes.CFUNCTYPE(_POINTER, *arguments)(table[place])
-            for name, (place, arguments) in _FUNCTIONS.items()
+            name: ctypes.CFUNCTYPE(_POINTER, *arguments)(table[index])
+            for name, (index, arguments) in _FUNCTIONS.items()
         }
         self._releases = {
-            name: ctypes.CFUNCTYPE(None, _POINTER)(table[place])
-            for name, place in _RELEASES.items()
+            name: ctypes.CFUNCTYPE(None, _POINTER)(table[index])
+            for name, index in _RELEASES.items()
         }
         self._message = ctypes.CFUNCTYPE(_TEXT, _POINTER)(table[_GET_ERROR_MESSAGE])
 
     def call(self, name: str, *arguments: Any) -> None:
-        """Raises `RuntimeError` with the runtime's own words. Other threads run meanwhile."""
+        """Calls a function, without the GIL. Raises `RuntimeError` with the runtime's own words."""
         if status := self._functions[name](*arguments):
-            said = self._message(status)
+            message = self._message(status)
             self._releases["Status"](status)
-            raise RuntimeError((said or b"").decode(errors="replace"))
+            raise RuntimeError((message or b"").decode(errors="replace"))
 
     def make(
         self, kind: str, function: str, *arguments: Any, needs: tuple[object, ...] = ()
     ) -> Handle:
-        """What a function gives with its last argument, which is of a `kind` of `_RELEASES`."""
+        """Returns the object that a function creates through its last argument; `_RELEASES` has its
+        `kind`. It keeps `needs` alive."""
         made = Handle()
         self.call(function, *arguments, ctypes.byref(made))
         weakref.finalize(made, _release, self._releases[kind], made.value, needs).atexit = False
         return made
 
     def ask(self, name: str, *arguments: Any) -> int:
-        """A number or an address that a function gives with its last argument."""
+        """Returns the number or address that a function writes to its last argument."""
         answer = ctypes.c_size_t()
         self.call(name, *arguments, ctypes.byref(answer))
         return answer.value

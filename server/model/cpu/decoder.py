@@ -1,4 +1,4 @@
-"""A graph in ONNX Runtime, driven by what it declares.
+"""The decoder for the CPU: calls of a folder's graphs, and the memory of their slots.
 
 Knows tensors and their memory; does not know requests, sampling or text.
 """
@@ -32,11 +32,11 @@ _MASK_WIDTH = 128
 
 
 class CpuDecoder:
-    """A decoder-only model with memory for `slots` sequences of `context` tokens.
+    """`Decoder` of `server.engine.decoder` on the CPU.
 
     Keys and values are bound as both past and present, so that GroupQueryAttention writes new
     positions in place and a step copies nothing. Decode rows run as `[n, 1]` over n neighbouring
-    slots and prompts as `[1, n]` over one: two shapes whose results do not depend on neighbours.
+    slots and prompts as `[1, n]` over one: with these shapes, results do not depend on neighbours.
     """
 
     def __init__(self, folder: ModelFolder, *, slots: int, context: int, threads: int) -> None:
@@ -49,8 +49,9 @@ class CpuDecoder:
         self._graph = HostGraph(folder.model_file, threads, self._weights)
         self._interface = GraphInterface.of(self._graph, str(folder.model_file))
         self._memory = KvMemory(self._interface.kv, slots=slots, capacity=context)
-        self._pasts = [0] * slots
-        """Tokens in each slot before the last one that was written there."""
+        self._written = [0] * slots
+        """Tokens in each slot after its last call, move or copy, to give their pages back. What a
+        `SavedKv` loads counts with the prefill that follows it."""
         self._logits = np.empty((slots, 1, self.vocabulary_size), np.float32)
         self._prompt_logits = np.empty((1, 0, self.vocabulary_size), np.float32)
         self._prompt_bindings: dict[int, HostBinding] = {}
@@ -61,7 +62,7 @@ class CpuDecoder:
             self._mixed_calls = MixedCalls(mixed_file, self._memory, threads, self._weights)
         self._options = CallOptions()
         self.pages = None
-        """Slots have memory of their own."""
+        """None: each slot has memory for a whole context."""
         self.runtime_seconds = 0.0
         """Seconds that all calls so far spent inside the runtime."""
         self._try_out(folder)
@@ -87,19 +88,16 @@ class CpuDecoder:
         return self._memory.token_bytes
 
     def warm_up(self) -> None:
-        """The call that tried the graph out was enough."""
+        """Does nothing: the graphs were tried out when they were opened."""
 
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Logits:
-        """Reads `tokens` [n] after the slot's first `past` ones.
-
-        Returns the logits of the last `logits_to_keep` tokens, [k, V]; 0 keeps all.
-        """
+        """See `Decoder`. Returns logits [k, V]."""
         if slot not in self._prompt_bindings:
             make_room(self._prompt_bindings)
             self._prompt_bindings[slot] = self._binding(slot, rows=1)
         binding = self._prompt_bindings[slot]
         total = past + len(tokens)
-        self._pasts[slot] = total - 1
+        self._written[slot] = total
         feeds = {
             "input_ids": np.ascontiguousarray(tokens[None, :]),
             "attention_mask": np.ones((1, total), np.int64),
@@ -108,17 +106,18 @@ class CpuDecoder:
         }
         self._feed(binding, feeds)
         kept = min(logits_to_keep, len(tokens)) or len(tokens)
-        given = kept if self._interface.keeps_last else len(tokens)
+        rows = kept if self._interface.keeps_last else len(tokens)
         logits = self._logits[:1]
-        if given > 1:
-            logits = self._room_for(given)
+        if rows > 1:
+            logits = self._room_for(rows)
         binding.output("logits", logits)
         self._run(binding)
         return logits[0, -kept:]
 
     def _room_for(self, rows: int) -> Logits:
-        """Logits [1, rows, V]. One buffer for all slots: a binding keeps what is bound to it until
-        its next call, and a buffer of each slot's own would stay with it."""
+        """Returns a buffer for logits [1, rows, V]. All slots share one: a binding keeps what is
+        bound to it until its next call, so that buffers of each slot's own would all stay in
+        memory."""
         if rows > self._prompt_logits.shape[1]:
             self._prompt_logits = np.empty((1, rows, self.vocabulary_size), np.float32)
         return self._prompt_logits[:, :rows]
@@ -131,10 +130,9 @@ class CpuDecoder:
         *,
         again: bool = True,  # noqa: ARG002 nothing is prepared on the CPU
     ) -> Logits:
-        """One token for each of n neighbouring slots, after the `pasts` first ones of each; logits
-        [n, V]."""
+        """See `Decoder`. Returns logits [n, V]."""
         count = len(tokens)
-        self._pasts[first_slot : first_slot + count] = pasts
+        self._written[first_slot : first_slot + count] = [past + 1 for past in pasts]
         if (first_slot, count) not in self._decode_rows:
             make_room(self._decode_rows)
             self._decode_rows[first_slot, count] = self._new_decode_rows(first_slot, count)
@@ -148,7 +146,7 @@ class CpuDecoder:
 
     @property
     def mixed(self) -> Callable[..., Logits] | None:
-        """`engine.decoder.Mixed`: None where the folder has no graph for it."""
+        """See `Decoder`. None without a second graph, or with one slot."""
         return partial(self._mixed, self._mixed_calls) if self._mixed_calls else None
 
     def _mixed(
@@ -162,44 +160,44 @@ class CpuDecoder:
         *,
         last: bool,
     ) -> Logits:
-        """Logits [n, V], or [n + 1, V] where the piece is the prompt's `last`."""
-        self._pasts[: len(tokens)] = pasts
-        self._pasts[slot] = past + len(prompt) - 1
+        """Returns logits [n, V], or [n + 1, V] with the prompt's `last` token."""
+        self._written[: len(tokens)] = [past + 1 for past in pasts]
+        self._written[slot] = past + len(prompt)
         logits = self._logits[: len(tokens) + last, 0]
         binding = calls.bound(tokens, pasts, slot, past, prompt, logits)
         self._run(binding, calls.graph)
         return logits
 
     def move(self, source: int, destination: int, length: int) -> None:
-        """Takes the first `length` tokens of a slot to a free one, and frees the source."""
+        """See `Decoder`."""
         self._memory.move(source, destination, length)
-        self._pasts[destination] = length - 1
+        self._written[destination] = length
 
     def copy(self, source: int, destination: int, length: int) -> None:
-        """Gives the first `length` tokens of a slot to a free one, too."""
+        """See `Decoder`."""
         self._memory.copy(source, destination, length)
+        self._written[destination] = length
 
     def save(self, slot: int, length: int) -> SavedKv:
-        """Copies the first `length` tokens of a slot into memory of their own."""
+        """See `Decoder`."""
         return self._memory.save(slot, length)
 
     def release(self, slot: int) -> None:
-        """Leaves the slot's memory to others."""
-        self._memory.release(slot, self._pasts[slot] + 1)
+        """See `Decoder`."""
+        self._memory.release(slot, self._written[slot])
 
     def rest(self) -> None:
-        """All slots are free, and it may last: no memory is kept for the next sequences."""
+        """See `Decoder`. Keeps no memory for the next sequences."""
         self._memory.rest()
         if self._weights:
-            self._weights.mapped.forget()  # of the table of embeddings, for one
+            self._weights.mapped.forget()  # such as the table of embeddings
 
     def interrupt(self) -> None:
-        """Ends the call under way, and each later one, with `Interrupted`; safe from any thread."""
+        """See `Decoder`."""
         self._options.terminate()
 
     def _try_out(self, folder: ModelFolder) -> None:
-        """A call of each graph, so that what else is wrong with one is told now and not to every
-        client."""
+        """Calls each graph once, so that one that fails is reported now, not to every client."""
         token = np.zeros(1, np.int64)
         with _first_call(folder.model_file):
             self.prefill(0, 0, token)
@@ -211,7 +209,7 @@ class CpuDecoder:
             self.release(1)
 
     def _run(self, binding: HostBinding, graph: HostGraph | None = None) -> None:
-        """By default of the graph that decodes."""
+        """Runs the graph that decodes, or another one."""
         start = time.perf_counter()
         try:
             (graph or self._graph).run(binding, self._options)
@@ -222,16 +220,16 @@ class CpuDecoder:
         self.runtime_seconds += time.perf_counter() - start
 
     def _feed(self, binding: HostBinding, feeds: dict[str, Tokens]) -> None:
-        """Those of the arrays that the graph takes."""
+        """Binds those of the arrays that the graph takes."""
         for name in self._interface.fed & feeds.keys():
             binding.input(name, feeds[name])
 
     def _binding(self, slot: int, rows: int) -> HostBinding:
-        """With the keys and values of `rows` neighbouring slots."""
+        """Returns a binding with the keys and values of `rows` neighbouring slots."""
         binding = self._graph.binding()
         for buffer in self._memory.buffers:
-            places = buffer.array[slot : slot + rows]
-            binding.in_place(buffer.shape.past, buffer.shape.present, places)
+            array = buffer.array[slot : slot + rows]
+            binding.in_place(buffer.shape.past, buffer.shape.present, array)
         return binding
 
     def _new_decode_rows(self, first_slot: int, count: int) -> "_DecodeRows":
@@ -255,12 +253,12 @@ def _first_call(graph: Path) -> Iterator[None]:
 
 
 class _DecodeRows:
-    """The inputs of `[n, 1]` calls, in arrays that stay bound and in which a step changes what is
-    new. A step finds all caches full of weights, so that each array operation it is spared counts:
-    with arrays made anew for each step, a small model took a twentieth longer.
+    """The inputs of `[n, 1]` calls, in arrays that stay bound; a step writes only what changes. The
+    processor's caches are full of weights then, so that each array operation counts: with new
+    arrays in each step, a small model took a twentieth longer.
 
-    The mask is wider than the longest row. Its zeros change no bit of the result: the graph takes
-    each row's length from the sum, and from the width only a bound.
+    The mask may be wider than the longest row. Its zeros change no bit of the result: the graph
+    takes each row's length from the sum, and only a bound from the width.
     """
 
     def __init__(self, binding: HostBinding, count: int) -> None:
@@ -270,7 +268,7 @@ class _DecodeRows:
         self.one = np.array(1, np.int64)
         self.mask = np.zeros((count, 0), np.int64)
         self.bound_mask: Tokens | None = None
-        # Element by element, a view is several times cheaper to write to than its array.
+        # Element by element, a memoryview is several times cheaper to write to than its array.
         self._tokens_view = self.tokens.reshape(-1).data
         self._pasts_view = self.pasts.reshape(-1).data
         self._mask_view = self.mask.reshape(-1).data

@@ -1,6 +1,6 @@
-"""What an ONNX graph has in other files, as it declares it itself.
+"""The tensors of an ONNX graph that lie in other files, as the graph declares them.
 
-Reads as much of ONNX's protobuf as that takes, since no dependency of the server reads any.
+Reads as much of ONNX's protobuf as it needs, since no dependency of the server reads any.
 """
 
 import mmap
@@ -16,16 +16,16 @@ _TENSOR_DIMS, _TENSOR_DATA_TYPE, _TENSOR_NAME = 1, 2, 8
 _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _EXTERNAL = 1
-"""The `DataLocation` of what lies in another file."""
+"""The `DataLocation` of a tensor in another file."""
 # How a value is written: protobuf's wire types.
 _VARINT, _COUNTED = 0, 2
 _FIXED = {1: 8, 5: 4}
-"""To bytes."""
+"""Size in bytes by wire type."""
 
 Value = int | memoryview
-"""Of a field: a number, or the bytes of a text, of several numbers or of a message."""
+"""A field's value: a number, or the bytes of a string, of packed numbers or of a message."""
 Fields = defaultdict[int, list[Value]]
-"""The values of a message, by number and in their order."""
+"""The values of a message by field number, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class ExternalTensor:
 
 
 def external_tensors(graph: Path) -> list[ExternalTensor]:
-    """Those of the graph itself, not of graphs inside of its nodes.
+    """Returns those of the graph itself, not of subgraphs in its nodes.
 
-    Raises `OSError`, and `ValueError` or `LookupError` for what is no ONNX model.
+    Raises `OSError`, and `ValueError` or `LookupError` if it is no ONNX model.
     """
     with graph.open("rb") as file:
         model = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -73,48 +73,49 @@ def _external_tensor(tensor: Fields) -> ExternalTensor:
 
 def _fields(message: Value) -> Fields:
     fields: Fields = defaultdict(list)
-    data, place = _bytes(message), 0
-    while place < len(data):
-        tag, place = _varint(data, place)
+    data, offset = _bytes(message), 0
+    while offset < len(data):
+        tag, offset = _varint(data, offset)
         number, wire_type = tag >> 3, tag & 7
         if wire_type == _VARINT:
-            value, place = _varint(data, place)
+            value, offset = _varint(data, offset)
             fields[number].append(value)
             continue
         if wire_type == _COUNTED:
-            size, place = _varint(data, place)
+            size, offset = _varint(data, offset)
         else:
             size = _FIXED[wire_type]
-        begin, place = place, place + size
-        if place > len(data):
+        begin, offset = offset, offset + size
+        if offset > len(data):
             raise ValueError("a field is longer than its message")
-        fields[number].append(data[begin:place])
+        fields[number].append(data[begin:offset])
     return fields
 
 
 def _numbers(values: list[Value]) -> Iterator[int]:
-    """Repeated ones, of which a value may hold several."""
+    """Reads a repeated field of numbers, each value one number or several packed ones."""
     for value in values:
         if isinstance(value, int):
             yield value
             continue
-        place = 0
-        while place < len(value):
-            number, place = _varint(value, place)
+        offset = 0
+        while offset < len(value):
+            number, offset = _varint(value, offset)
             yield number
 
 
-def _varint(data: memoryview, place: int) -> tuple[int, int]:
-    """Seven bits in each byte, the lowest first; and where the next thing begins."""
-    number = data[place]
+def _varint(data: memoryview, offset: int) -> tuple[int, int]:
+    """Reads a number of seven bits in each byte, the lowest first. Returns the offset behind it,
+    too."""
+    number = data[offset]
     if number < 0x80:
-        return number, place + 1
+        return number, offset + 1
     number &= 0x7F
     for shift in range(7, 70, 7):
-        place += 1
-        number |= (data[place] & 0x7F) << shift
-        if data[place] < 0x80:
-            return number, place + 1
+        offset += 1
+        number |= (data[offset] & 0x7F) << shift
+        if data[offset] < 0x80:
+            return number, offset + 1
     raise ValueError("a number has no end")
 
 

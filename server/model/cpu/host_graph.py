@@ -1,4 +1,4 @@
-"""A graph on the CPU, by way of ONNX Runtime's C API.
+"""A graph on the CPU, run through ONNX Runtime's C API.
 
 Knows sessions, weights, bindings and tensors; does not know what a graph's inputs mean.
 """
@@ -23,17 +23,16 @@ from server.model.tensor_types import BY_DTYPE, BY_NUMBER
 
 _ARENA, _DEFAULT_MEMORY = 1, 0
 """OrtArenaAllocator, OrtMemTypeDefault."""
-_MOST_BINDINGS = 64
-"""That are kept for calls of one kind: one takes 70 to 140 KB with the default model's 30 layers,
-and many slots make thousands of different calls."""
+_MAX_BINDINGS = 64
+"""Bindings kept for one kind of call. One takes 70 to 140 KB with the default model's 30 layers,
+and with many slots there are thousands of different calls."""
 _PACKED = 1.25
-"""Bytes that weights take as the runtime's kernels want them, to one on disk, at most."""
+"""Largest size of weights packed for the runtime's kernels, relative to their size on disk."""
 
 
 class SharedWeights:
-    """What the graphs that are opened with it have of their weights in memory once: mapped, and as
-    the runtime has packed them. Some kernels cannot share what they pack, such as those for 16-bit
-    numbers: their graphs cannot be opened with it."""
+    """Weights shared by several graphs: mapped once, packed once. Some kernels, such as those for
+    16-bit numbers, cannot share packed weights: graphs that need them cannot be opened with it."""
 
     def __init__(self) -> None:
         """Raises `StartError`."""
@@ -48,11 +47,11 @@ class HostNode:
     name: str
     type: str
     shape: list[int | str | None]
-    """None: known when the graph runs."""
+    """With None for a size that is known only when the graph runs."""
 
 
 class CallOptions:
-    """Of calls that another thread may end."""
+    """Run options of calls that another thread may end."""
 
     def __init__(self) -> None:
         self.handle = _api().make("RunOptions", "CreateRunOptions")
@@ -61,18 +60,18 @@ class CallOptions:
         self.terminated = False
 
     def terminate(self) -> None:
-        """The call under way ends with an error, and so does each later one."""
+        """Ends the call under way, and each later one, with an error."""
         self.terminated = True
         _api().call("RunOptionsSetTerminate", self.handle)
 
 
 class HostBinding:
-    """What one kind of call reads and writes: arrays, by their addresses."""
+    """The inputs and outputs of one kind of call: arrays, bound by address."""
 
     def __init__(self, session: Handle) -> None:
         self.handle = _api().make("IoBinding", "CreateIoBinding", session, needs=(session,))
         self._arrays: dict[str, NDArray[Any]] = {}
-        """Kept as long as calls are made."""
+        """Kept alive as long as calls are made."""
 
     def input(self, name: str, array: NDArray[Any]) -> None:
         _api().call("BindInput", self.handle, name.encode(), _tensor(array))
@@ -83,14 +82,14 @@ class HostBinding:
         self._arrays[name] = array
 
     def in_place(self, past: str, present: str, array: NDArray[Any]) -> None:
-        """The same memory as the input `past` and the output `present`."""
+        """Binds the same memory as the input `past` and the output `present`."""
         self.input(past, array)
         self.output(present, array)
 
 
 def make_room(bindings: dict[Any, Any]) -> None:
-    """For one more. The oldest goes where there are many, to be made anew when it is needed."""
-    if len(bindings) >= _MOST_BINDINGS:
+    """Makes room for one more: drops the oldest of many, which is made again when it is needed."""
+    if len(bindings) >= _MAX_BINDINGS:
         del bindings[next(iter(bindings))]
 
 
@@ -98,7 +97,7 @@ class HostGraph:
     """A graph that is ready to be called; describes itself as `graph_interface.Session`."""
 
     def __init__(self, file: Path, threads: int, weights: SharedWeights | None = None) -> None:
-        """`threads` share a call. Raises `StartError`."""
+        """`threads` is the number of cores that one call uses. Raises `StartError`."""
         with loading(file):
             self._session = _session(file, threads, weights)
 
@@ -112,7 +111,7 @@ class HostGraph:
         return self._nodes("OverridableInitializer")
 
     def binding(self) -> HostBinding:
-        """In which nothing is bound yet."""
+        """Returns a binding without inputs and outputs."""
         return HostBinding(self._session)
 
     def run(self, binding: HostBinding, options: CallOptions) -> None:
@@ -127,11 +126,11 @@ class HostGraph:
 
     def _name(self, kind: str, index: int) -> str:
         allocator = _api().ask("GetAllocatorWithDefaultOptions")
-        place = _api().ask(f"SessionGet{kind}Name", self._session, index, allocator)
+        address = _api().ask(f"SessionGet{kind}Name", self._session, index, allocator)
         try:
-            return ctypes.string_at(place).decode(errors="replace")
+            return ctypes.string_at(address).decode(errors="replace")
         finally:
-            _api().call("AllocatorFree", allocator, place)
+            _api().call("AllocatorFree", allocator, address)
 
     def _type(self, kind: str, index: int) -> tuple[str, list[int | str | None]]:
         info = _api().make("TypeInfo", f"SessionGet{kind}TypeInfo", self._session, index)
@@ -146,7 +145,7 @@ class HostGraph:
         return known.name if known else f"tensor of type {number}", shape
 
 
-# A process has one library and one environment of it: the runtime gives no second one.
+# A process has one library and one environment: the runtime creates no second one.
 
 
 @functools.cache
@@ -168,10 +167,10 @@ def _host_memory() -> Handle:
 
 
 def _tensor(array: NDArray[Any]) -> Handle:
-    """At the array's address; who has it keeps the array."""
+    """Returns a tensor at the array's address. The caller keeps the array alive."""
     shape = (ctypes.c_int64 * array.ndim)(*array.shape)
-    place = (array.ctypes.data, array.nbytes, shape, array.ndim, BY_DTYPE[array.dtype].number)
-    return _api().make("Value", "CreateTensorWithDataAsOrtValue", _host_memory(), *place)
+    arguments = (array.ctypes.data, array.nbytes, shape, array.ndim, BY_DTYPE[array.dtype].number)
+    return _api().make("Value", "CreateTensorWithDataAsOrtValue", _host_memory(), *arguments)
 
 
 def _session_options(threads: int) -> Handle:
@@ -190,17 +189,17 @@ def _session(file: Path, threads: int, weights: SharedWeights | None) -> Handle:
     api, options = _api(), _session_options(threads)
     mapped = weights.mapped if weights else MappedWeights()
     arrays = mapped.of(file)
-    given = (_environment(), os.fsencode(file), options)
-    with _together(sum(array.nbytes for array in arrays.values())):
+    arguments = (_environment(), os.fsencode(file), options)
+    with _in_huge_pages(sum(array.nbytes for array in arrays.values())):
         if weights is None:
-            return api.make("Session", "CreateSession", *given, needs=(_environment(),))
+            return api.make("Session", "CreateSession", *arguments, needs=(_environment(),))
         tensors = {name: _tensor(array) for name, array in arrays.items()}
         for name, tensor in tensors.items():
             api.call("AddInitializer", options, name.encode(), tensor)
         session = api.make(
             "Session",
             "CreateSessionWithPrepackedWeightsContainer",
-            *(*given, weights.packed),
+            *(*arguments, weights.packed),
             needs=(_environment(), weights.packed, tensors, arrays),
         )
     mapped.forget()  # most of it was packed, and is not read again
@@ -208,9 +207,9 @@ def _session(file: Path, threads: int, weights: SharedWeights | None) -> Handle:
 
 
 @contextmanager
-def _together(size: int) -> Iterator[None]:
-    """What is packed of so many bytes of weights lies together and in huge pages; what is freed
-    again leaves memory."""
+def _in_huge_pages(size: int) -> Iterator[None]:
+    """Lets the runtime pack `size` bytes of weights contiguously into huge pages, and returns what
+    it frees to the system."""
     try:
         with huge_pages(int(_PACKED * size)):
             yield

@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from server.model.kv_shape import KvShape
 
 IDLE_BYTES = 96 * 2**20
-"""What slots keep of ended sequences for the next ones, all slots together, so that a short request
-pays for no page: giving 226 tokens of the default model back and touching as many anew took 5 ms,
-in the gap of every stream beside."""
+"""Bytes that all slots together keep of ended sequences for the next ones, so that a short request
+pays for no page: giving back 226 tokens of the default model and touching as many again took 5 ms,
+for which every other stream waited."""
 
 
 def reserve(nbytes: int) -> mmap.mmap:
-    """Memory that costs nothing until it is touched, and goes back when it is no longer used."""
+    """Reserves memory that costs nothing until touched, and goes back with its last reference."""
     return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _advise(pages: mmap.mmap, advice: str) -> None:
-    """About the size of pages; a system that has one size only does without it."""
+    """Advises the system on the size of pages; one that has only one size ignores it."""
     if hasattr(mmap, advice):
         with contextlib.suppress(OSError):
             pages.madvise(getattr(mmap, advice))
@@ -33,8 +33,8 @@ def _advise(pages: mmap.mmap, advice: str) -> None:
 class KvBuffer:
     """Keys or values of one layer, array [slots, heads, capacity, head_dim].
 
-    Anonymous memory rather than `np.zeros`: NumPy asks for huge pages, which makes a whole head
-    resident at its first position, and nothing of it can be given back.
+    Anonymous memory rather than `np.zeros`: NumPy asks for huge pages, which make a whole head
+    resident at its first position, and none of it can be given back.
     """
 
     def __init__(self, shape: KvShape, slots: int, capacity: int) -> None:
@@ -50,7 +50,7 @@ class KvBuffer:
         self.token_bytes = self._slot_bytes // capacity
 
     def copy(self, source: int, destination: int, length: int) -> None:
-        """The first `length` positions of one slot to another."""
+        """Copies the first `length` positions of one slot to another."""
         self.array[destination, :, :length] = self.array[source, :, :length]
 
     def release(self, slot: int) -> None:
@@ -67,9 +67,8 @@ class KvBuffer:
 class SavedKv:
     """A copy of the first `length` tokens of a slot, for any slot of the same buffers.
 
-    In pages of its own, which go back to the system with it: what the C library's heap keeps of
-    arrays that were freed would add up. Huge ones, since all of them are written at once: four
-    times as fast.
+    It has pages of its own, which go back to the system with it: freed arrays would add up in the
+    C library's heap. The pages are huge, since all are written at once: four times as fast.
     """
 
     def __init__(self, buffers: list[KvBuffer], slot: int, length: int) -> None:
@@ -78,28 +77,29 @@ class SavedKv:
         self._length = length
         self._pages = reserve(self.nbytes)
         _advise(self._pages, "MADV_HUGEPAGE")
-        for buffer, held in self._parts():
-            held[:] = buffer.array[slot, :, :length]
+        for buffer, saved in self._parts():
+            saved[:] = buffer.array[slot, :, :length]
 
     def load(self, slot: int, length: int) -> None:
-        """Puts the first `length` tokens into a slot."""
-        for buffer, held in self._parts():
-            buffer.array[slot, :, :length] = held[:, :length]
+        """See `SavedKv` of `server.engine.decoder`."""
+        for buffer, saved in self._parts():
+            buffer.array[slot, :, :length] = saved[:, :length]
 
     def _parts(self) -> Iterator[tuple[KvBuffer, NDArray[np.floating]]]:
-        """What is held of each buffer, [heads, length, head_dim]. Made when it is needed: the
-        arrays of 30 layers take 35 KB, and there may be hundreds of copies."""
+        """Yields the saved part of each buffer, [heads, length, head_dim]. The arrays are made when
+        needed: those of 30 layers take 35 KB, and there may be hundreds of copies."""
         start = 0
         for buffer in self._buffers:
             _, heads, _, head_dim = buffer.array.shape
             shape = (heads, self._length, head_dim)
-            held = np.ndarray(shape, buffer.array.dtype, self._pages, start)
-            yield buffer, held
-            start += held.nbytes
+            saved = np.ndarray(shape, buffer.array.dtype, self._pages, start)
+            yield buffer, saved
+            start += saved.nbytes
 
 
 class KvMemory:
-    """The buffers of all layers. Slots are numbered from 0."""
+    """The buffers of all layers. For `copy`, `move`, `save`: see
+    `server.engine.decoder.Decoder`."""
 
     def __init__(
         self,
@@ -109,11 +109,11 @@ class KvMemory:
         capacity: int,
         idle_bytes: int = IDLE_BYTES,
     ) -> None:
-        """Released slots keep `idle_bytes` at most."""
+        """Released slots keep at most `idle_bytes` together."""
         self.buffers = [KvBuffer(shape, slots, capacity) for shape in shapes]
-        self._most_kept = idle_bytes // self.token_bytes
+        self._max_kept = idle_bytes // self.token_bytes
         self._kept = [0] * slots
-        """Tokens whose pages ended sequences left in each slot; its next one does not lower it."""
+        """Tokens whose pages ended sequences left in each slot; a shorter one does not lower it."""
 
     @property
     def nbytes(self) -> int:
@@ -126,29 +126,30 @@ class KvMemory:
         return sum(buffer.token_bytes for buffer in self.buffers)
 
     def copy(self, source: int, destination: int, length: int) -> None:
-        """Gives `length` positions to another slot, too."""
+        """See `Decoder`."""
         for buffer in self.buffers:
             buffer.copy(source, destination, length)
 
     def save(self, slot: int, length: int) -> SavedKv:
+        """See `Decoder`."""
         return SavedKv(self.buffers, slot, length)
 
     def move(self, source: int, destination: int, length: int) -> None:
-        """Takes `length` positions to another slot and releases the one they came from."""
+        """See `Decoder`."""
         self.copy(source, destination, length)
         self.release(source, length)
 
     def release(self, slot: int, length: int) -> None:
-        """The slot's `length` tokens are no longer needed. Their pages stay for others, or go back
-        to the system where that would be too many."""
+        """Frees a slot that `length` tokens were written to. Their pages stay for the slot's next
+        sequence, or all of the slot's go back to the system where too many would be kept."""
         kept = max(self._kept[slot], length)
-        if sum(self._kept) - self._kept[slot] + kept <= self._most_kept:
+        if sum(self._kept) - self._kept[slot] + kept <= self._max_kept:
             self._kept[slot] = kept
             return
         self._give_back(slot)
 
     def rest(self) -> None:
-        """All slots are free, and it may last: what they keep goes back to the system."""
+        """Returns what free slots keep to the system. Called when all are free, and may stay so."""
         for slot, kept in enumerate(self._kept):
             if kept:
                 self._give_back(slot)

@@ -16,34 +16,35 @@ from server.model.tensor_types import BY_NUMBER
 
 
 class MappedWeights:
-    """Arrays that are read where they lie in files; nobody may write to them."""
+    """Read-only arrays that are mapped from files."""
 
     def __init__(self) -> None:
         self._files: dict[Path, mmap.mmap] = {}
 
     def of(self, graph: Path) -> dict[str, NDArray[Any]]:
-        """By name. What is unusual in any way is left to the runtime, which loads it by itself or,
-        as a file outside of the graph's folder, refuses it."""
+        """Returns a graph's weights by name. Anything unusual is left to the runtime, which loads
+        it itself or refuses it, such as a file outside of the graph's folder."""
         try:
             found = [(each.name, self._array(graph, each)) for each in external_tensors(graph)]
-        except (OSError, ValueError, LookupError, RuntimeError):  # the last of links in circles
+        except (OSError, ValueError, LookupError, RuntimeError):  # RuntimeError: links in a circle
             return {}
         return {name: array for name, array in found if array is not None}
 
     def forget(self) -> None:
-        """What was read leaves memory; whoever reads it again gets it again."""
+        """Drops what was read from memory; it is read from the files again when needed."""
         if hasattr(mmap, "MADV_DONTNEED"):
             for pages in self._files.values():
                 pages.madvise(mmap.MADV_DONTNEED)
 
     def _array(self, graph: Path, tensor: ExternalTensor) -> NDArray[Any] | None:
-        """Raises as reading the file does, and `ValueError` where it does not hold that."""
+        """Returns None for a type or alignment that cannot be mapped. Raises as reading the file
+        does, and `ValueError` if the file is too short or lies outside of the folder."""
         kind = BY_NUMBER.get(tensor.data_type)
         if kind is None or tensor.offset % kind.dtype.alignment:
             return None
         pages = self._pages(graph.parent / tensor.location, graph)
         size = math.prod(tensor.shape) * kind.dtype.itemsize
-        if not 0 <= tensor.offset <= len(pages) - size:  # NumPy would take a negative one
+        if not 0 <= tensor.offset <= len(pages) - size:  # NumPy would accept a negative one
             raise ValueError(f"{tensor.name} lies beyond {tensor.location}")
         return np.ndarray(tensor.shape, kind.dtype, pages, tensor.offset)
 
@@ -57,7 +58,7 @@ class MappedWeights:
 
 
 def _is_beside(file: Path, graph: Path) -> bool:
-    """Whether it lies in the graph's folder, and is not only a link there: a folder is input, too.
-    Where the graph is a link itself, what it leads to may lie beside."""
+    """Whether a file lies in the graph's folder once links are followed: a folder is untrusted
+    input. If the graph is a link itself, the file may also lie in the folder of its target."""
     folders = graph.parent.resolve(), graph.resolve().parent
     return any(file.resolve().is_relative_to(folder) for folder in folders)

@@ -1,4 +1,4 @@
-"""Calls of a second graph of the same model: decode rows and a piece of a prompt in one call.
+"""Calls of a second graph of the same model: decode rows and a chunk of a prompt in one call.
 
 Knows the interface of `mixed.onnx`; does not know what else its decoder calls.
 """
@@ -16,10 +16,10 @@ _FED = {"input_ids", "attention_mask", "prompt_mask", "prompt_logits_to_keep"}
 
 
 class MixedCalls:
-    """Keys and values of the rows are those of the first slots, of the prompt those of one above.
+    """Calls over decode rows in the first slots and a chunk of a prompt in a slot above them.
 
-    Attention is all that the two do apart: the operator takes no rows of different lengths. The
-    matrices see one row for each token, [1, n + k], so that the weights are read once.
+    Only attention is done apart for the two, since the operator takes no rows of different lengths.
+    The matrices see one row for each token, [1, n + len(prompt)], so the weights are read once.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class MixedCalls:
         prompt: Tokens,
         logits: Logits,
     ) -> HostBinding:
-        """What one call is to read and write: arguments as in `Decoder.mixed`, and `logits`
-        [n + k, V], where k is 0 or the number of the prompt's last tokens that get some."""
+        """Binds the inputs and outputs of one call. Arguments are as in `Decoder.mixed`; `logits`
+        is [n + k, V], with rows for the last k tokens of the prompt, which may be 0."""
         rows, total = len(tokens), past + len(prompt)
         if (rows, slot) not in self._bindings:
             make_room(self._bindings)
@@ -62,12 +62,12 @@ class MixedCalls:
         binding = self.graph.binding()
         for buffer in self._memory.buffers:
             past, present = buffer.shape.past, buffer.shape.present
-            piece = buffer.array[slot : slot + 1]
             binding.in_place(past, present, buffer.array[:rows])
-            binding.in_place(_of_the_prompt(past), _of_the_prompt(present), piece)
+            prompt = buffer.array[slot : slot + 1]
+            binding.in_place(_prompt_name(past), _prompt_name(present), prompt)
         return binding
 
 
-def _of_the_prompt(name: str) -> str:
-    """`past_key_values.0.key` as `prompt_past.0.key`."""
+def _prompt_name(name: str) -> str:
+    """Returns `prompt_past.0.key` for `past_key_values.0.key`."""
     return f"prompt_{name.replace('_key_values', '', 1)}"

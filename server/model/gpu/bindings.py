@@ -31,13 +31,13 @@ class Placed:
 
     @property
     def element_type(self) -> type[np.generic] | int:
-        """As bindings take it."""
+        """As ONNX Runtime's bindings take it."""
         return self.dtype.type if self.onnx_type is None else self.onnx_type
 
 
 class Binding:
-    """What one kind of call reads and writes. Keeps nothing alive: who binds a place keeps it as
-    long as calls are made."""
+    """The inputs and outputs of one kind of call. Keeps nothing alive: the caller keeps bound
+    memory as long as calls are made."""
 
     def __init__(self, session: DeviceSession, device: Device) -> None:
         self.io_binding = session.io_binding()
@@ -49,7 +49,7 @@ class Binding:
         )
 
     def host_input(self, name: str, array: NDArray[np.generic]) -> None:
-        """One that the graph takes on the host."""
+        """Binds an input that the graph takes on the host."""
         self.io_binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def output(self, name: str, placed: Placed) -> None:

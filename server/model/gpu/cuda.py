@@ -1,4 +1,4 @@
-"""What there is of CUDA, and what is in the way of using it.
+"""Finds CUDA, and the reason if it cannot be used.
 
 Knows the wheel, the driver and the libraries as facts; does not know a model.
 """
@@ -27,16 +27,16 @@ class CudaFacts:
     libraries: tuple[Library, ...] = ()
     """Empty where the runtime was not made for CUDA."""
     failure: str | None = None
-    """What a tiny graph on the device failed with, where nothing else was in the way."""
+    """Why a tiny graph failed on the device; it runs only if nothing else was in the way."""
 
     @property
     def obstacle(self) -> str | None:
-        """The first thing that is in the way, as half a sentence; None: the device works."""
+        """The first reason why the device cannot be used, as half a sentence; None if it works."""
         return next(_obstacles(self), None)
 
 
 def find_cuda(device: Device) -> CudaFacts:
-    """Looks, and where nothing seems to be in the way, tries."""
+    """Looks for CUDA and, if nothing seems to be in the way, runs a tiny graph on the device."""
     facts = CudaFacts(device, find_runtime(), find_driver())
     if facts.runtime and facts.runtime.has_cuda and facts.runtime.cuda:
         load_cuda()
@@ -45,7 +45,7 @@ def find_cuda(device: Device) -> CudaFacts:
 
 
 def cuda_obstacle(device: Device) -> str | None:
-    """What is in the way of using a device of CUDA's."""
+    """Returns why a CUDA device cannot be used; None if it works."""
     return find_cuda(device).obstacle
 
 
@@ -54,8 +54,8 @@ def _obstacles(facts: CudaFacts) -> Iterator[str]:
     if runtime is None:
         yield MISSING
         return
-    yield from _of_the_wheel(runtime)
-    yield from _of_the_driver(facts.driver, runtime, facts.device)
+    yield from _wheel_obstacles(runtime)
+    yield from _driver_obstacles(facts.driver, runtime, facts.device)
     if missing := [library for library in facts.libraries if library.needed and not library.path]:
         names = ", ".join(library.name for library in missing)
         packages = ", ".join(sorted({library.package for library in missing}))
@@ -64,7 +64,7 @@ def _obstacles(facts: CudaFacts) -> Iterator[str]:
         yield f"a tiny graph does not run on it: {facts.failure}"
 
 
-def _of_the_wheel(runtime: Runtime) -> Iterator[str]:
+def _wheel_obstacles(runtime: Runtime) -> Iterator[str]:
     if runtime.has_cuda:
         return
     if len(runtime.wheels) > 1:
@@ -75,7 +75,7 @@ def _of_the_wheel(runtime: Runtime) -> Iterator[str]:
     yield f"{wheel} has no CUDA: pip uninstall it, and {BRING} onnxruntime-gpu"
 
 
-def _of_the_driver(driver: Driver | NoDriver, runtime: Runtime, device: Device) -> Iterator[str]:
+def _driver_obstacles(driver: Driver | NoDriver, runtime: Runtime, device: Device) -> Iterator[str]:
     if isinstance(driver, NoDriver):
         yield f"no driver of NVIDIA's that works: {driver.reason}"
         return

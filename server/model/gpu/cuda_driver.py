@@ -1,4 +1,4 @@
-"""NVIDIA's driver, asked through ctypes for its devices.
+"""Asks NVIDIA's driver for its devices, through ctypes.
 
 Knows `libcuda.so.1` and the standard library only: scripts ask before anything is installed.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 LIBRARY = "libcuda.so.1"
 LEAST_CUDA = (13, 0)
-"""What the wheels are built with that the extra `gpu` brings."""
+"""The CUDA version that the wheels of the extra `gpu` are built with."""
 # cuda.h for the numbers.
 _SUCCESS = 0
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
@@ -25,7 +25,7 @@ class Gpu:
     memory: int
     """Bytes."""
     capability: tuple[int, int]
-    """What its instructions are, as (9, 0)."""
+    """Compute capability, such as (9, 0)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Driver:
 
 @dataclass(frozen=True, slots=True)
 class NoDriver:
-    """None, or one that does not work."""
+    """No driver, or one that does not work."""
 
     reason: str
 
@@ -50,7 +50,7 @@ class _Refused(Exception):
 
 
 def find_driver(load: Callable[[str], Any] = ctypes.CDLL) -> Driver | NoDriver:
-    """Asks the driver; `load` gives a library of a name, and raises OSError."""
+    """Asks the driver. `load` loads a library by name, and raises `OSError`."""
     try:
         library = load(LIBRARY)
         _call(library, "cuInit", 0)
@@ -90,10 +90,10 @@ def _attribute(library: Any, number: int, device: ctypes.c_int) -> int:
 
 
 def _call(library: Any, function: str, *arguments: object) -> None:
-    """Calls a function of the driver; all of them return an error's number."""
+    """Calls a function of the driver; each returns an error code. Raises `_Refused`."""
     code = getattr(library, function)(*arguments)
     if code != _SUCCESS:
-        words = ctypes.c_char_p()
-        library.cuGetErrorString(code, ctypes.byref(words))
-        said = (words.value or b"an unknown error").decode(errors="replace")
-        raise _Refused(f"{LIBRARY}: {function}: {said} ({code})")
+        text = ctypes.c_char_p()
+        library.cuGetErrorString(code, ctypes.byref(text))
+        message = (text.value or b"an unknown error").decode(errors="replace")
+        raise _Refused(f"{LIBRARY}: {function}: {message} ({code})")

@@ -1,4 +1,4 @@
-"""The libraries of CUDA that ONNX Runtime works with: which there are, and where from.
+"""The CUDA libraries that ONNX Runtime uses: which are installed, and where.
 
 Knows the dynamic linker; does not know the runtime.
 """
@@ -17,17 +17,17 @@ class Library:
 
     name: str
     package: str
-    """Of PyPI, which has it."""
+    """The PyPI package that has it."""
     needed: bool
-    """Without it nothing runs; without another one, something may be slower."""
+    """Whether nothing runs without it; without one that is not needed, something may be slower."""
     path: str | None
-    """Where it was found, or its own name where the system does not say; None: nowhere."""
+    """Where it was found, or its own name where the system does not say; None if not found."""
 
 
 def find_libraries(
     cuda: int, load: Callable[[str], object] = ctypes.CDLL, maps: Path = _MAPS
 ) -> tuple[Library, ...]:
-    """Those of this major version of CUDA. They stay loaded."""
+    """Loads and locates those of a major version of CUDA. They stay loaded."""
     return tuple(
         Library(name, package, needed, _found(name, load, maps))
         for name, package, needed in (
@@ -51,7 +51,7 @@ def _found(name: str, load: Callable[[str], object], maps: Path) -> str | None:
 
 
 def _mapped(name: str, maps: Path) -> str | None:
-    """The file of a loaded library; its name may be longer, as libcublas.so.13.0.2 is."""
+    """Returns the file of a loaded library; its name may be longer, such as libcublas.so.13.0.2."""
     try:
         lines = maps.read_text().splitlines()
     except OSError:

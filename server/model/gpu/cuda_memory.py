@@ -1,11 +1,11 @@
-"""Memory of an NVIDIA GPU, by way of CUDA's own runtime library.
+"""Memory of an NVIDIA GPU, through CUDA's own runtime library.
 
 Knows `libcudart` through ctypes. That library is in the process anyway, since ONNX Runtime's CUDA
-provider is linked to it, and it has what ONNX Runtime's Python has not: copies inside the device
-from and to the middle of a buffer, in rows, and memory of exactly the size that is asked for.
-`OrtValue.update_inplace` and `copy_tensors` copy whole tensors only, so that a beginning of a slot
-would be a copy for each head of each layer; a graph of Slice and TensorScatter would do it in
-kernels, but only as long as ONNX Runtime runs it in place.
+provider is linked to it. It has what ONNX Runtime's Python module lacks: copies of rows within the
+device, from and to the middle of a buffer, and memory of exactly the size that is asked for.
+`OrtValue.update_inplace` and `copy_tensors` copy whole tensors only, so that the beginning of a
+slot would take a copy for each head of each layer. A graph of Slice and TensorScatter would do it
+in kernels, but only as long as ONNX Runtime runs it in place.
 """
 
 import ctypes
@@ -26,8 +26,8 @@ _HOST_TO_DEVICE, _DEVICE_TO_HOST, _DEVICE_TO_DEVICE = 1, 2, 3
 _NO_FLAGS = 0
 _NO_TIMING = 2
 """cudaEventDisableTiming."""
-_OF_ITS_OWN = 1
-"""cudaStreamNonBlocking: no other stream waits for it, nor it for another."""
+_NON_BLOCKING = 1
+"""cudaStreamNonBlocking: no other stream waits for this one, nor this one for another."""
 _ARGUMENTS = {
     "cudaSetDevice": [ctypes.c_int],
     "cudaStreamCreateWithFlags": [ctypes.c_void_p, ctypes.c_uint],
@@ -51,11 +51,11 @@ _ARGUMENTS = {
         *(ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p),
     ],
 }
-"""The functions that are used; each returns an error's number, or 0."""
+"""The functions that are used; each returns an error code, or 0."""
 
 
 Call = Callable[..., None]
-"""Calls a function of CUDA's by its name; raises `CudaError` and `MemoryError`."""
+"""Calls a function of CUDA's by name. Raises `CudaError` and `MemoryError`."""
 
 
 class CudaError(RuntimeError):
@@ -72,13 +72,13 @@ class CudaBlock:
 
 
 class CudaLanding:
-    """`Landing`: an event is recorded behind each copy, so that nobody waits for what comes after
-    it."""
+    """`Landing` of a GPU. Records an event after each copy, so that `wait` does not wait for what
+    is queued later."""
 
     def __init__(self, array: NDArray[np.uint8], call: Call, stream: ctypes.c_void_p) -> None:
         """`array` is pinned; copies are queued in the stream."""
         self.array = array
-        self._place = int(array.ctypes.data)
+        self._host_address = int(array.ctypes.data)
         self._call = call
         self._stream = stream
         self._event = ctypes.c_void_p()
@@ -86,7 +86,7 @@ class CudaLanding:
         weakref.finalize(self, call, "cudaEventDestroy", self._event).atexit = False
 
     def fetch(self, address: int) -> None:
-        whole = (self._place, address, self.array.nbytes, _DEVICE_TO_HOST)
+        whole = (self._host_address, address, self.array.nbytes, _DEVICE_TO_HOST)
         self._call("cudaMemcpyAsync", *whole, self._stream)
         self._call("cudaEventRecord", self._event, self._stream)
 
@@ -99,12 +99,12 @@ class CudaMemory:
     one queue of copies, a call and a copy, and the next one can be queued behind it."""
 
     def __init__(self, device: Device, library: Any) -> None:
-        """`library` is what `find_library` gives."""
+        """`library` is what `find_library` returns."""
         self.device = device
         self._library = library
         self._here = threading.local()
         stream = ctypes.c_void_p()
-        self._call("cudaStreamCreateWithFlags", ctypes.byref(stream), _OF_ITS_OWN)
+        self._call("cudaStreamCreateWithFlags", ctypes.byref(stream), _NON_BLOCKING)
         self.stream = int(stream.value or 0)
         self._stream = stream
 
@@ -151,12 +151,12 @@ class CudaMemory:
     def copy(
         self, source: int, destination: int, *, rows: int, row_bytes: int, pitches: tuple[int, int]
     ) -> None:
-        if pitches == (row_bytes, row_bytes):  # rows are slow where they are not needed
+        if pitches == (row_bytes, row_bytes):  # copies of rows are slower
             whole = (destination, source, rows * row_bytes, _DEVICE_TO_DEVICE)
             self._call("cudaMemcpyAsync", *whole, self._stream)
             return
-        places = (destination, pitches[1], source, pitches[0])
-        arguments = (*places, row_bytes, rows, _DEVICE_TO_DEVICE)
+        where = (destination, pitches[1], source, pitches[0])
+        arguments = (*where, row_bytes, rows, _DEVICE_TO_DEVICE)
         self._call("cudaMemcpy2DAsync", *arguments, self._stream)
 
     def settle(self) -> None:
@@ -166,7 +166,7 @@ class CudaMemory:
         self._call("cudaFree", address)
 
     def _call(self, name: str, *arguments: object) -> None:
-        # A thread has a device of its own, and a model is loaded in another one than it runs in.
+        # Each thread has its own current device, and a model runs in another one than loads it.
         if not hasattr(self._here, "device"):
             self._check("cudaSetDevice", self._library.cudaSetDevice(self.device.index))
             self._here.device = self.device
@@ -174,7 +174,7 @@ class CudaMemory:
 
     def _check(self, name: str, error: int) -> None:
         if error:
-            # CUDA keeps it for whoever in this thread asks next, and ONNX Runtime's kernels do.
+            # CUDA keeps the error for this thread's next query; ONNX Runtime's kernels make some.
             self._library.cudaGetLastError()
             text = self._library.cudaGetErrorString(error).decode()
             kind = MemoryError if error == _OUT_OF_MEMORY else CudaError
@@ -182,8 +182,8 @@ class CudaMemory:
 
 
 def find_library(names: tuple[str, ...] = ("libcudart.so.13", "libcudart.so.12")) -> Any:
-    """CUDA's runtime library, which `load_cuda` has loaded: so the first of the names that the
-    system knows is ONNX Runtime's. Raises `StartError`."""
+    """Returns CUDA's runtime library. `load_cuda` has loaded it already, so the first of the names
+    that the system finds is ONNX Runtime's. Raises `StartError`."""
     for name in names:
         try:
             library = ctypes.CDLL(name)

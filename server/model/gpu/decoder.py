@@ -1,4 +1,4 @@
-"""A decoder whose state lives on a device: what crosses to the host are a few numbers for each row.
+"""A decoder whose state stays on a device: the host receives a few numbers for each row.
 
 Knows slots and calls; does not know which device it is, requests, sampling or text.
 """
@@ -42,30 +42,30 @@ log = logging.getLogger(__name__)
 Rows = list[Candidates] | NDArray[np.float32]
 
 
-def _still_there() -> None:
-    """The logits are there."""
+def _nothing_to_restore() -> None:
+    """No later call has overwritten the logits."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedCall:
-    """A call that is queued."""
+    """A call that is queued, and the summary that it copies to the host."""
 
     call: DeviceCall
     summary: RowSummary | None
 
-    def read(self, restore: Restore = _still_there) -> Rows:
-        """Its rows, when it has ended."""
+    def read(self, restore: Restore = _nothing_to_restore) -> Rows:
+        """Waits for the call, and returns its rows."""
         return self.call.rows.read(self.summary, self.call.count, restore)
 
 
 class DeviceDecoder:
-    """A decoder-only model with memory for `slots` sequences of `context` tokens on a device.
+    """`Decoder` of `server.engine.decoder` on a device.
 
-    The graph decides how keys and values lie there. Where CUDA graphs are on, `warm_up` captures
-    one for each kind of call that decodes, and a step replays it. Prompts run outside of graphs.
+    The graph decides the layout of keys and values there. With CUDA graphs, `warm_up` captures one
+    for each kind of decode call, and a step replays it. Prompts run outside of graphs.
 
-    A decode call can be queued before it is asked for, behind the one before it. All else that is
-    asked for comes after it, and what it wrote lies behind what its slots hold.
+    A decode call can be queued before it is requested, right after the one before it. A wrong guess
+    does no harm: it writes beyond what its slots hold, and what is requested instead runs after it.
     """
 
     def __init__(
@@ -81,24 +81,24 @@ class DeviceDecoder:
         kv_bytes: int | None = None,
         least_ahead: float = TRUSTED,
     ) -> None:
-        """`name` is the graph's, for errors; `kv_bytes` bounds keys and values in pages;
-        `least_ahead` is that of `DecodeAhead`. Raises `StartError`, and `MemoryError`."""
+        """`name` is the graph's, for errors; `kv_bytes` limits keys and values in pages;
+        `least_ahead` is the threshold of `DecodeAhead`. Raises `StartError`, and `MemoryError`."""
         self.device = memory.device
         self.slots = slots
         self.context = context
         self.mixed = None
-        """Prompts are calls of their own here."""
+        """None: prompts are calls of their own here."""
         self.runtime_seconds = 0.0
         """Seconds that the host spent inside the runtime, and waiting for the device."""
         self._name = name
         self._session = session
         self._run_options = run_options
         self._options: list[Any] = []
-        """Those of all calls."""
+        """Run options of all calls, for `interrupt`."""
         self._interrupted = False
         self._memory = memory
         self._queued = 0
-        """Calls, ever."""
+        """Number of calls queued so far."""
         self._ahead = DecodeAhead[QueuedCall](least_ahead)
         self._interface = GraphInterface.of(session, name)
         self.vocabulary_size = self._interface.vocabulary_size
@@ -109,7 +109,7 @@ class DeviceDecoder:
         self._kv: KvOwner
         self._calls: DeviceCalls
         self.pages: PagedKv | None = None
-        """What slots take their memory from, where it is not all theirs from the start."""
+        """None where each slot has memory for a whole context."""
         if self._interface.page_tokens is None:
             kv = self._slot_kv(memory, kv_bytes)
             self._kv, self._calls = kv, SlotCalls(graph, kv, cuda_graphs=cuda_graphs)
@@ -118,13 +118,13 @@ class DeviceDecoder:
             self._kv, self._calls = pages, PagedCalls(graph, pages, cuda_graphs=cuda_graphs)
             self.pages = pages
         self.kv_bytes = self._kv.nbytes
-        """Bytes that keys and values take, all of them from the start."""
+        """Bytes that keys and values take, all reserved at the start."""
         self.token_bytes = self._kv.token_bytes
         """Bytes that the keys and values of one token take."""
 
     def warm_up(self) -> None:
         """Makes each kind of call once, in the thread that will make all others: CUDA graphs and
-        the runtime's buffers belong to it. Raises `StartError`."""
+        the runtime's buffers belong to that thread. Raises `StartError`."""
         try:
             for call in self._calls.first():
                 self._read(self._queue(call))
@@ -137,8 +137,7 @@ class DeviceDecoder:
         self.release(0)
 
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Rows:
-        """Reads `tokens` [n] after the slot's first `past` ones; the rows of the last
-        `logits_to_keep` tokens, 0 keeps all."""
+        """See `Decoder`."""
         self._ahead.lost()
         queued = self._queue(self._calls.prompt(slot, past, tokens, logits_to_keep))
         return self._read(queued)[-logits_to_keep:]
@@ -146,48 +145,47 @@ class DeviceDecoder:
     def decode(
         self, tokens: list[int], pasts: list[int], first_slot: int = 0, *, again: bool = True
     ) -> Rows:
-        """One token for each of n neighbouring slots, after the `pasts` first ones of each; a row
-        for each. `again`: as far as is known, the same slots are decoded next, so that it pays to
-        make that call ahead."""
-        asked = DecodeRequest(first_slot, tokens, pasts)
-        queued = self._ahead.take(asked)
+        """See `Decoder`. With `again`, it pays to queue the next call before it is requested."""
+        request = DecodeRequest(first_slot, tokens, pasts)
+        queued = self._ahead.take(request)
         if queued is None:
             queued = self._queue(self._calls.decode(first_slot, tokens, pasts))
         if queued.summary is None or not again:
             return self._read(queued)
         after = [past + 1 for past in pasts]
         ahead = self._queue_ahead(queued, first_slot, after)
-        restore = cache(partial(self._restore, asked, self._queued)) if ahead else _still_there
+        restore = _nothing_to_restore
+        if ahead:
+            restore = cache(partial(self._restore, request, self._queued))
         rows = self._read(queued, restore)
         best = queued.summary.ids[: len(tokens), 0].tolist()
         self._ahead.expect(DecodeRequest(first_slot, best, after), ahead)
         return rows
 
     def move(self, source: int, destination: int, length: int) -> None:
-        """Takes the first `length` tokens of a slot to a free one, and frees the source."""
+        """See `Decoder`."""
         self._ahead.lost()
         self._kv.move(source, destination, length)
 
     def copy(self, source: int, destination: int, length: int) -> None:
-        """Gives the first `length` tokens of a slot to a free one, too."""
+        """See `Decoder`."""
         self._ahead.lost()
         self._kv.copy(source, destination, length)
 
     def save(self, slot: int, length: int) -> SavedDeviceKv:
-        """Keeps the first `length` tokens of a slot, on the device. Raises `MemoryError`."""
+        """See `Decoder`. The copy stays on the device."""
         return self._kv.save(slot, length)
 
     def release(self, slot: int) -> None:
-        """What the slot holds is no longer needed."""
+        """See `Decoder`."""
         self._ahead.lost()
         self._kv.release(slot)
 
     def rest(self) -> None:
-        """Nothing: the device's memory is reserved as a whole."""
+        """Does nothing: the device's memory stays reserved."""
 
     def interrupt(self) -> None:
-        """Ends each later call with `Interrupted`, and the one under way if it is not queued on the
-        device yet; safe from any thread."""
+        """See `Decoder`. Does not end a call that is already queued on the device."""
         self._interrupted = True
         for options in self._options:
             options.terminate = True
@@ -219,7 +217,7 @@ class DeviceDecoder:
         )
 
     def _new_options(self, cuda_graph: int | None) -> Any:
-        """That hear of an interruption."""
+        """Returns run options that `interrupt` reaches."""
         options = self._run_options(cuda_graph)
         self._options.append(options)
         return options
@@ -241,24 +239,24 @@ class DeviceDecoder:
         following = self._calls.follow(queued.call.rows, first_slot, pasts)
         try:
             return self._queue(following) if following else None
-        except (RuntimeError, MemoryError) as error:  # no fault of the call that is asked for
+        except (RuntimeError, MemoryError) as error:  # must not fail the requested call
             log.warning("no call could be made ahead: %s", first_line(error))
             return None
 
-    def _read(self, queued: QueuedCall, restore: Restore = _still_there) -> Rows:
+    def _read(self, queued: QueuedCall, restore: Restore = _nothing_to_restore) -> Rows:
         start = time.perf_counter()
         with self._interruptible():
             rows = queued.read(restore)
         self.runtime_seconds += time.perf_counter() - start
         return rows
 
-    def _restore(self, asked: DecodeRequest, queued: int) -> None:
-        """Makes a call again, whose logits are those of the one ahead of it now; until then, so
-        many were queued."""
+    def _restore(self, request: DecodeRequest, queued: int) -> None:
+        """Repeats a call whose logits the one queued early has overwritten. Raises `RuntimeError`
+        if more than `queued` calls have been queued by now."""
         if queued != self._queued:
             raise RuntimeError("another call was made since, on what this one left")
         self._ahead.lost()
-        call = self._calls.decode(asked.first_slot, asked.tokens, asked.pasts)
+        call = self._calls.decode(request.first_slot, request.tokens, request.pasts)
         with self._interruptible():
             self._session.run_with_iobinding(call.binding.io_binding, call.options)
             self._memory.settle()
@@ -278,8 +276,8 @@ class DeviceDecoder:
             raise
 
     def _is_lost(self) -> bool:
-        """After a call that failed: what is queued still reads its inputs, until the device has
-        come to its end. Some failures are all that it says from then on."""
+        """Waits, after a failed call, for what is queued, since that still reads its inputs.
+        Returns whether that fails, too: after some failures, everything else on the device does."""
         try:
             self._memory.settle()
         except RuntimeError:

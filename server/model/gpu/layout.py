@@ -1,7 +1,7 @@
-"""What a decoder on a device asks of a layout of keys and values: an owner of them, and calls.
+"""The interface of a layout of keys and values on a device: their owner, and calls over them.
 
-There are two, slots (`slot_kv`, `slot_calls`) and pages (`paged_kv`, `paged_calls`); the graph
-decides. Knows neither.
+There are two layouts, slots (`slot_kv`, `slot_calls`) and pages (`paged_kv`, `paged_calls`); the
+graph decides which. Knows neither.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +15,10 @@ from server.model.graph_interface import GraphInterface
 from server.model.tensor_types import Tokens
 
 NewRunOptions = Callable[[int | None], Any]
-"""The runtime's options for calls that one CUDA graph, by its number, is made of, or for others."""
+"""Makes run options for the CUDA graph of that number, or with None for calls outside of any."""
 TURNS = 3
-"""Calls of one kind that can be queued and not have run: one that is asked for, one that was made
-before it and that nobody asked for, and one that is made ahead."""
+"""Calls of one kind that can be queued at the same time: a wrong guess, the requested call behind
+it, and the next one, queued early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,72 +34,73 @@ class DeviceGraph:
         return Binding(self.session, self.memory.device)
 
     def logits(self, rows: int) -> Block:
-        """Room for so many rows."""
+        """Reserves memory for the logits of `rows` rows."""
         return self.memory.reserve(FLOAT_BYTES * rows * self.interface.vocabulary_size)
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceCall:
-    """Its inputs are written; it can run, once."""
+    """A call whose inputs are written. It can run once."""
 
     binding: Binding
     options: Any
     rows: DeviceRows
     count: int
-    """How many of the rows, from the first on, are about somebody."""
+    """How many of the rows are in use, from the first on; the others are padding."""
 
 
 class SavedDeviceKv(Protocol):
-    """What `KvOwner.save` keeps, as long as this object lives."""
+    """See `SavedKv` of `server.engine.decoder`."""
 
     def load(self, slot: int, length: int) -> None:
-        """Puts the first `length` tokens into a free slot."""
+        """See `SavedKv`."""
 
 
 class KvOwner(Protocol):
-    """Keys and values of numbered slots, in memory of the device."""
+    """Keys and values of slots, in memory of the device. For `move`, `copy`, `save` and `release`
+    see `Decoder` of `server.engine.decoder`."""
 
     @property
     def nbytes(self) -> int:
-        """Of all of them, reserved from the start."""
+        """Bytes of all of them, reserved at the start."""
 
     @property
     def token_bytes(self) -> int:
-        """Of one token of one sequence."""
+        """Bytes of one token of one sequence."""
 
     def move(self, source: int, destination: int, length: int) -> None:
-        """Takes the first `length` tokens to a free slot."""
+        """See `Decoder`."""
 
     def copy(self, source: int, destination: int, length: int) -> None:
-        """Gives the first `length` tokens to a free slot, too."""
+        """See `Decoder`."""
 
     def save(self, slot: int, length: int) -> SavedDeviceKv:
-        """Raises `MemoryError`."""
+        """See `Decoder`."""
 
     def release(self, slot: int) -> None:
-        """What the slot holds is no longer needed."""
+        """See `Decoder`."""
 
 
 class DeviceCalls(Protocol):
-    """Calls over the slots of an owner, which hears from them what slots come to hold."""
+    """Calls over the slots of a `KvOwner`, where they record what each slot will hold."""
 
     def first(self) -> Iterator[DeviceCall]:
-        """Calls over free slots that leave nothing there: one of each kind that decodes, in the
+        """Yields a decode call of each kind over free slots, in which they leave nothing, in the
         order in which they are to be made."""
 
     def prompt(self, slot: int, past: int, tokens: Tokens, keep: int) -> DeviceCall:
-        """Over `tokens` [n] after the slot's first `past` ones, with rows for the last `keep` of
-        them; 0 keeps all."""
+        """Returns a call over `tokens` [n] after the slot's first `past` ones, with rows for the
+        last `keep` of them; 0 keeps all."""
 
     def decode(self, first_slot: int, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceCall:
-        """Over one token for each of neighbouring slots, after the `pasts` first ones of each."""
+        """Returns a call over a token for each of neighbouring slots, after its first `pasts`."""
 
     def follow(self, last: DeviceRows, first_slot: int, pasts: Sequence[int]) -> DeviceCall | None:
-        """Over the most probable token of each of the `last` rows, those of a decode call over the
-        same slots, which only the device knows; None where there is no such call, or no memory that
-        was given for it."""
+        """Returns a call over the most probable token of each of the `last` rows, which only the
+        device knows. These are the rows of a decode call over the same slots. None if there is no
+        such call, or if a slot would first have to take memory."""
 
 
-def batches(slots: int) -> list[int]:
-    """Sizes that calls come in: the powers of 2 below the largest, and that."""
-    return [*(1 << power for power in range((slots - 1).bit_length())), slots]
+def batches(largest: int) -> list[int]:
+    """Returns the sizes that calls come in: the powers of 2 below `largest`, and `largest`."""
+    return [*(1 << power for power in range((largest - 1).bit_length())), largest]

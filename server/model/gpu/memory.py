@@ -13,7 +13,7 @@ from server.config import CPU, Device
 
 
 class Block(Protocol):
-    """Memory that was reserved, and goes back with this object."""
+    """Reserved memory, which is freed with this object."""
 
     @property
     def address(self) -> int:
@@ -24,23 +24,23 @@ class Block(Protocol):
 
 
 class Landing(Protocol):
-    """A place on the host for what comes from a device, so that nobody has to wait at once."""
+    """A buffer on the host for copies from a device that nobody has to wait for at once."""
 
     @property
     def array(self) -> NDArray[np.uint8]: ...
 
     def fetch(self, address: int) -> None:
-        """Queues a copy of as many bytes from there."""
+        """Queues a copy of `array.nbytes` bytes from an address of the device."""
 
     def wait(self) -> None:
-        """Until the last of them is here."""
+        """Waits for the last of these copies."""
 
 
 class DeviceMemory(Protocol):
-    """Copies happen in order, between the calls of a session that was opened with `stream`, and are
-    done when `settle` or `read` returns. All of it is for one thread at a time.
+    """Memory of a device. Copies run in order, also with the calls of a session that was opened
+    with `stream`, and are done when `settle` or `read` returns. For one thread at a time.
 
-    Rows are pieces of the same number of bytes, a pitch apart.
+    Rows are blocks of the same number of bytes, a pitch apart.
     """
 
     @property
@@ -48,35 +48,35 @@ class DeviceMemory(Protocol):
 
     @property
     def stream(self) -> int | None:
-        """The device's queue of them; None where they do not wait."""
+        """The device's queue of copies; None where they run at once."""
 
     @property
     def free_bytes(self) -> int:
-        """What nobody has reserved."""
+        """Bytes that nobody has reserved."""
 
     def reserve(self, nbytes: int) -> Block:
-        """Filled with zeros. Raises `MemoryError`."""
+        """Reserves memory filled with zeros. Raises `MemoryError`."""
 
     def write(self, address: int, array: NDArray[np.generic], pitch: int = 0) -> None:
-        """From the host: the array as it lies there, or with a pitch its elements as rows. It stays
-        as it is until somebody has waited for what was queued then or later."""
+        """Queues a copy from the host: the array as it is or, with a pitch, its elements as rows.
+        It must not change until the caller has waited for this or for something queued later."""
 
     def pinned(self, nbytes: int) -> NDArray[np.uint8]:
-        """Memory of the host, zeros, from which a copy never makes anybody wait."""
+        """Returns page-locked host memory of zeros, from which a copy never blocks."""
 
     def landing(self, nbytes: int) -> Landing: ...
 
     def read(self, address: int, array: NDArray[np.generic]) -> None:
-        """To the host, when all that was queued is done."""
+        """Copies to the host after all that was queued, and waits."""
 
     def copy(
         self, source: int, destination: int, *, rows: int, row_bytes: int, pitches: tuple[int, int]
     ) -> None:
-        """From one place to another that does not overlap it; the pitches are those of the source
-        and of the destination."""
+        """Queues a copy within the device, between memory that does not overlap. The pitches are
+        those of the source and of the destination."""
 
     def settle(self) -> None:
-        """Waits for what was queued."""
+        """Waits for all that was queued."""
 
 
 class HostBlock:
@@ -89,7 +89,7 @@ class HostBlock:
 
 
 class HostLanding:
-    """Nothing waits."""
+    """`Landing` of the host, where copies run at once."""
 
     def __init__(self, nbytes: int) -> None:
         self.array = np.zeros(nbytes, np.uint8)
@@ -98,11 +98,11 @@ class HostLanding:
         ctypes.memmove(self.array.ctypes.data, address, self.array.nbytes)
 
     def wait(self) -> None:
-        """It is here."""
+        """Does nothing: the copy is done."""
 
 
 class HostMemory:
-    """The host as a device: what runs on a GPU runs here without one."""
+    """The host as a device, so that the GPU's code can run without a GPU."""
 
     device = CPU
     stream = None
@@ -132,4 +132,4 @@ class HostMemory:
             ctypes.memmove(destination + row * pitches[1], source + row * pitches[0], row_bytes)
 
     def settle(self) -> None:
-        """Nothing waits."""
+        """Does nothing: all copies are done."""

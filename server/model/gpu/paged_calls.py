@@ -20,16 +20,16 @@ from server.model.tensor_types import Tokens
 
 Integers = NDArray[np.int32]
 MOST_ROWS = 256
-"""Of a call: the operator adds up lengths in one block of 256 threads (ONNX Runtime 1.31)."""
+"""Limit of a call: the operator adds up lengths in one block of 256 threads (ONNX Runtime 1.31)."""
 _INT64, _INT32 = np.dtype(np.int64), np.dtype(np.int32)
 
 
 class PagedCalls:
     """All calls over the slots of one `PagedKv`.
 
-    Which pages a slot has is part of a call's inputs, so that a CUDA graph serves any slots. What
-    it does not leave open is the number of rows, and how many pages the longest sequence has: both
-    come in a few sizes, and there is a graph for each pair.
+    Which pages a slot has is part of a call's inputs, so that a CUDA graph serves any slots. It
+    fixes only the number of rows, and that of the longest sequence's pages: both come in a few
+    sizes, and there is a graph for each pair.
     """
 
     def __init__(self, graph: DeviceGraph, kv: PagedKv, *, cuda_graphs: bool) -> None:
@@ -44,7 +44,7 @@ class PagedCalls:
         """By the number of rows and that of pages."""
 
     def first(self) -> Iterator[DeviceCall]:
-        """The largest comes first, so that its memory is there for the others."""
+        """Yields the largest first, so that the others can use its memory."""
         for rows in reversed(batches(self._kv.slots)):
             for pages in reversed(batches(self._kv.slot_pages)):
                 yield self._calls(rows, pages).write([], [], [])
@@ -60,7 +60,7 @@ class PagedCalls:
 
     def follow(self, last: DeviceRows, first_slot: int, pasts: Sequence[int]) -> DeviceCall | None:
         if any(past % self._kv.page_tokens == 0 for past in pasts):
-            return None  # who needs a page may have none left
+            return None  # a page would have to be taken, and there may be none
         return self._over(pasts).follow(last, pasts, self._tables(first_slot, len(pasts)))
 
     def _over(self, pasts: Sequence[int]) -> "PagedDecode":
@@ -70,7 +70,7 @@ class PagedCalls:
         return self._kv.tables[first_slot : first_slot + count]
 
     def _calls(self, count: int, longest: int) -> "PagedDecode":
-        """With rows for `count` sequences, and a table for `longest` pages of each."""
+        """Returns calls of rows for `count` sequences, with a table for `longest` pages of each."""
         rows = next(size for size in batches(self._kv.slots) if size >= count)
         pages = next(size for size in batches(self._kv.slot_pages) if size >= longest)
         if rows not in self._inputs:
@@ -92,21 +92,21 @@ class PagedCalls:
 
 
 class PagedInputs:
-    """Tokens of calls over so many rows, and where each row's end, in buffers that never move.
+    """Tokens, lengths and pages of calls over `rows` rows, in buffers that never move.
 
     Lengths and the table of pages lie side by side, so that one copy writes them; the table comes
     last, since it may be narrower than there is room for.
     """
 
     def __init__(self, memory: DeviceMemory, *, rows: int, tokens: int, pages: int) -> None:
-        """At most: `tokens` of all rows together, and `pages` of each."""
+        """There is room for `tokens` of all rows together, and `pages` of each."""
         self._memory = memory
         self._rows = rows
         self._ids: Block = memory.reserve(_INT64.itemsize * tokens)
         self._places_block: Block = memory.reserve(_INT32.itemsize * (2 * rows + 1 + rows * pages))
 
     def bind(self, binding: Binding, tokens: int, pages: int) -> None:
-        """For a call over so many tokens, with a table that is so many pages wide."""
+        """Binds them for calls over `tokens` tokens, with a table of `pages` pages a row."""
         binding.input("input_ids", Placed(self._ids.address, _INT64, (tokens,)))
         rows, address = self._rows, self._places_block.address
         for name, shape in (
@@ -119,25 +119,25 @@ class PagedInputs:
 
     @property
     def tokens_address(self) -> int:
-        """Where the tokens are to lie."""
+        """Where calls read the tokens."""
         return self._ids.address
 
     def write(self, tokens: Tokens, places: Integers) -> None:
-        """For the next call; `places` are where each row begins in the tokens and the last one ends
-        [rows + 1], what comes before each [rows], and the table."""
+        """Writes the next call's inputs. `places` are the offset in the tokens at which each row
+        begins and the last one ends [rows + 1], the past length of each [rows], and the table."""
         self._memory.write(self._ids.address, tokens)
         self.write_places(places)
 
     def write_places(self, places: Integers) -> None:
-        """For a call whose tokens are there."""
+        """Writes all but the tokens, for a call whose tokens are there already."""
         self._memory.write(self._places_block.address, places)
 
 
 class PagedDecode:
-    """Calls [rows] over any slots whose longest has a given number of pages or somewhat less: the
-    same addresses and shapes each time, so that a CUDA graph of one can be replayed.
+    """Calls [rows] over any slots whose longest needs a table of `pages` pages: the same addresses
+    and shapes each time, so that a CUDA graph of one can be replayed.
 
-    Fewer sequences than rows leave rows over. These have no past, and write to the spare page.
+    Rows beyond the sequences are padding. They have no past, and write to the spare page.
     """
 
     def __init__(
@@ -167,31 +167,31 @@ class PagedDecode:
     def write(
         self, tokens: Sequence[int], pasts: Sequence[int], tables: Sequence[Sequence[int]]
     ) -> DeviceCall:
-        """For the first rows; the others are left over."""
-        live, here = len(tokens), self._places(pasts, tables)
-        here.tokens[:live] = tokens
-        self._inputs.write(here.tokens, here.all)
+        """Writes a call over the first rows; the others are padding."""
+        live, host = len(tokens), self._places(pasts, tables)
+        host.tokens[:live] = tokens
+        self._inputs.write(host.tokens, host.all)
         return DeviceCall(self._binding, self._options, self._rows, live)
 
     def follow(
         self, last: DeviceRows, pasts: Sequence[int], tables: Sequence[Sequence[int]]
     ) -> DeviceCall:
-        """For the most probable tokens of the last call's rows."""
-        here = self._places(pasts, tables)
+        """Writes a call over the most probable tokens of the last call's rows."""
+        host = self._places(pasts, tables)
         last.copy_best(self._inputs.tokens_address)
-        self._inputs.write_places(here.all)
+        self._inputs.write_places(host.all)
         return DeviceCall(self._binding, self._options, self._rows, len(pasts))
 
     def _places(self, pasts: Sequence[int], tables: Sequence[Sequence[int]]) -> "HostPlaces":
-        live, here = len(pasts), next(self._turns)
-        here.pasts[:live] = pasts
-        here.pasts[live:] = 0
-        _fill(here.table, tables, self._spare)
-        return here
+        live, host = len(pasts), next(self._turns)
+        host.pasts[:live] = pasts
+        host.pasts[live:] = 0
+        _fill(host.table, tables, self._spare)
+        return host
 
 
 class HostPlaces:
-    """Inputs of one decode call, from where they are copied when its turn comes."""
+    """Inputs of one decode call on the host; the device copies them when its turn comes."""
 
     def __init__(self, memory: DeviceMemory, rows: int, pages: int) -> None:
         self.tokens = memory.pinned(_INT64.itemsize * rows).view(np.int64)
@@ -209,18 +209,18 @@ class PagedPrompts:
         self._graph = graph
         self._kv = kv
         self._options = graph.options(None)
-        most = kv.slot_pages * kv.page_tokens
-        self._inputs = PagedInputs(graph.memory, rows=1, tokens=most, pages=kv.slot_pages)
+        max_tokens = kv.slot_pages * kv.page_tokens
+        self._inputs = PagedInputs(graph.memory, rows=1, tokens=max_tokens, pages=kv.slot_pages)
         self._rows = PromptRows(graph.memory, graph.interface)
         self._bounds = _bounds(0, 0, 0)
         self._keep = np.zeros((), np.int64)
         self._sent = (np.zeros(0, np.int64), np.zeros(0, np.int32))
-        """What the last call was given: who asked for it waits for its end."""
+        """The last call's inputs, kept alive: its caller waits for its end."""
         self._binding = bound(graph, kv)
         bind_host(graph, self._binding, self._bounds, self._keep)
 
     def write(self, table: Sequence[int], past: int, tokens: Tokens, keep: int) -> DeviceCall:
-        """For `tokens` after the `past` first ones that lie in the pages of a table."""
+        """Writes a call over `tokens` after the first `past` ones, in the pages of a table."""
         count, total = len(tokens), past + len(tokens)
         pages = pages_for(total, self._kv.page_tokens)
         self._keep[()] = keep
@@ -235,40 +235,40 @@ class PagedPrompts:
 
 
 def bound(graph: DeviceGraph, kv: PagedKv) -> Binding:
-    """A binding with all pages as both past and present."""
+    """Binds all pages as both past and present."""
     binding = graph.binding()
     for buffer in kv.buffers:
-        of = buffer.shape
-        shape = (kv.pages, kv.page_tokens, of.heads, of.head_dim)
-        placed = Placed(buffer.address, of.dtype, shape, of.onnx_type)
-        binding.input(of.past, placed)
-        binding.output(of.present, placed)
+        pair = buffer.shape
+        shape = (kv.pages, kv.page_tokens, pair.heads, pair.head_dim)
+        placed = Placed(buffer.address, pair.dtype, shape, pair.onnx_type)
+        binding.input(pair.past, placed)
+        binding.output(pair.present, placed)
     return binding
 
 
 def bind_host(
     graph: DeviceGraph, binding: Binding, bounds: Integers, keep: NDArray[np.int64]
 ) -> None:
-    """What the graph takes on the host: a CUDA graph keeps what it finds there when it is made."""
+    """Binds what the graph takes on the host. A CUDA graph keeps the values of its capture."""
     for name, array in (("attention_metadata", bounds), ("num_logits_to_keep", keep)):
         if name in graph.interface.fed:
             binding.host_input(name, array)
 
 
-def _bounds(most_new: int, most: int, least: int) -> Integers:
-    """Of the tokens of a row: new ones at most, and all of the longest row's at most and at least.
-    They choose a kernel and its grid; no result depends on them."""
-    return np.array([most_new, most, least], np.int32)
+def _bounds(max_new: int, longest_max: int, longest_min: int) -> Integers:
+    """Returns limits in tokens: of each row's new ones, and of all of the longest row's. They
+    choose a kernel and its grid; no result depends on them."""
+    return np.array([max_new, longest_max, longest_min], np.int32)
 
 
 def _fewer(kv: PagedKv, pages: int) -> int:
-    """The next smaller size of tables; 0 below the smallest."""
+    """Returns the next smaller size of tables; 0 below the smallest."""
     return max((size for size in batches(kv.slot_pages) if size < pages), default=0)
 
 
 def _fill(table: Integers, tables: Sequence[Sequence[int]], spare: int) -> None:
-    """Each row with its pages, and with the spare one where it has none: the operator looks at all
-    of a row (ONNX Runtime 1.31), so that each number must be that of a page."""
+    """Fills each row with its pages, and the rest with the spare one: the operator reads whole rows
+    (ONNX Runtime 1.31), so that each number must be that of a page."""
     table[:] = spare
     for row, pages in zip(table, tables, strict=False):
         row[: len(pages)] = pages[: len(row)]

@@ -29,22 +29,22 @@ class PageBuffer:
         return self._block.address
 
     def copy(self, source: int, destination: int, length: int) -> None:
-        """The first `length` tokens of one page to another."""
+        """Copies the first `length` tokens of one page to another."""
         size = length * self.token_bytes
-        places = (self.address + page * self._page_bytes for page in (source, destination))
-        self._memory.copy(*places, rows=1, row_bytes=size, pitches=(size, size))
+        addresses = (self.address + page * self._page_bytes for page in (source, destination))
+        self._memory.copy(*addresses, rows=1, row_bytes=size, pitches=(size, size))
 
 
 def token_bytes(shapes: Sequence[KvShape]) -> int:
-    """Of one token of one sequence, in all layers."""
+    """Returns the bytes of one token of one sequence, in all layers."""
     return sum(shape.token_bytes for shape in shapes)
 
 
 class PagedKv:
-    """The buffers of all layers, and the pages of each slot. Slots are numbered from 0.
+    """`KvOwner` of pages: the buffers of all layers, and the pages of each slot.
 
-    What slots have in common they share, whole pages of it; of a page that is full in part, each
-    has its own. A page that is shared after all is copied before it is written to.
+    Slots share the whole pages of a common prefix; of a page that is partly full, each has its own
+    copy. A page that is shared nevertheless is copied before it is written to.
     """
 
     def __init__(
@@ -57,17 +57,16 @@ class PagedKv:
         page_tokens: int,
         pages: int,
     ) -> None:
-        """So many `pages` in all, and `slot_pages` that a slot can have of them. Raises
-        `MemoryError`."""
+        """There are `pages` in all, of which a slot can have `slot_pages`. Raises `MemoryError`."""
         self.slots = slots
         self.page_tokens = page_tokens
         self.slot_pages = slot_pages
         self.pages = pages + 1
-        """With one that is nobody's."""
+        """With the spare one."""
         self.spare = pages
-        """That one: what is written there is read by nobody."""
+        """A page that no slot has: nobody reads what is written there."""
         self.tables: list[list[int]] = [[] for _ in range(slots)]
-        """The pages of each slot: token n lies in number n // page_tokens."""
+        """The pages of each slot: token n lies in the one at index n // page_tokens."""
         self.token_bytes = token_bytes(shapes)
         self.nbytes = self.pages * page_tokens * self.token_bytes
         self.buffers = [PageBuffer(memory, shape, self.pages, page_tokens) for shape in shapes]
@@ -75,58 +74,58 @@ class PagedKv:
 
     @property
     def free_pages(self) -> int:
-        """Pages that no slot and nothing saved holds on to."""
+        """Pages that no slot holds, and no saved copy."""
         return self._pool.free
 
     @property
     def unheld_pages(self) -> int:
-        """Pages that no slot holds on to."""
+        """Pages that no slot holds; saved copies may."""
         return self.spare - len(set().union(*self.tables))
 
     def open(self, slot: int, past: int, total: int) -> None:
-        """Lets the slot's tokens from `past` on be written, up to `total` in all. Raises
-        `MemoryError`."""
+        """Makes a slot's pages for its tokens from `past` to `total` writable: takes those that are
+        missing, and copies shared ones. Raises `MemoryError`."""
         table, size = self.tables[slot], self.page_tokens
         for index in range(past // size, self._spanned(total)):
             if index == len(table):
                 table.append(self._pool.take())
             elif self._pool.shared(table[index]):
-                self._part(table, index, max(past - index * size, 0))
+                self._unshare(table, index, max(past - index * size, 0))
 
     def copy(self, source: int, destination: int, length: int) -> None:
-        """Gives the first `length` tokens to a free slot, too."""
+        """See `Decoder`. Whole pages are shared."""
         self.give(self.tables[source], destination, length)
 
     def move(self, source: int, destination: int, length: int) -> None:
-        """Takes the first `length` tokens to a free slot: nothing is copied."""
+        """See `Decoder`. Nothing is copied."""
         self.release(destination)
         self.tables[destination], self.tables[source] = self.tables[source], []
         self._pool.release(self.tables[destination][self._spanned(length) :])
         del self.tables[destination][self._spanned(length) :]
 
     def save(self, slot: int, length: int) -> "SavedPages":
-        """Holds on to the pages of the first `length` tokens: nothing is copied."""
+        """See `Decoder`. Nothing is copied: it retains the pages of these tokens."""
         return SavedPages(self, self._pool, self.tables[slot][: self._spanned(length)])
 
     def release(self, slot: int) -> None:
-        """Its pages are free, but for those that others hold on to."""
+        """See `Decoder`. Frees the slot's pages, but for those that others hold."""
         self._pool.release(self.tables[slot])
         self.tables[slot] = []
 
     def give(self, table: Sequence[int], slot: int, length: int) -> None:
-        """Lets a free slot begin with `length` tokens of these pages. Raises `MemoryError`."""
+        """Gives a free slot the first `length` tokens of these pages. Raises `MemoryError`."""
         self.release(slot)
         own = self.tables[slot] = list(table[: self._spanned(length)])
         self._pool.retain(own)
         if rest := length % self.page_tokens:
-            self._part(own, len(own) - 1, rest)
+            self._unshare(own, len(own) - 1, rest)
 
     def _spanned(self, tokens: int) -> int:
-        """Pages that so many tokens lie in."""
+        """Returns how many pages `tokens` tokens take."""
         return pages_for(tokens, self.page_tokens)
 
-    def _part(self, table: list[int], index: int, length: int) -> None:
-        """Gives the holder of a table its own copy of a page, of `length` tokens of it."""
+    def _unshare(self, table: list[int], index: int, length: int) -> None:
+        """Replaces a page of a table by a copy of its own, of the first `length` tokens."""
         page = self._pool.take()
         if length:
             for buffer in self.buffers:
@@ -136,7 +135,7 @@ class PagedKv:
 
 
 class SavedPages:
-    """Pages that are held on to as long as this object lives."""
+    """Pages that are retained as long as this object lives."""
 
     def __init__(self, kv: PagedKv, pool: PagePool, table: Sequence[int]) -> None:
         self._kv = kv
@@ -145,5 +144,5 @@ class SavedPages:
         weakref.finalize(self, pool.release, self.table).atexit = False
 
     def load(self, slot: int, length: int) -> None:
-        """Puts the first `length` tokens into a free slot. Raises `MemoryError`."""
+        """See `SavedKv` of `server.engine.decoder`."""
         self._kv.give(self.table, slot, length)

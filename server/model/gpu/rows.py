@@ -1,4 +1,4 @@
-"""Where calls leave their rows of logits on a device, and what is read of them.
+"""The rows of logits that calls leave on a device, and what is read of them.
 
 Knows the outputs that `model_tools.graph.selection` adds to a graph; does not know what is called.
 """
@@ -17,12 +17,12 @@ from server.model.graph_interface import GraphInterface
 from server.model.tensor_types import Logits
 
 Restore = Callable[[], None]
-"""Brings back the logits of a call, if another one wrote over them."""
+"""Computes the logits of a call again, if another one has overwritten them."""
 FLOAT_BYTES = 4
 
 
 class RowSummary:
-    """What a call reports of its rows of logits, on its way to the host or there."""
+    """The candidates and log-sum-exp of a call's rows, once `landing` has them on the host."""
 
     def __init__(self, landing: Landing, rows: int, candidates: int) -> None:
         self.landing = landing
@@ -37,8 +37,8 @@ class RowSummary:
 class DeviceRows:
     """The outputs of calls that give `rows` rows, at addresses that never change.
 
-    Candidates lie side by side, so that one copy brings all of them to the host, to either of two
-    places: those of one call are read there while those of the next are on their way.
+    Candidates lie side by side, so that one copy brings all of them to the host. It has two buffers
+    for them: one call's are read there while the next one's are on their way.
     """
 
     def __init__(
@@ -51,39 +51,39 @@ class DeviceRows:
         self._width = graph.vocabulary_size
         self._candidates = graph.candidates or 0
         nbytes = rows * (self._candidates * (8 + 4) + 4)
-        self._place = memory.reserve(nbytes)
+        self._block = memory.reserve(nbytes)
         self._here = [RowSummary(memory.landing(nbytes), rows, self._candidates) for _ in range(2)]
         self._turns = itertools.cycle(self._here)
 
     def bind(self, binding: Binding, shape: tuple[int, ...]) -> None:
-        """As outputs of a call whose logits are [*shape, V]."""
+        """Binds them as outputs of a call whose logits are [*shape, V]."""
         logits = Placed(self._logits.address, np.dtype(np.float32), (*shape, self._width))
         binding.output("logits", logits)
         if not self._candidates:
             return
         summary = self._here[0]
-        of: list[tuple[str, NDArray[np.int64] | NDArray[np.float32]]] = [
+        outputs: list[tuple[str, NDArray[np.int64] | NDArray[np.float32]]] = [
             ("candidate_ids", summary.ids),
             ("candidate_logits", summary.largest),
             ("log_sum_exp", summary.sums),
         ]
         first = summary.ids.ctypes.data
-        for name, array in of:
-            place = self._place.address + array.ctypes.data - first
-            binding.output(name, Placed(place, array.dtype, array.shape))
+        for name, array in outputs:
+            address = self._block.address + array.ctypes.data - first
+            binding.output(name, Placed(address, array.dtype, array.shape))
 
     def fetch(self) -> RowSummary | None:
         """Queues the copy of a call's summary to the host; None where the graph has none."""
         if not self._candidates:
             return None
         summary = next(self._turns)
-        summary.landing.fetch(self._place.address)
+        summary.landing.fetch(self._block.address)
         return summary
 
     def read(
         self, summary: RowSummary | None, count: int, restore: Restore
     ) -> list[Candidates] | Logits:
-        """The first `count` rows: their candidates, once the summary has come, or their logits."""
+        """Returns the first `count` rows: candidates, after a wait for the summary, or logits."""
         if summary is None:
             logits = np.empty((count, self._width), np.float32)
             self._memory.read(self._logits.address, logits)
@@ -92,8 +92,8 @@ class DeviceRows:
         ids, largest = summary.ids[:count], summary.largest[:count]
         rows = zip(ids, largest, summary.sums[:count, 0].tolist(), _best(ids, largest), strict=True)
         return [
-            Candidates(of, logits, log_sum_exp, best, partial(self._row, row, restore))
-            for row, (of, logits, log_sum_exp, best) in enumerate(rows)
+            Candidates(top, logits, log_sum_exp, best, partial(self._row, row, restore))
+            for row, (top, logits, log_sum_exp, best) in enumerate(rows)
         ]
 
     def copy_best(self, address: int) -> None:
@@ -101,7 +101,7 @@ class DeviceRows:
         size = np.dtype(np.int64).itemsize
         pitches = (self._candidates * size, size)
         self._memory.copy(
-            self._place.address, address, rows=self.count, row_bytes=size, pitches=pitches
+            self._block.address, address, rows=self.count, row_bytes=size, pitches=pitches
         )
 
     def _row(self, row: int, restore: Restore) -> Logits:
@@ -112,7 +112,7 @@ class DeviceRows:
 
 
 def _best(ids: NDArray[np.int64], logits: NDArray[np.float32]) -> list[int | None]:
-    """`Candidates.best` of each row [k]."""
+    """Returns `Candidates.best` of each row [k]."""
     if logits.shape[1] == 1:
         return [None] * len(ids)
     alone = (logits[:, 0] > logits[:, 1]).tolist()
@@ -120,7 +120,7 @@ def _best(ids: NDArray[np.int64], logits: NDArray[np.float32]) -> list[int | Non
 
 
 class PromptRows:
-    """Those of calls over prompts, by how many there are. They share the place of the logits."""
+    """`DeviceRows` of prefills, by the number of rows. They share one buffer of logits."""
 
     def __init__(self, memory: DeviceMemory, graph: GraphInterface) -> None:
         self._memory = memory
@@ -129,8 +129,8 @@ class PromptRows:
         self._room = 0
 
     def of(self, tokens: int, keep: int) -> DeviceRows:
-        """What a call over so many tokens leaves, of which the last `keep` are asked for, or all
-        where that is 0."""
+        """Returns the rows of a call over `tokens` tokens that keeps the last `keep` of them, or
+        all where that is 0."""
         count = keep or tokens if self._graph.keeps_last else tokens
         if count > self._room:
             self._rows.clear()

@@ -1,6 +1,6 @@
 """Calls over slots, with inputs in buffers that never move.
 
-Knows the graph's inputs and how few numbers of them are new in a call; does not know slots' owners.
+Knows the graph's inputs and the few numbers that a call changes; does not know slots' owners.
 """
 
 import itertools
@@ -18,9 +18,9 @@ from server.model.graph_interface import GraphInterface
 from server.model.tensor_types import Tokens
 
 _INT64 = np.dtype(np.int64)
-_MOST_RUNS = 16
-"""Runs of rows between those that draft, for which buffers are kept: with many slots there are
-thousands of different ones, and each has a mask as wide as the context for each row."""
+_MAX_RUNS = 16
+"""Runs of neighbouring slots between drafting ones, for which buffers are kept. With many slots
+there are thousands of different runs, and each has a mask as wide as the context for each row."""
 
 
 class SlotCalls:
@@ -43,7 +43,7 @@ class SlotCalls:
         """By the first slot and the number of rows."""
 
     def first(self) -> Iterator[DeviceCall]:
-        """The largest comes first, so that its memory is there for the others."""
+        """Yields the largest first, so that the others can use its memory."""
         for rows in reversed(batches(self._kv.slots)):
             yield self._from_the_first(rows).write([], [])
 
@@ -65,7 +65,7 @@ class SlotCalls:
         return self._from_the_first(len(pasts)).follow(last, pasts)
 
     def _from_the_first(self, count: int) -> "DecodeCalls":
-        """With rows for `count` sequences."""
+        """Returns calls over the first slots, with rows for `count` sequences."""
         rows = next(size for size in batches(self._kv.slots) if size >= count)
         if rows not in self._decode:
             options = self._graph.options(rows) if self._cuda_graphs else self._plain
@@ -73,10 +73,10 @@ class SlotCalls:
         return self._decode[rows]
 
     def _run(self, first_slot: int, rows: int) -> "DecodeCalls":
-        """Those that draft part the others into runs that begin at any slot, too many for a graph
-        each: these run as they are. Nobody waits for one that goes: it has been read."""
+        """Returns calls over a run of slots between drafting ones. There are too
+        many for a CUDA graph each. The oldest can be dropped: its rows have been read."""
         if (first_slot, rows) not in self._runs:
-            if len(self._runs) >= _MOST_RUNS:
+            if len(self._runs) >= _MAX_RUNS:
                 del self._runs[next(iter(self._runs))]
             self._runs[first_slot, rows] = self._new(first_slot, rows, self._plain)
         return self._runs[first_slot, rows]
@@ -93,29 +93,29 @@ class SlotCalls:
 
 
 def bound(graph: DeviceGraph, kv: DeviceKv, slot: int, rows: int) -> Binding:
-    """A binding with the keys and values of `rows` neighbouring slots as both past and present."""
+    """Binds the keys and values of `rows` neighbouring slots as both past and present."""
     binding = graph.binding()
     for buffer in kv.buffers:
-        of = buffer.shape
-        shape = (rows, of.heads, kv.capacity, of.head_dim)
-        placed = Placed(buffer.address(slot), of.dtype, shape, of.onnx_type)
-        binding.input(of.past, placed)
-        binding.output(of.present, placed)
+        pair = buffer.shape
+        shape = (rows, pair.heads, kv.capacity, pair.head_dim)
+        placed = Placed(buffer.address(slot), pair.dtype, shape, pair.onnx_type)
+        binding.input(pair.past, placed)
+        binding.output(pair.present, placed)
     return binding
 
 
 class CallInputs:
     """Tokens, attention mask and positions of calls [rows, n] with rows * n tokens at most.
 
-    Of the mask the graph takes a row's sum and the width, and nothing else: so a row's first number
-    is its count of tokens, all others are 0, and a call writes one number for a row whatever it
-    holds. (Ones for all tokens would be a number for each, or one more at another place for each.)
+    The graph uses only the sum of a mask's row and its width. So a row's first number is its count
+    of tokens, all others are 0, and a call writes one number a row, however many tokens it holds.
+    (With ones for all tokens, it would write all of them, or one more at another position a row.)
     """
 
     def __init__(
         self, memory: DeviceMemory, graph: GraphInterface, *, rows: int, tokens: int, width: int
     ) -> None:
-        """`width` is that of the widest mask."""
+        """`width` is the largest width of a mask."""
         self._memory = memory
         self._fed = graph.fed
         self._width = width
@@ -131,43 +131,44 @@ class CallInputs:
         self._kept = np.zeros((), np.int64)
 
     def bind(self, binding: Binding, shape: tuple[int, int], width: int) -> None:
-        """For calls [rows, n], whose masks are so wide: all rows' masks if there are several."""
+        """Binds them for calls [rows, n] with masks of `width`: the largest if there are several
+        rows, since each begins that far from the one before."""
         rows, _ = shape
-        for name, of in (
+        for name, size in (
             ("input_ids", shape),
             ("attention_mask", (rows, width)),
             ("position_ids", shape),
         ):
             if name in self._fed:
-                binding.input(name, Placed(self._blocks[name].address, _INT64, of))
+                binding.input(name, Placed(self._blocks[name].address, _INT64, size))
         if "num_logits_to_keep" in self._fed:
             binding.host_input("num_logits_to_keep", self._kept)
 
     @property
     def tokens_address(self) -> int:
-        """Where the tokens are to lie."""
+        """Where calls read the tokens."""
         return self._blocks["input_ids"].address
 
     def write(self, tokens: Tokens, counts: Tokens, positions: Tokens, keep: int) -> None:
-        """For the next call; `counts` [rows] are the tokens of each row, with the new ones."""
+        """Writes the next call's inputs; `counts` [rows] are each row's tokens, new ones too."""
         self._kept[()] = keep
         self._memory.write(self.tokens_address, tokens)
         self.write_places(counts, positions)
 
     def write_places(self, counts: Tokens, positions: Tokens) -> None:
-        """For a call whose tokens are there."""
+        """Writes masks and positions, for a call whose tokens are there already."""
         if mask := self._blocks.get("attention_mask"):
             self._memory.write(mask.address, counts, self._width * _INT64.itemsize)
-        if place := self._blocks.get("position_ids"):
-            self._memory.write(place.address, positions)
+        if block := self._blocks.get("position_ids"):
+            self._memory.write(block.address, positions)
 
 
 class DecodeCalls:
     """Calls [rows, 1] over the slots from `first_slot` on: the same addresses and shapes each time,
     so that a CUDA graph of one can be replayed.
 
-    Fewer sequences than rows leave rows over. These write where nobody reads: behind what their
-    slot holds, which is where its own next token will come to lie.
+    Rows beyond the sequences are padding. They write where nobody reads: right behind what their
+    slot holds, where its own next token will be written.
     """
 
     def __init__(
@@ -193,29 +194,29 @@ class DecodeCalls:
         self._rows.bind(self._binding, (rows, 1))
 
     def write(self, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceCall:
-        """For the first rows; the others are left over."""
-        live, here = len(tokens), self._places(pasts)
-        here.tokens[:live] = tokens
-        self._inputs.write(here.tokens, here.counts, here.positions, keep=1)
+        """Writes a call over the first rows; the others are padding."""
+        live, host = len(tokens), self._places(pasts)
+        host.tokens[:live] = tokens
+        self._inputs.write(host.tokens, host.counts, host.positions, keep=1)
         return DeviceCall(self._binding, self._options, self._rows, live)
 
     def follow(self, last: DeviceRows, pasts: Sequence[int]) -> DeviceCall:
-        """For the most probable tokens of the last call's rows."""
-        here = self._places(pasts)
+        """Writes a call over the most probable tokens of the last call's rows."""
+        host = self._places(pasts)
         last.copy_best(self._inputs.tokens_address)
-        self._inputs.write_places(here.counts, here.positions)
+        self._inputs.write_places(host.counts, host.positions)
         return DeviceCall(self._binding, self._options, self._rows, len(pasts))
 
     def _places(self, pasts: Sequence[int]) -> "HostInputs":
-        live, last, here = len(pasts), self._kv.capacity - 1, next(self._turns)
-        here.positions[:live] = pasts
-        here.positions[live:] = [min(self._kv.held[slot], last) for slot in self._slots[live:]]
-        np.add(here.positions, 1, out=here.counts)
-        return here
+        live, last, host = len(pasts), self._kv.capacity - 1, next(self._turns)
+        host.positions[:live] = pasts
+        host.positions[live:] = [min(self._kv.held[slot], last) for slot in self._slots[live:]]
+        np.add(host.positions, 1, out=host.counts)
+        return host
 
 
 class HostInputs:
-    """Inputs of one call, [rows] each, from where they are copied when its turn comes."""
+    """Inputs of one call on the host, [rows] each; the device copies them when its turn comes."""
 
     def __init__(self, memory: DeviceMemory, rows: int) -> None:
         self.tokens, self.counts, self.positions = (
@@ -230,16 +231,16 @@ class PromptCalls:
         self._graph = graph
         self._kv = kv
         self._options = graph.options(None)
-        memory, most = graph.memory, kv.capacity
-        self._inputs = CallInputs(memory, graph.interface, rows=1, tokens=most, width=most)
+        memory, capacity = graph.memory, kv.capacity
+        self._inputs = CallInputs(memory, graph.interface, rows=1, tokens=capacity, width=capacity)
         self._bindings: dict[int, Binding] = {}
         self._rows = PromptRows(memory, graph.interface)
         nothing = np.zeros(0, np.int64)
         self._sent = (nothing, nothing, nothing)
-        """What the last call was given: who asked for it waits for its end."""
+        """The last call's inputs, kept alive: its caller waits for its end."""
 
     def write(self, slot: int, past: int, tokens: Tokens, keep: int) -> DeviceCall:
-        """For `tokens` after the slot's first `past` ones."""
+        """Writes a call over `tokens` after the slot's first `past` ones."""
         count, total = len(tokens), past + len(tokens)
         if slot not in self._bindings:
             self._bindings[slot] = bound(self._graph, self._kv, slot, rows=1)

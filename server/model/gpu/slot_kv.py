@@ -34,20 +34,20 @@ class DeviceKvBuffer:
         return self._block.address + slot * self._slot_bytes
 
     def copy(self, source: int, destination: int, length: int) -> None:
-        """The first `length` positions of one slot to another."""
+        """Copies the first `length` positions of one slot to another."""
         pitches = (self._capacity, self._capacity)
         self._copy(self.address(source), self.address(destination), length, pitches)
 
     def save(self, slot: int, length: int, address: int) -> None:
-        """The first `length` positions of a slot to an address, side by side."""
+        """Copies the first `length` positions of a slot to an address, side by side."""
         self._copy(self.address(slot), address, length, (self._capacity, length))
 
     def load(self, address: int, saved: int, slot: int, length: int) -> None:
-        """The first `length` of `saved` positions, as `save` left them, into a slot."""
+        """Copies the first `length` of `saved` positions, as `save` left them, into a slot."""
         self._copy(address, self.address(slot), length, (saved, self._capacity))
 
     def _copy(self, source: int, destination: int, length: int, pitches: tuple[int, int]) -> None:
-        """Of each head; pitches, from one head to the next, in positions."""
+        """Copies `length` positions of each head; `pitches` are those of heads, in positions."""
         size = self._head_token_bytes
         self._memory.copy(
             source,
@@ -59,7 +59,7 @@ class DeviceKvBuffer:
 
 
 class DeviceKv:
-    """The buffers of all layers, and what their slots hold. Slots are numbered from 0."""
+    """`KvOwner` of slots: the buffers of all layers, and how much their slots hold."""
 
     def __init__(
         self, memory: DeviceMemory, shapes: Sequence[KvShape], *, slots: int, capacity: int
@@ -70,7 +70,7 @@ class DeviceKv:
         self.capacity = capacity
         self.buffers = [DeviceKvBuffer(memory, shape, slots, capacity) for shape in shapes]
         self.held = [0] * slots
-        """Tokens that were written to each slot, and that it still needs: never too few."""
+        """At least as many tokens as each slot still needs of those that were written to it."""
 
     @property
     def nbytes(self) -> int:
@@ -82,22 +82,22 @@ class DeviceKv:
         return sum(buffer.token_bytes for buffer in self.buffers)
 
     def copy(self, source: int, destination: int, length: int) -> None:
-        """Gives the first `length` tokens to a free slot, too."""
+        """See `Decoder`."""
         for buffer in self.buffers:
             buffer.copy(source, destination, length)
         self.held[destination] = length
 
     def move(self, source: int, destination: int, length: int) -> None:
-        """Takes the first `length` tokens to a free slot."""
+        """See `Decoder`."""
         self.copy(source, destination, length)
         self.held[source] = 0
 
     def save(self, slot: int, length: int) -> "SavedSlot":
-        """Raises `MemoryError`."""
+        """See `Decoder`."""
         return SavedSlot(self, slot, length)
 
     def release(self, slot: int) -> None:
-        """Its memory stays reserved."""
+        """See `Decoder`. The slot's memory stays reserved."""
         self.held[slot] = 0
 
 
@@ -108,18 +108,18 @@ class SavedSlot:
         self._kv = kv
         self._length = length
         self._block = kv.memory.reserve(length * kv.token_bytes)
-        for buffer, address in self._places():
+        for buffer, address in self._parts():
             buffer.save(slot, length, address)
 
     def load(self, slot: int, length: int) -> None:
-        """Puts the first `length` tokens into a free slot."""
-        for buffer, address in self._places():
+        """See `SavedKv` of `server.engine.decoder`."""
+        for buffer, address in self._parts():
             buffer.load(address, self._length, slot, length)
         self._kv.held[slot] = length
 
-    def _places(self) -> list[tuple[DeviceKvBuffer, int]]:
-        places, address = [], self._block.address
+    def _parts(self) -> list[tuple[DeviceKvBuffer, int]]:
+        parts, address = [], self._block.address
         for buffer in self._kv.buffers:
-            places.append((buffer, address))
+            parts.append((buffer, address))
             address += self._length * buffer.token_bytes
-        return places
+        return parts
