@@ -5,11 +5,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from model_tools.default_model import BLOCK_SIZE, alone, fetched
 from model_tools.export import export
 from model_tools.gguf.source import GgufSource
 from server.config import DeviceKind
+
+settings.register_profile("without a clock", deadline=None)  # whatever else the machine does
+settings.load_profile("without a clock")
 
 FIGURES = pytest.StashKey[list[str]]()
 

@@ -81,7 +81,7 @@ visits = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(visits, min_size=1, max_size=12), prompts, st.integers(1, 2))
 def test_whoever_leaves_and_whenever_leaves_nothing_behind(
     leaving: list[Visit], prompt: str, slots: int

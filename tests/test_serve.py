@@ -226,7 +226,7 @@ def test_nothing_that_the_document_tells_of_makes_a_fault(
         document = schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")
         operations = [document[path][method] for path in document for method in document[path]]
 
-        @settings(max_examples=60, deadline=None)
+        @settings(max_examples=60)
         @given(st.one_of([operation.as_strategy(mode) for operation in operations]))
         def ask(case: Case[Any]) -> None:
             statuses.add(case.call(timeout=SECONDS).status_code)

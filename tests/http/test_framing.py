@@ -56,7 +56,7 @@ SCRAPS = [
 scraps = st.lists(st.sampled_from(SCRAPS) | st.binary(max_size=3), max_size=12).map(b"".join)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(damaged_requests() | scraps, st.data())
 def test_no_damage_is_our_fault(data: bytes, draw: st.DataObject) -> None:
     cuts = sorted(draw.draw(st.lists(st.integers(0, len(data)), max_size=5)))

@@ -73,7 +73,7 @@ def requests(draw: st.DrawFn) -> Written:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(requests(), min_size=1, max_size=3), st.data())
 def test_each_is_answered_with_what_it_said(written: list[Written], data: st.DataObject) -> None:
     sent = b"".join(request.sent for request in written)

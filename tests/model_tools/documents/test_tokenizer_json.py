@@ -8,7 +8,7 @@ import unicodedata
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -26,7 +26,6 @@ anything = st.lists(st.sampled_from(TOKENS[:3]) | st.text()).map("".join)
 
 
 @pytest.mark.parametrize("kind", PreTokenizer)
-@settings(deadline=None)
 @given(text=anything)
 def test_decoding_gives_the_text_back(kind: PreTokenizer, text: str) -> None:
     tokenizer = TOKENIZERS[kind]
@@ -35,7 +34,6 @@ def test_decoding_gives_the_text_back(kind: PreTokenizer, text: str) -> None:
     assert decoded == expected
 
 
-@settings(deadline=None)
 @given(text=anything)
 def test_the_written_tokenizer_is_the_one_that_was_built(text: str) -> None:
     assert READ_BACK.encode(text).ids == SMOLLM.encode(text).ids
