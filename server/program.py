@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from server.errors import StartError
 
@@ -24,6 +24,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises `StartError`."""
         raise StartError(f"{message} ({self.prog} --help shows what there is)")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print --help and --version; argparse itself ignores what it cannot write. Raises as `say`
+        does."""
+        if file is sys.stdout:
+            say(message.removesuffix("\n"))
+        else:
+            super()._print_message(message, file)
 
 
 @contextmanager

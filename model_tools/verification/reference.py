@@ -102,7 +102,8 @@ def _ends(texts: Sequence[Tokens]) -> NDArray[np.int64]:
 
 def normalise(hidden: Rows, weight: Weights, epsilon: float) -> Rows:
     mean_square = np.mean(np.square(hidden), axis=-1, keepdims=True)
-    normal: Rows = hidden / np.sqrt(mean_square + np.float32(epsilon)) * weight
+    root: Rows = np.sqrt(mean_square + np.float32(epsilon))
+    normal: Rows = hidden / root * weight
     return normal
 
 

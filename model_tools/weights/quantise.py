@@ -92,10 +92,10 @@ def _scales(values: Weights, block_format: BlockFormat) -> Weights:
     error were no better in either case.
     """
     smallest, largest = values.min(axis=-1), values.max(axis=-1)
-    extreme = np.where(-smallest > largest, smallest, largest)
+    extreme: Weights = np.where(-smallest > largest, smallest, largest)
     if block_format.bits == 4:
         scales: Weights = extreme / np.float32(-block_format.zero)
     else:
-        scales = np.abs(extreme) / np.float32(block_format.zero - 1)
+        scales = abs(extreme) / np.float32(block_format.zero - 1)
     rounded: Weights = scales.astype(block_format.scale_type).astype(np.float32)
     return rounded
