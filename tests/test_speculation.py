@@ -21,7 +21,7 @@ from server.model.tokenizer import Tokenizer
 from tests.engine.paces import SteadyPacer
 
 NEW_TOKENS = 40
-LONGEST_DRAFT = 16
+MAX_DRAFT = 16
 CLOSE = 1e-3
 """Logits that differ by less may change their order when they are computed in another way."""
 PROMPTS = [each for each in read_prompts(COMMITTED) if each.kind is Kind.EDITING][:4]
@@ -83,7 +83,7 @@ def test_greedy_tokens_are_those_without_drafts_but_where_two_are_close(
 ) -> None:
     tokens = Tokenizer.read(fp32_folder / "tokenizer.json").encode(prompt.text)
     plain = answer(decoder, tokens, 0)
-    drafting = answer(decoder, tokens, LONGEST_DRAFT)
+    drafting = answer(decoder, tokens, MAX_DRAFT)
     assert drafting.accepted >= NEW_TOKENS // 4
     assert drafting.steps == plain.steps - drafting.accepted
     pairs = zip(plain.tokens, drafting.tokens, strict=True)

@@ -11,7 +11,7 @@ from model_tools.default_model import model_folder
 from server.config import SamplingParameters
 from server.cores import usable_cores
 from server.options import values
-from server.options.engine import MOST_THREADS
+from server.options.engine import MAX_THREADS
 from server.options.flag import RawOptions
 from server.options.sampling import SAMPLING
 from server.program import Parser
@@ -61,7 +61,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
         "-t",
         "--threads",
         metavar="N",
-        type=up_to(MOST_THREADS),
+        type=up_to(MAX_THREADS),
         default=usable_cores(),
         help="threads that run one call of the model (default: one for each usable core)",
     )

@@ -42,7 +42,7 @@ from server.errors import StartError
 from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
 from server.model.opening import open_cpu_decoder
-from server.options.engine import MOST_SLOTS
+from server.options.engine import MAX_SLOTS
 
 UNDISTURBED = 100
 """Tokens that each stream generates beside the others before the prompt comes."""
@@ -66,7 +66,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     add(
         "--streams",
         metavar="N",
-        type=up_to(MOST_SLOTS - 1),
+        type=up_to(MAX_SLOTS - 1),
         default=4,
         help="streams that decode while the prompt is read (default: 4)",
     )

@@ -22,7 +22,7 @@ from model_tools.bench.serve.session import run as run_session
 from model_tools.bench.serve.tables import requests_table
 from model_tools.bench.serve.target import Target
 from model_tools.bench.server_process import ServerProcess, add_flags, server_flags, serving
-from server.options.engine import MOST_SLOTS
+from server.options.engine import MAX_SLOTS
 
 ROUNDS = 20
 """Memory is noted after each, while nothing runs."""
@@ -45,7 +45,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clients",
         metavar="N",
-        type=up_to(MOST_SLOTS),
+        type=up_to(MAX_SLOTS),
         default=8,
         help="clients at once, and slots of the server (default: 8)",
     )

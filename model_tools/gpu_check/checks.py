@@ -20,7 +20,7 @@ from server.model.gpu.decoder import DeviceDecoder
 _LEAVES = 0.4
 """Probability that a request is cancelled when another one arrives."""
 _NEVER = 2.0
-"""A `least_ahead` that no share of calls exceeds: no call is made ahead."""
+"""A `ahead_threshold` that no share of calls exceeds: no call is made ahead."""
 
 
 def in_a_mix(
@@ -92,8 +92,10 @@ def graphs_against_launches(
 def ahead_against_asked(model: LoadedModel, name: str, new_tokens: int) -> Finding:
     """Compares tokens of calls made ahead with those of calls made only when asked for."""
     given = []
-    for least_ahead in (TRUSTED, _NEVER):
-        decoder = model.decoder(slots=1, context=2 * new_tokens + 16, least_ahead=least_ahead)
+    for ahead_threshold in (TRUSTED, _NEVER):
+        decoder = model.decoder(
+            slots=1, context=2 * new_tokens + 16, ahead_threshold=ahead_threshold
+        )
         prompt = random_prompt(decoder.vocabulary_size, 16)
         given.append(alone(decoder, prompt, new_tokens))
         del decoder

@@ -102,7 +102,9 @@ class LoadedModel:
         self._graph = GraphInterface.of(self._session, self._name)
         self._decoders = 0
 
-    def decoder(self, *, slots: int, context: int, least_ahead: float = TRUSTED) -> DeviceDecoder:
+    def decoder(
+        self, *, slots: int, context: int, ahead_threshold: float = TRUSTED
+    ) -> DeviceDecoder:
         """Opens a decoder and warms it up. Earlier ones must be deleted before. Raises
         `DoesNotFit`."""
         token = sum(shape.token_bytes for shape in self._graph.kv)
@@ -125,7 +127,7 @@ class LoadedModel:
                 slots=slots,
                 context=context,
                 cuda_graphs=self._cuda_graphs,
-                least_ahead=least_ahead,
+                ahead_threshold=ahead_threshold,
             )
         except MemoryError as error:
             raise DoesNotFit(str(error)) from None

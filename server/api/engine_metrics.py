@@ -97,14 +97,16 @@ class EngineMetrics:
             ("e2e_request_latency", self._whole, "From arrival to the end, where it finished."),
             ("request_queue_time", self._queue, "From arrival to the first call for the prompt."),
             ("request_prefill_time", self._prefill, "From that call to the first token."),
-            ("request_decode_time", self._decode, "From the first token to the last."),
+            ("request_decode_time", self._decode, "From the first token to the end."),
         ):
             yield Family(f"skiff_{name}_seconds", Kind.HISTOGRAM, about, histogram.samples())
 
     def _tokens(self) -> Iterator[Family]:
-        yield _counter("prompt_tokens", "Of prompts that got a first token.", self._prompt_tokens)
+        yield _counter(
+            "prompt_tokens", "Tokens of prompts that were read whole.", self._prompt_tokens
+        )
         yield _counter("generation_tokens", "Tokens that were chosen.", self._generated_tokens)
-        about = "Of prompts that got a first token."
+        about = "Tokens of prompts that were read whole."
         yield _counter("prefix_cache_queries", about, self._prompt_tokens)
         about = "Of these, tokens that were known and not read again."
         yield _counter("prefix_cache_hits", about, self._reused_tokens)
@@ -124,7 +126,9 @@ class EngineMetrics:
         ]
         about = "Requests that ended with an error, by its code."
         yield Family("skiff_request_failures_total", Kind.COUNTER, about, tuple(failures))
-        yield _counter("request_aborted", "Requests that the client left.", self._ends[None])
+        yield _counter(
+            "request_aborted", "Requests whose client left before the end.", self._ends[None]
+        )
 
     def _engine(self) -> Iterator[Family]:
         for name, field, about in (

@@ -53,7 +53,7 @@ async def stream_events(engine: Generator, request: GenerationRequest, exchange:
     try:
         async with (
             engine.generate(request) as events,
-            exchange.stream(200, _HEADERS, last_words=fault) as send,
+            exchange.stream(200, _HEADERS, error_chunk=fault) as send,
         ):
             async for batch in events:
                 await send(*map(envelopes.encode, batch))

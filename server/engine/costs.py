@@ -48,7 +48,7 @@ class Rates:
             range(1, limit + 1), seconds, key=lambda tokens: self.prompt_seconds(tokens, past)
         )
 
-    def least_tokens(self, past: int) -> int:
+    def min_tokens(self, past: int) -> int:
         """Prompt tokens that take a third of what the call would take without any."""
         return ceil((self.call + self.past * past) / (self.token + self.pair * past) / 3)
 

@@ -81,8 +81,8 @@ class Engine:
         self._trio = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as self._nursery:
             decoder = await trio.to_thread.run_sync(self._load)
-            last_words = partial(self._close, Condition.LOST)
-            async with self._thread.running(self._core(decoder), decoder, last_words):
+            fail_all = partial(self._close, Condition.LOST)
+            async with self._thread.running(self._core(decoder), decoder, fail_all):
                 self._open_for_requests()
                 yield
             self._nursery.cancel_scope.cancel()

@@ -13,7 +13,7 @@ SHORTEST_MATCH = 2
 """Tokens that an earlier passage must have in common with the text's ending to count."""
 LONGEST_MATCH = 8
 """Longer matches predict no better."""
-MOST_PLACES = 64
+MAX_MATCHES = 64
 """The most earlier matches compared, so that a text of one pair over and over costs no more."""
 
 
@@ -55,7 +55,7 @@ class Lookup:
     def _earlier_ends(self) -> Iterable[int]:
         """Indices after earlier occurrences of the last pair, the latest first."""
         end = self._before[-1] if self._before else None
-        for _ in range(MOST_PLACES):
+        for _ in range(MAX_MATCHES):
             if end is None:
                 break
             yield end

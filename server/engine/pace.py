@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from server.engine.costs import Costs, Rates
 
-LEAST_TOKENS = 4
+MIN_TOKENS = 4
 """The smallest budget for which `scheduler.cut` always finds a piece."""
-AS_LONG_AS_THE_LAST = 0.75
+EARLY_STEP_FRACTION = 0.75
 """Early steps of a long prompt may take up to this fraction of the time of its last, slowest
 minimum step. With 1, prompts were read a fifth sooner, but gaps were longer."""
 LONGEST_CALL = 0.25
@@ -36,17 +36,17 @@ class Pace:
         step = self.stretch * self.costs.decode_seconds(rows + coming, past)
         return min(step - self.costs.decode_seconds(rows, past), self.longest_call)
 
-    def least_tokens(self, rates: Rates, past: int, prompt_tokens: int) -> int:
+    def min_tokens(self, rates: Rates, past: int, prompt_tokens: int) -> int:
         """The fewest tokens of a prompt to read in a step, after `past` tokens of it, even if that
         takes longer than the allowance.
 
         A smaller call would be spent on weights and the past, and a long prompt would starve. This
         minimum takes longest at the prompt's end, and streams have to wait for that in any case:
         earlier steps may be nearly as long, so that the prompt is read sooner."""
-        at_end = max(rates.least_tokens(prompt_tokens), LEAST_TOKENS)
-        seconds = AS_LONG_AS_THE_LAST * rates.prompt_seconds(at_end, prompt_tokens)
+        at_end = max(rates.min_tokens(prompt_tokens), MIN_TOKENS)
+        seconds = EARLY_STEP_FRACTION * rates.prompt_seconds(at_end, prompt_tokens)
         return max(
-            rates.least_tokens(past),
+            rates.min_tokens(past),
             rates.tokens_in(min(seconds, self.longest_call), past, prompt_tokens - past),
-            LEAST_TOKENS,
+            MIN_TOKENS,
         )

@@ -19,7 +19,7 @@ class PageBudget:
         self._pages = pages
         self._sequences = sequences
 
-    def for_one(
+    def fits(
         self, key: int, shared: int, beginning: Container[int], *, without_copies: bool = False
     ) -> bool:
         """Whether sequence `key` fits beside those that have begun and those in `beginning`. Its
@@ -28,9 +28,9 @@ class PageBudget:
         free = self._pages.unheld_pages if without_copies else self._pages.free_pages
         for other in self._sequences.values():
             if other.read or other.key in beginning:
-                free -= self._page_count(other.most_tokens) - self._page_count(other.held)
+                free -= self._page_count(other.max_total_tokens) - self._page_count(other.held)
         whole = shared // self._pages.page_tokens
-        return self._page_count(self._sequences[key].most_tokens) - whole <= free
+        return self._page_count(self._sequences[key].max_total_tokens) - whole <= free
 
     def _page_count(self, tokens: int) -> int:
         return pages_for(tokens, self._pages.page_tokens)

@@ -65,9 +65,9 @@ class Prefixes:
         if self._page_budget is None or found is None:
             return found
         beginning = {call.key for call in reading}
-        while found and not self._page_budget.for_one(key, found.length, beginning):
+        while found and not self._page_budget.fits(key, found.length, beginning):
             _, shared = self._longest_running(self._reusable(key))
-            helps = self._page_budget.for_one(key, shared, beginning, without_copies=True)
+            helps = self._page_budget.fits(key, shared, beginning, without_copies=True)
             found = None  # also releases a copy that is about to be dropped
             if helps and self._kept.drop_oldest():
                 found = self._best(key, reading)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain, groupby
 
 from server.engine.lookup import Draft
-from server.engine.pace import LEAST_TOKENS, Pace
+from server.engine.pace import MIN_TOKENS, Pace
 from server.engine.plan import (
     Call,
     DecodeCall,
@@ -167,15 +167,15 @@ class Scheduler:
         it always lies above."""
         costs = pace.costs
         calls: list[PrefillCall] = []
-        while not calls or (not mixes and costs.prompt.prompt_seconds(LEAST_TOKENS, 0) <= seconds):
+        while not calls or (not mixes and costs.prompt.prompt_seconds(MIN_TOKENS, 0) <= seconds):
             entry = self._reading or self._admit(calls)
             if entry is None:
                 break
             rates = costs.added if mixes else costs.prompt
             remaining = entry.prompt_tokens - entry.tokens
-            least = LEAST_TOKENS
+            least = MIN_TOKENS
             if not calls:
-                least = pace.least_tokens(rates, entry.tokens, entry.prompt_tokens)
+                least = pace.min_tokens(rates, entry.tokens, entry.prompt_tokens)
             budget = max(rates.tokens_in(seconds, entry.tokens, remaining), least)
             length = cut(remaining, budget, self._tile)
             seconds -= rates.prompt_seconds(length, entry.tokens)
@@ -222,7 +222,7 @@ class Scheduler:
 
 
 def cut(remaining: int, budget: int, tile: int) -> int:
-    """How many of a prompt's remaining tokens to read with `budget`, `LEAST_TOKENS` or more.
+    """How many of a prompt's remaining tokens to read with `budget`, `MIN_TOKENS` or more.
 
     Attention works through a call's tokens in tiles, and a tile of one token takes another path,
     which rounds differently. So no call of several tokens has a last tile of one, and none leaves

@@ -49,7 +49,7 @@ class Sequence:
         return len(self.prompt) + len(self.generated) - 1
 
     @property
-    def most_tokens(self) -> int:
+    def max_total_tokens(self) -> int:
         """Tokens of prompt and answer, if nothing ends it before."""
         return len(self.prompt) + self.max_tokens
 

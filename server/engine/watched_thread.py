@@ -48,18 +48,18 @@ class WatchedThread:
 
     @asynccontextmanager
     async def running(
-        self, core: EngineCore, decoder: Decoder, last_words: Callable[[], Awaitable[None]]
+        self, core: EngineCore, decoder: Decoder, fail_all: Callable[[], Awaitable[None]]
     ) -> AsyncIterator[None]:
         """Runs the thread; entered when the decoder is warm. Raises `StartError`, in an exception
         group, if it cannot be warmed up.
 
-        If the thread ends by itself or hangs, `last_words` is awaited, then the block is cancelled,
+        If the thread ends by itself or hangs, `fail_all` is awaited, then the block is cancelled,
         and an `EngineLost` comes out of it in an exception group.
         """
         self._trio = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
             try:
-                nursery.start_soon(self._watch_end, last_words)
+                nursery.start_soon(self._watch_end, fail_all)
                 await self._start(core, decoder)
                 nursery.start_soon(self._watch_calls)
                 yield
@@ -109,10 +109,10 @@ class WatchedThread:
         """Called in the thread, as its last act."""
         self._trio.run_sync_soon(self._lost.set)
 
-    async def _watch_end(self, last_words: Callable[[], Awaitable[None]]) -> None:
+    async def _watch_end(self, fail_all: Callable[[], Awaitable[None]]) -> None:
         """Ends the block when the thread has ended by itself, or is given up."""
         await self._lost.wait()
-        await last_words()
+        await fail_all()
         raise EngineLost
 
     async def _watch_calls(self) -> None:

@@ -78,7 +78,7 @@ class Connection:
         """Answer requests, one after the other, as long as the connection lasts."""
         with self._scope:
             try:
-                admitted = self._connections.enter(self._scope)
+                admitted = self._connections.add(self._scope)
                 await self._shake_hands()
                 if not admitted:
                     await self._refuse(Refusal(503, _ALL_BUSY, _RETRY_AFTER))
@@ -86,7 +86,7 @@ class Connection:
                 while admitted and await self._serve_request():
                     pass
             finally:
-                self._connections.leave(self._scope)
+                self._connections.remove(self._scope)
         if self._connections.closed:
             await self._shut_down()
 
@@ -124,10 +124,10 @@ class Connection:
         except Refusal as refusal:
             await self._refuse(refusal)
         else:
-            self._connections.carries(self._scope)
+            self._connections.request_arrived(self._scope)
             request = Request(secrets.token_urlsafe(16)[:21], head, body)
             await self._answer(route, Exchange(request, self._protocol, self._send))
-        self._connections.waits(self._scope)
+        self._connections.request_answered(self._scope)
         if self._protocol.start_next_cycle():
             return True
         await self._linger()

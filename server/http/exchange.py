@@ -40,7 +40,7 @@ class Exchange:
         self._protocol = protocol
         self._send = send
         self._progress = _Progress.NOTHING
-        self._last_words = b""
+        self._error_chunk = b""
 
     @property
     def unanswered(self) -> bool:
@@ -60,19 +60,19 @@ class Exchange:
 
     @asynccontextmanager
     async def stream(
-        self, status: int, headers: Headers, *, last_words: bytes = b""
+        self, status: int, headers: Headers, *, error_chunk: bytes = b""
     ) -> AsyncIterator[SendPieces]:
         """Send a response's head; yield what sends pieces of its body, in one write per call.
 
         The head goes out at once: the client learns that its request was accepted while it waits
         for the first chunk. Leaving the block ends the body. An exception does not: the connection
         is then closed without a last chunk, so that nobody takes the part for the whole. But if
-        there are `last_words` and it was no cancellation, they are sent as a chunk of their own and
-        end the body.
+        there is an `error_chunk` and it was no cancellation, that is sent as a chunk of its own and
+        ends the body.
         """
         data = self._protocol.start(status, headers)
         self._progress = _Progress.BODY
-        self._last_words = last_words
+        self._error_chunk = error_chunk
         await self._send(data)
         yield self._send_pieces
         await self._end()
@@ -90,8 +90,8 @@ class Exchange:
         if self._progress is _Progress.NOTHING:
             sentence = f"internal error while answering request {self.request.id}"
             await self.respond(text(500, sentence))
-        elif self._progress is _Progress.BODY and self._last_words:
-            await self._send_pieces(self._last_words)
+        elif self._progress is _Progress.BODY and self._error_chunk:
+            await self._send_pieces(self._error_chunk)
             await self._end()
 
 

@@ -35,7 +35,7 @@ class OpenConnections:
         self._accepting.append(scope)
         return scope
 
-    def enter(self, connection: trio.CancelScope) -> bool:
+    def add(self, connection: trio.CancelScope) -> bool:
         """Let a connection in, and end another one for it if need be; False if all others carry
         requests, and this one has to be refused."""
         room = self._limit - len(self._carrying)
@@ -47,13 +47,13 @@ class OpenConnections:
         queue[connection] = None
         return room > 0
 
-    def carries(self, connection: trio.CancelScope) -> None:
+    def request_arrived(self, connection: trio.CancelScope) -> None:
         """Note that a whole request has arrived on a connection."""
         if connection in self._waiting:  # and was not cancelled just now
             del self._waiting[connection]
             self._carrying.add(connection)
 
-    def waits(self, connection: trio.CancelScope) -> None:
+    def request_answered(self, connection: trio.CancelScope) -> None:
         """Note that the request was answered, or refused by its head."""
         if connection in self._carrying or connection in self._waiting:
             self._carrying.discard(connection)
@@ -72,7 +72,7 @@ class OpenConnections:
         for connection in list(self._waiting):
             connection.cancel()
 
-    def leave(self, connection: trio.CancelScope) -> None:
+    def remove(self, connection: trio.CancelScope) -> None:
         """Note that the connection is over."""
         self._carrying.discard(connection)
         self._waiting.pop(connection, None)

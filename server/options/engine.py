@@ -13,9 +13,9 @@ from server.options.values import (
     unless,
 )
 
-MOST_SLOTS = 1024
-MOST_THREADS = 1024
-LONGEST_DRAFT = 30
+MAX_SLOTS = 1024
+MAX_THREADS = 1024
+MAX_DRAFT = 30
 DEVICE = Flag(
     "device",
     "DEVICE",
@@ -29,7 +29,7 @@ ENGINE = Group(
     "How much runs at once, and on what.",
     EngineChoice,
     {
-        "slots": Flag("slots", "N", integer(1, MOST_SLOTS), "sequences that run at once", "4"),
+        "slots": Flag("slots", "N", integer(1, MAX_SLOTS), "sequences that run at once", "4"),
         "context": Flag(
             "context",
             "TOKENS",
@@ -59,7 +59,7 @@ ENGINE = Group(
         "threads": Flag(
             "threads",
             "N",
-            integer(1, MOST_THREADS),
+            integer(1, MAX_THREADS),
             "cores that one call into ONNX Runtime uses",
             "the cores that this process may use",
             usable_cores,
@@ -75,7 +75,7 @@ ENGINE = Group(
         "speculate": Flag(
             "speculate",
             "N",
-            integer(0, LONGEST_DRAFT),
+            integer(0, MAX_DRAFT),
             "guess up to N tokens ahead where the text repeats what came before, and verify\n"
             "them in one call; tokens may then round differently beside other requests",
             "0",

@@ -72,12 +72,12 @@ class GoldScheduler:
             least = 4
             if not reads:  # nearly as long as the least at the prompt's end
                 at_end = rates.prompt_seconds(
-                    max(rates.least_tokens(self._prompts[key]), 4), self._prompts[key]
+                    max(rates.min_tokens(self._prompts[key]), 4), self._prompts[key]
                 )
                 as_long = affordable(
                     rates, self._unread(key), start, min(0.75 * at_end, pace.longest_call)
                 )
-                least = max(rates.least_tokens(start), as_long, 4)
+                least = max(rates.min_tokens(start), as_long, 4)
             budget = affordable(rates, self._unread(key), start, seconds)
             length = longest_read(self._unread(key), max(budget, least), self._tile)
             seconds -= rates.prompt_seconds(length, start)

@@ -25,10 +25,10 @@ def common(one: History, other: History) -> int:
 class Shelf:
     """`KeptPrefixes`, and beside it every history that was kept, the last used last."""
 
-    def __init__(self, most_tokens: int) -> None:
+    def __init__(self, max_total_tokens: int) -> None:
         size = DECODER.token_bytes
-        self.kept = KeptPrefixes(most_tokens * size + size - 1, size)
-        self.most = most_tokens
+        self.kept = KeptPrefixes(max_total_tokens * size + size - 1, size)
+        self.most = max_total_tokens
         self.used: list[History] = []
 
     def add(self, history: History) -> None:

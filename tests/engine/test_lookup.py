@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.lookup import LONGEST_MATCH, MOST_PLACES, Draft, Lookup
+from server.engine.lookup import LONGEST_MATCH, MAX_MATCHES, Draft, Lookup
 
 texts = st.lists(st.integers(0, 2), max_size=60) | st.lists(st.integers(0, 9), max_size=200)
 
@@ -16,7 +16,7 @@ def naive_continuation(tokens: list[int], most: int) -> Draft:
     pairs = list(pairwise(tokens))
     places = [end for end in range(2, len(tokens)) if pairs[end - 2] == pairs[-1]]
     for length in range(LONGEST_MATCH, 1, -1):
-        for place in places[::-1][:MOST_PLACES]:
+        for place in places[::-1][:MAX_MATCHES]:
             if length <= place and tokens[place - length : place] == tokens[-length:]:
                 text = list(tokens)
                 for index in range(most):
@@ -58,5 +58,5 @@ def test_drafts(tokens: list[int], expected: Draft) -> None:
 def test_only_the_latest_places_are_looked_at() -> None:
     """Three tokens in common, but too long ago."""
     lookup = Lookup()
-    lookup.extend([9, 1, 2, 3, *[0, 1, 2, 4] * MOST_PLACES, 9, 1, 2])
+    lookup.extend([9, 1, 2, 3, *[0, 1, 2, 4] * MAX_MATCHES, 9, 1, 2])
     assert lookup.continuation(1) == (4,)

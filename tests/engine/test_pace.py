@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.engine.costs import CostMeter, Costs, Rates
-from server.engine.pace import LEAST_TOKENS, LONGEST_CALL, Pace
+from server.engine.pace import LONGEST_CALL, MIN_TOKENS, Pace
 from server.engine.pacer import Pacer
 from server.engine.plan import DecodeCall, MixedCall, PrefillCall, SlotPrefix
 from tests.engine.play import Visitor, sequence_of
@@ -148,7 +148,7 @@ def test_as_many_tokens_as_there_is_time_for(of: Rates, most: int, past: int) ->
 @given(of=rates, past=st.integers(0, 9000))
 def test_a_call_is_a_third_longer_than_an_empty_one(of: Rates, past: int) -> None:
     """Without what the tokens of the call attend to among themselves."""
-    least = of.least_tokens(past)
+    least = of.min_tokens(past)
     empty = of.prompt_seconds(0, past)
     a_token = of.token + of.pair * past
     assert least * a_token >= 0.333 * empty
@@ -179,11 +179,11 @@ def test_no_step_of_a_prompt_needs_to_be_much_shorter_than_its_last_one(
     at the end will take, but no longer than any call may."""
     past = data.draw(st.integers(0, prompt - 1))
     pace = Pace(Costs(SMALL, SMALL, SMALL), 2)
-    least = pace.least_tokens(of, past, prompt)
-    assert least >= max(of.least_tokens(past), LEAST_TOKENS)
-    last = of.prompt_seconds(max(of.least_tokens(prompt), LEAST_TOKENS), prompt)
+    least = pace.min_tokens(of, past, prompt)
+    assert least >= max(of.min_tokens(past), MIN_TOKENS)
+    last = of.prompt_seconds(max(of.min_tokens(prompt), MIN_TOKENS), prompt)
     longest = min(0.75 * last, LONGEST_CALL)
-    if least > max(of.least_tokens(past), LEAST_TOKENS):
+    if least > max(of.min_tokens(past), MIN_TOKENS):
         assert of.prompt_seconds(least, past) <= longest
     if least < prompt - past:
         assert of.prompt_seconds(least + 1, past) > longest

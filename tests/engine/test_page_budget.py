@@ -44,14 +44,14 @@ def test_a_sequence_takes_pages_for_its_prompt_and_the_longest_answer(
     prompt: int, answer: int, pages: int
 ) -> None:
     one = sequence(0, prompt, answer)
-    assert room(pages, one).for_one(0, shared=0, beginning=())
-    assert not room(pages - 1, one).for_one(0, shared=0, beginning=())
+    assert room(pages, one).fits(0, shared=0, beginning=())
+    assert not room(pages - 1, one).fits(0, shared=0, beginning=())
 
 
 def test_whole_pages_that_others_hold_are_not_taken_again() -> None:
     one = sequence(0, 12, 4)
-    assert room(2, one).for_one(0, shared=8, beginning=())
-    assert not room(1, one).for_one(0, shared=11, beginning=())  # the third page is its own
+    assert room(2, one).fits(0, shared=8, beginning=())
+    assert not room(1, one).fits(0, shared=11, beginning=())  # the third page is its own
 
 
 def test_what_those_that_run_will_still_need_is_not_free() -> None:
@@ -59,18 +59,18 @@ def test_what_those_that_run_will_still_need_is_not_free() -> None:
     running = sequence(0, 10, 14, read=10, generated=4)
     waiting = sequence(1, 40, 40)
     one = sequence(2, 4, 4)
-    assert room(2 + 2, running, waiting, one).for_one(2, shared=0, beginning=())
-    assert not room(2 + 1, running, waiting, one).for_one(2, shared=0, beginning=())
+    assert room(2 + 2, running, waiting, one).fits(2, shared=0, beginning=())
+    assert not room(2 + 1, running, waiting, one).fits(2, shared=0, beginning=())
 
 
 def test_nor_is_what_a_sequence_will_need_that_begins_in_the_same_step() -> None:
     other, one = sequence(0, 4, 4), sequence(1, 4, 4)
-    assert room(3, other, one).for_one(1, shared=0, beginning=())
-    assert not room(3, other, one).for_one(1, shared=0, beginning={0})
+    assert room(3, other, one).fits(1, shared=0, beginning=())
+    assert not room(3, other, one).fits(1, shared=0, beginning={0})
 
 
 def test_kept_sequences_may_make_room() -> None:
     one = sequence(0, 4, 4)
     pages = PageBudget(FakePages(free_pages=1, unheld_pages=2), {0: one})
-    assert not pages.for_one(0, shared=0, beginning=())
-    assert pages.for_one(0, shared=0, beginning=(), without_copies=True)
+    assert not pages.fits(0, shared=0, beginning=())
+    assert pages.fits(0, shared=0, beginning=(), without_copies=True)

@@ -132,7 +132,7 @@ def test_a_fault_in_a_stream_cuts_it() -> None:
 
 def test_a_fault_in_a_stream_has_its_last_words() -> None:
     async def fail(exchange: Exchange) -> None:
-        async with exchange.stream(200, (), last_words=b"sorry") as send:
+        async with exchange.stream(200, (), error_chunk=b"sorry") as send:
             await send(b"half")
             raise ClientError(400, "too late for a status")
 

@@ -127,23 +127,23 @@ def test_who_ends_is_who_began_to_wait_first(most: int, steps: list[tuple[Step, 
         for step, who in steps:
             if step is Step.ENTERS and who not in [*waiting, *carrying, *ended]:
                 room = len(carrying) < most
-                assert connections.enter(scopes[who]) is room
+                assert connections.add(scopes[who]) is room
                 if room and len(waiting + carrying) == most:
                     ended.add(waiting.pop(0))
                 if room:
                     waiting.append(who)
             elif step is Step.CARRIES:
-                connections.carries(scopes[who])
+                connections.request_arrived(scopes[who])
                 if who in waiting:
                     waiting.remove(who)
                     carrying.append(who)
             elif step is Step.WAITS:
-                connections.waits(scopes[who])
+                connections.request_answered(scopes[who])
                 if who in [*waiting, *carrying]:
                     waiting = [*(other for other in waiting if other != who), who]
                     carrying = [other for other in carrying if other != who]
             elif step is Step.LEAVES:
-                connections.leave(scopes[who])
+                connections.remove(scopes[who])
                 waiting = [other for other in waiting if other != who]
                 carrying = [other for other in carrying if other != who]
             assert ended == {at for at, scope in enumerate(scopes) if scope.cancel_called}

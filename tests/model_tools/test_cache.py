@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model_tools.cache import alone, cache_folder
+from model_tools.cache import cache_folder, exclusive_workspace
 
 
 def nobody_waits() -> None:
@@ -23,11 +23,11 @@ def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_what_a_killed_process_left_goes_with_the_next(tmp_path: Path) -> None:
-    with alone(tmp_path / "new/place", nobody_waits) as workspace:
+    with exclusive_workspace(tmp_path / "new/place", nobody_waits) as workspace:
         left = workspace / "left"
     workspace.mkdir()
     left.touch()
-    with alone(tmp_path / "new/place", nobody_waits) as workspace:
+    with exclusive_workspace(tmp_path / "new/place", nobody_waits) as workspace:
         assert list(workspace.iterdir()) == []
     assert not workspace.exists()
 
@@ -37,11 +37,11 @@ def test_one_waits_for_the_other_and_says_so(tmp_path: Path) -> None:
     order = []
 
     def second() -> None:
-        with alone(tmp_path, waits.set):
+        with exclusive_workspace(tmp_path, waits.set):
             order.append("second")
             has_left.set()
 
-    with alone(tmp_path, nobody_waits):
+    with exclusive_workspace(tmp_path, nobody_waits):
         thread = threading.Thread(target=second)
         thread.start()
         assert waits.wait(30)

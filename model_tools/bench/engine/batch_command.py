@@ -24,7 +24,7 @@ from model_tools.bench.report.report import Cell, Report, Table
 from model_tools.bench.report.series import Better, Of, Series
 from model_tools.bench.report.spread import Spread
 from server.config import PrefixReuse
-from server.options.engine import MOST_SLOTS
+from server.options.engine import MAX_SLOTS
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--parallel",
         default=[1, 2, 4, 8],
         text="sequences at once",
-        limit=MOST_SLOTS,
+        limit=MAX_SLOTS,
     )
     parser.add_argument(
         "-pps",

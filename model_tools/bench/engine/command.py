@@ -35,7 +35,7 @@ from model_tools.bench.report.series import Better, Of, Series
 from model_tools.bench.report.spread import Middle, Spread
 from server.config import SamplingParameters
 from server.errors import StartError
-from server.options.engine import MOST_SLOTS
+from server.options.engine import MAX_SLOTS
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--streams",
         default=[1],
         text="sequences that run side by side",
-        limit=MOST_SLOTS,
+        limit=MAX_SLOTS,
     )
     parser.add_argument(
         "--sampling",

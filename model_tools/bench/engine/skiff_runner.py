@@ -14,7 +14,7 @@ from server.config import GAP_STRETCH, PrefixCacheConfig, PrefixReuse, SamplingP
 from server.engine.core import EngineCore
 from server.engine.distribution import Row
 from server.engine.events import EngineMessage, Failed
-from server.engine.pace import LEAST_TOKENS
+from server.engine.pace import MIN_TOKENS
 from server.engine.pacer import Pacer
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
@@ -170,7 +170,7 @@ def _room(workload: Workload) -> int:
     """Context, in tokens, of the stream that starts first and decodes while the other prompts are
     read."""
     others = workload.streams - 1
-    return workload.context + others * (workload.given // LEAST_TOKENS + 1)
+    return workload.context + others * (workload.given // MIN_TOKENS + 1)
 
 
 def nothing_came() -> None:

@@ -37,7 +37,7 @@ from model_tools.bench.turns import in_turn
 from server.app import LARGEST_DEFAULT_CONTEXT
 from server.cores import usable_cores
 from server.model.folder import ModelFolder
-from server.options.engine import MOST_SLOTS
+from server.options.engine import MAX_SLOTS
 
 SECONDS = 120
 """Timeout of one answer."""
@@ -48,7 +48,7 @@ Round = tuple[Figures, Figures]
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     add_folder(parser)
-    add_concurrency(parser, default=[1, 8], limit=MOST_SLOTS)
+    add_concurrency(parser, default=[1, 8], limit=MAX_SLOTS)
     parser.add_argument(
         "--requests",
         metavar="N",

@@ -88,5 +88,6 @@ def quotients(before: Metrics, after: Metrics) -> Iterator[tuple[str, float]]:
         if (match := _SUM.fullmatch(name))
     ]
     for title, above, below in (*pairs, *_OF_STEPS):
-        if more := after.get(below, 0.0) - before.get(below, 0.0):
+        more = after.get(below, 0.0) - before.get(below, 0.0)
+        if more and above in after:
             yield title, (after[above] - before.get(above, 0.0)) / more

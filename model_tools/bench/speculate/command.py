@@ -27,7 +27,7 @@ from model_tools.bench.speculate.prompts import COMMITTED, Kind, Prompt, read_pr
 from model_tools.bench.speculate.runner import Answer, AnswerRunner
 from model_tools.bench.turns import in_turn
 from server.config import SamplingParameters
-from server.options.engine import LONGEST_DRAFT
+from server.options.engine import MAX_DRAFT
 
 CONTEXT = 4096
 COLUMNS = ("prompt", "tokens", "plain t/s", "drafting t/s", "ratio", "drafted", "accepted")
@@ -38,7 +38,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--speculate",
         metavar="N",
-        type=up_to(LONGEST_DRAFT),
+        type=up_to(MAX_DRAFT),
         default=16,
         help="longest draft in tokens, as in skiff --speculate (default: 16)",
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LIBRARY = "libcuda.so.1"
-LEAST_CUDA = (13, 0)
+MIN_CUDA = (13, 0)
 """The CUDA version that the wheels of the extra `gpu` are built with."""
 # cuda.h for the numbers.
 _SUCCESS = 0

@@ -27,7 +27,7 @@ from server.model.gpu.layout import (
     SavedDeviceKv,
 )
 from server.model.gpu.memory import DeviceMemory
-from server.model.gpu.paged_calls import MOST_ROWS, PagedCalls
+from server.model.gpu.paged_calls import MAX_ROWS, PagedCalls
 from server.model.gpu.paged_kv import PagedKv, token_bytes
 from server.model.gpu.rows import Restore, RowSummary
 from server.model.gpu.slot_calls import SlotCalls
@@ -79,10 +79,10 @@ class DeviceDecoder:
         context: int,
         cuda_graphs: bool,
         kv_bytes: int | None = None,
-        least_ahead: float = TRUSTED,
+        ahead_threshold: float = TRUSTED,
     ) -> None:
         """`name` is the graph's, for errors; `kv_bytes` limits keys and values in pages;
-        `least_ahead` is the threshold of `DecodeAhead`. Raises `StartError`, and `MemoryError`."""
+        `ahead_threshold` is that of `DecodeAhead`. Raises `StartError`, and `MemoryError`."""
         self.device = memory.device
         self.slots = slots
         self.context = context
@@ -99,7 +99,7 @@ class DeviceDecoder:
         self._memory = memory
         self._queued = 0
         """Number of calls queued so far."""
-        self._ahead = DecodeAhead[QueuedCall](least_ahead)
+        self._ahead = DecodeAhead[QueuedCall](ahead_threshold)
         self._interface = GraphInterface.of(session, name)
         self.vocabulary_size = self._interface.vocabulary_size
         """The width of a row of logits."""
@@ -196,8 +196,8 @@ class DeviceDecoder:
         return DeviceKv(memory, self._interface.kv, slots=self.slots, capacity=self.context)
 
     def _paged_kv(self, memory: DeviceMemory, page_tokens: int, kv_bytes: int | None) -> PagedKv:
-        if self.slots > MOST_ROWS:
-            words = f"--slots {self.slots} is more than {MOST_ROWS}"
+        if self.slots > MAX_ROWS:
+            words = f"--slots {self.slots} is more than {MAX_ROWS}"
             raise StartError(f"{self._name} has keys and values in pages: {words}")
         shapes, slot_pages = self._interface.kv, pages_for(self.context, page_tokens)
         page_bytes = page_tokens * token_bytes(shapes)

@@ -19,7 +19,7 @@ from server.model.kv_shape import pages_for
 from server.model.tensor_types import Tokens
 
 Integers = NDArray[np.int32]
-MOST_ROWS = 256
+MAX_ROWS = 256
 """Limit of a call: the operator adds up lengths in one block of 256 threads (ONNX Runtime 1.31)."""
 _INT64, _INT32 = np.dtype(np.int64), np.dtype(np.int32)
 

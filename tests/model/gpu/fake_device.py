@@ -384,6 +384,6 @@ class FakeDevice:
             context=context,
             cuda_graphs=graphs,
             kv_bytes=kv_bytes,
-            least_ahead=-1 if always_ahead else TRUSTED,
+            ahead_threshold=-1 if always_ahead else TRUSTED,
         )
         self.decoder.warm_up()
