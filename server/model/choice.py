@@ -50,7 +50,7 @@ def open_on_best(
 def choose(folder: ModelFolder, requested: Device | None, obstacle: Obstacle) -> Choice:
     """Chooses before the model is opened, since that may take long. Raises `StartError`."""
     if requested is not None and requested.kind is DeviceKind.CPU:
-        return Choice(requested, "as told")
+        return Choice(requested, "as requested")
     if requested is None and folder.target is DeviceKind.CPU:
         return Choice(CPU, "the folder is exported for the CPU")
     device = requested or Device(DeviceKind.CUDA)
@@ -60,7 +60,7 @@ def choose(folder: ModelFolder, requested: Device | None, obstacle: Obstacle) ->
         raise StartError(f"{device} is not available: {in_the_way}")
     if folder.target is DeviceKind.CPU:
         raise StartError(f"{folder.path} is exported for the CPU, {remedy(device)}")
-    return Choice(device, "as told" if requested else "a trial graph ran on it")
+    return Choice(device, "as requested" if requested else "a trial graph ran on it")
 
 
 def remedy(device: Device) -> str:
