@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from model_tools.bench.flags import not_negative
 from model_tools.bench.machine import machine
 from model_tools.bench.report.formats import as_json, as_table
 from model_tools.default_model import kept_file
@@ -125,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--minutes",
         metavar="N",
-        type=float,
+        type=not_negative,
         default=7.0,
         help="limit for each part; it then begins nothing more and lists what is left (default: 7)",
     )
