@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "folder",
         metavar="FOLDER",
         type=_path,
-        help="to write; folders above it are made, too",
+        help="the model folder to write; missing folders above it are created",
     )
     add(
         "--target",

@@ -42,7 +42,7 @@ def _run(options: argparse.Namespace) -> None:
             setting = Setting(
                 device=where,
                 scale=REHEARSAL if where.kind is DeviceKind.CPU else ON_A_GPU,
-                place=models,
+                models_folder=models,
                 begun=time.monotonic(),
                 seconds=60 * options.minutes,
                 report=_say_stage,

@@ -43,7 +43,7 @@ class Setting:
 
     device: Device
     scale: Scale
-    place: Path
+    models_folder: Path
     """The folder in which models are made, for later parts to reuse."""
     begun: float
     """When the part began, in `time.monotonic`'s seconds."""
@@ -86,9 +86,9 @@ class Setting:
     def on_the_cpu(self, name: str, source: WeightSource, slots: int, context: int) -> CpuDecoder:
         """Makes the same model in fp32, and opens the CPU's own decoder for it."""
         recipe = Recipe(WeightType.FP32, CUDA_BLOCK_SIZE)
-        folder = exported(self.place, f"{name}-cpu", source, recipe, self.report)
+        folder = exported(self.models_folder, f"{name}-cpu", source, recipe, self.report)
         return CpuDecoder(folder, slots=slots, context=context, threads=usable_cores())
 
     def _exported(self, name: str, source: WeightSource, kind: Kind) -> ModelFolder:
         folder = f"{name}-{kind}".replace(" ", "-")
-        return exported(self.place, folder, source, kind.recipe(), self.report)
+        return exported(self.models_folder, folder, source, kind.recipe(), self.report)

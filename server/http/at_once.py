@@ -1,5 +1,6 @@
-"""Writes to a socket without waiting, and reads from it once it is readable: both faster than trio.
-Knows the system's sockets beneath trio's streams; no HTTP."""
+"""Writes to a socket without waiting and reads from it once it is readable, both faster than trio,
+and notices that a client has hung up. Knows the system's sockets beneath trio's streams; no HTTP.
+"""
 
 import os
 import select

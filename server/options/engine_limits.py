@@ -10,7 +10,7 @@ _DEFAULT = EngineLimits()
 
 ENGINE_LIMITS = Group(
     "timeouts",
-    "How long requests wait for the engine; what comes after it is a stream's last line.",
+    "How long, and how many, requests wait for the engine; an error is a stream's last line.",
     EngineLimits,
     {
         "buffered_requests": Flag(
