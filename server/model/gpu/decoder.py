@@ -6,7 +6,7 @@ Knows slots and calls; does not know which device it is, requests, sampling or t
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -56,6 +56,19 @@ class QueuedCall:
     def read(self, restore: Restore = _nothing_to_restore) -> Rows:
         """Waits for the call, and returns its rows."""
         return self.call.rows.read(self.summary, self.call.count, restore)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedCopy:
+    """`SavedDeviceKv` of any layout; notices a lost device, as the decoder does."""
+
+    saved: SavedDeviceKv
+    interruptible: Callable[[], contextlib.AbstractContextManager[None]]
+
+    def load(self, slot: int, length: int) -> None:
+        """See `SavedKv` of `server.engine.decoder`."""
+        with self.interruptible():
+            self.saved.load(slot, length)
 
 
 class DeviceDecoder:
@@ -139,8 +152,9 @@ class DeviceDecoder:
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Rows:
         """See `Decoder`."""
         self._ahead.lost()
-        queued = self._queue(self._calls.prompt(slot, past, tokens, logits_to_keep))
-        return self._read(queued)[-logits_to_keep:]
+        with self._interruptible():
+            call = self._calls.prompt(slot, past, tokens, logits_to_keep)
+        return self._read(self._queue(call))[-logits_to_keep:]
 
     def decode(
         self, tokens: list[int], pasts: list[int], first_slot: int = 0, *, again: bool = True
@@ -149,7 +163,9 @@ class DeviceDecoder:
         request = DecodeRequest(first_slot, tokens, pasts)
         queued = self._ahead.take(request)
         if queued is None:
-            queued = self._queue(self._calls.decode(first_slot, tokens, pasts))
+            with self._interruptible():
+                call = self._calls.decode(first_slot, tokens, pasts)
+            queued = self._queue(call)
         if queued.summary is None or not again:
             return self._read(queued)
         after = [past + 1 for past in pasts]
@@ -165,16 +181,19 @@ class DeviceDecoder:
     def move(self, source: int, destination: int, length: int) -> None:
         """See `Decoder`."""
         self._ahead.lost()
-        self._kv.move(source, destination, length)
+        with self._interruptible():
+            self._kv.move(source, destination, length)
 
     def copy(self, source: int, destination: int, length: int) -> None:
         """See `Decoder`."""
         self._ahead.lost()
-        self._kv.copy(source, destination, length)
+        with self._interruptible():
+            self._kv.copy(source, destination, length)
 
     def save(self, slot: int, length: int) -> SavedDeviceKv:
         """See `Decoder`. The copy stays on the device."""
-        return self._kv.save(slot, length)
+        with self._interruptible():
+            return SavedCopy(self._kv.save(slot, length), self._interruptible)
 
     def release(self, slot: int) -> None:
         """See `Decoder`."""
@@ -236,8 +255,9 @@ class DeviceDecoder:
     ) -> QueuedCall | None:
         if not self._ahead.trusted or max(pasts) >= self.context:
             return None
-        following = self._calls.follow(queued.call.rows, first_slot, pasts)
         try:
+            with self._interruptible():
+                following = self._calls.follow(queued.call.rows, first_slot, pasts)
             return self._queue(following) if following else None
         except (RuntimeError, MemoryError) as error:  # must not fail the requested call
             log.warning("no call could be made ahead: %s", first_line(error))
@@ -256,13 +276,15 @@ class DeviceDecoder:
         if queued != self._queued:
             raise RuntimeError("another call was made since, on what this one left")
         self._ahead.lost()
-        call = self._calls.decode(request.first_slot, request.tokens, request.pasts)
         with self._interruptible():
+            call = self._calls.decode(request.first_slot, request.tokens, request.pasts)
             self._session.run_with_iobinding(call.binding.io_binding, call.options)
             self._memory.settle()
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
+        """Around all that is asked of the device, copies included: if it was lost while nothing
+        ran, a copy is the first to fail. Raises `Interrupted`, and `DeviceLost`."""
         if self._interrupted:
             raise Interrupted
         try:

@@ -16,6 +16,7 @@ from model_tools.export import write_model
 from model_tools.gguf.source import GgufSource
 from model_tools.recipe import Recipe, Target, WeightType
 from server.config import CPU, SamplingParameters
+from server.engine.decoder import SavedKv
 from server.errors import DeviceLost, Interrupted, StartError
 from server.model.candidates import Candidates
 from server.model.cpu.decoder import CpuDecoder
@@ -182,6 +183,36 @@ def test_a_device_that_says_nothing_else_any_more_is_lost(
     monkeypatch.setattr(memory, "settle", Mock(side_effect=CudaError("CUDA error 700")))
     with pytest.raises(DeviceLost, match=f"^{memory.device}: CUDA error 700$"):
         decoder.decode([3], [9])
+
+
+LATER: dict[str, Callable[[DeviceDecoder, SavedKv, int], object]] = {
+    "prompt": lambda decoder, _, __: decoder.prefill(1, 0, TEXT[:4]),
+    "decode": lambda decoder, _, best: decoder.decode([(best + 1) % VOCABULARY], [10]),
+    "decode as foreseen": lambda decoder, _, best: decoder.decode([best], [10]),
+    "copy": lambda decoder, _, __: decoder.copy(0, 1, 4),
+    "move": lambda decoder, _, __: decoder.move(0, 1, 4),
+    "save": lambda decoder, _, __: decoder.save(0, 4),
+    "load": lambda _, saved, __: saved.load(1, 4),
+}
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_a_device_that_was_lost_while_nothing_ran_is_noticed_whatever_comes_next(
+    failing: tuple[DeviceDecoder, Failing, FakeMemory],
+    later: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first to fail is then a copy, not a call. As one request's own failure, it would let the
+    server live on, and answer each request with an error."""
+    decoder, _, memory = failing
+    saved = decoder.save(0, 4)
+    [row] = decoder.decode([3], [9])
+    assert isinstance(row, Candidates)
+    best = int(row.ids[0])
+    for name in ("write", "copy", "reserve", "settle"):
+        monkeypatch.setattr(memory, name, Mock(side_effect=CudaError("CUDA error 700")))
+    with pytest.raises(DeviceLost, match=f"^{memory.device}: CUDA error 700$"):
+        LATER[later](decoder, saved, best)
 
 
 def test_runs_between_drafts_take_no_more_memory_for_ever() -> None:
