@@ -1,6 +1,7 @@
 """Runs sequences on the engine's core. Does not know its thread, a network or text."""
 
 import itertools
+import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ import numpy as np
 from server.config import GAP_STRETCH, PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import EngineCore
 from server.engine.decoder import Decoder
-from server.engine.events import EngineMessage
+from server.engine.events import EngineMessage, Failed
 from server.engine.pacer import Pacer
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
 from server.engine.windowed_text import WindowedText
+from server.model.runtime import first_line
 from server.model.tensor_types import Tokens
 
 GREEDY = SamplingParameters()
@@ -35,7 +37,8 @@ class Timing:
 
 class Streams:
     """An engine core and its sequences. `submit` and `cancel` are called between steps, as by the
-    engine's thread."""
+    engine's thread. A sequence that fails ends the step with a `RuntimeError`: the core goes on
+    without it, so that a wait for it would never end, and the steps of fewer would be timed."""
 
     def __init__(
         self,
@@ -46,7 +49,7 @@ class Streams:
         self._decoder = decoder
         self._sampler = sampler
         config = PrefixCacheConfig(reuse, 64 << 20)
-        self._core = EngineCore(decoder, _unheard, Pacer(GAP_STRETCH), config)
+        self._core = EngineCore(decoder, _refuse_failures, Pacer(GAP_STRETCH), config)
         self._keys = itertools.count()
 
     @property
@@ -100,8 +103,6 @@ def alone(
     streams = Streams(decoder, PrefixReuse.OFF)
     sequence = streams.submit(prompt, new_tokens, sampling)
     streams.finish()
-    if len(sequence.generated) < new_tokens:
-        raise RuntimeError("the model failed, or its logits are no numbers")
     return np.array(sequence.generated)
 
 
@@ -116,8 +117,12 @@ def random_prompt(vocabulary_size: int, length: int, seed: int = 0) -> Tokens:
     return np.random.default_rng(seed).integers(0, vocabulary_size, max(length, 2))
 
 
-def _unheard(messages: list[tuple[int, EngineMessage]]) -> None:
-    """Discards what the core delivers."""
+def _refuse_failures(messages: list[tuple[int, EngineMessage]]) -> None:
+    """Receives what the core delivers. Raises `RuntimeError` if a sequence has failed."""
+    if any(isinstance(message, Failed) for _, message in messages):
+        error = sys.exception()  # the core delivers while it handles the call's
+        reason = f": {first_line(error)}" if isinstance(error, Exception) else ""
+        raise RuntimeError(f"the model failed, or its logits are no numbers{reason}")
 
 
 def _unread(tokens: Collection[int]) -> str:
