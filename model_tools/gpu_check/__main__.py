@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import os
 import sys
 import tempfile
 import time
@@ -18,7 +19,7 @@ from model_tools.gpu_check.setting import Setting
 from model_tools.gpu_check.shapes import ON_A_GPU, REHEARSAL
 from model_tools.progress import Progress
 from server.config import Device, DeviceKind
-from server.errors import StartError
+from server.errors import DeviceLost, StartError
 from server.model.gpu.cuda import find_cuda
 from server.model.gpu.cuda_driver import Driver
 from server.options.values import device
@@ -36,6 +37,21 @@ def _run(options: argparse.Namespace) -> None:
     where = options.device or Device(DeviceKind.CUDA)
     header = machine() | _device_header(where)
     findings: list[Finding] = []
+    try:
+        _run_parts(options, where, header, findings)
+    except DeviceLost as error:
+        _show(header, findings)
+        sys.stdout.flush()
+        _say(f"gpu_check: the rest is left out: {error}")
+        os._exit(1)  # the destructors of sessions with CUDA graphs would abort the process
+    _show(header, findings)
+
+
+def _run_parts(
+    options: argparse.Namespace, where: Device, header: dict[str, str], findings: list[Finding]
+) -> None:
+    """Adds each finding to `findings`, and writes all of them. Raises `DeviceLost`, and
+    `StartError`."""
     with tempfile.TemporaryDirectory(prefix="gpu_check.") as temporary:
         models = options.models or Path(temporary)
         for part in options.part or PARTS:
@@ -52,6 +68,9 @@ def _run(options: argparse.Namespace) -> None:
                 findings.append(finding)
                 _say(f"{finding.model}: {finding.what} {finding.note}")
                 _write(options.json, header, findings)  # each time, in case the rest fails
+
+
+def _show(header: dict[str, str], findings: list[Finding]) -> None:
     print(as_table(as_report("gpu_check", header, findings)), end="")
 
 

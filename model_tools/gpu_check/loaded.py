@@ -15,6 +15,7 @@ from model_tools.progress import Report, steps
 from model_tools.recipe import KvType, Recipe
 from model_tools.weights.kv_scales import balanced
 from server.config import Device, SamplingParameters
+from server.errors import DeviceLost, StartError
 from server.model.folder import ModelFolder
 from server.model.gpu.decode_ahead import TRUSTED
 from server.model.gpu.decoder import DeviceDecoder
@@ -106,7 +107,7 @@ class LoadedModel:
         self, *, slots: int, context: int, ahead_threshold: float = TRUSTED
     ) -> DeviceDecoder:
         """Opens a decoder and warms it up. Earlier ones must be deleted before. Raises
-        `DoesNotFit`."""
+        `DoesNotFit`, `StartError` and `DeviceLost`."""
         token = sum(shape.token_bytes for shape in self._graph.kv)
         page = self._graph.page_tokens or 1
         kv_bytes = slots * -(-context // page) * page * token
@@ -131,5 +132,16 @@ class LoadedModel:
             )
         except MemoryError as error:
             raise DoesNotFit(str(error)) from None
-        decoder.warm_up()
+        try:
+            decoder.warm_up()
+        except StartError as error:
+            self._check_device(error)
+            raise
         return decoder
+
+    def _check_device(self, reason: StartError) -> None:
+        """Raises `DeviceLost` if nothing works on the device any more."""
+        try:
+            self.memory.settle()
+        except RuntimeError:
+            raise DeviceLost(str(reason)) from reason

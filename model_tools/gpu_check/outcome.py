@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.loaded import DoesNotFit
-from server.errors import StartError
+from server.errors import DeviceLost, StartError
 from server.model.runtime import first_line
 
 log = logging.getLogger(__name__)
@@ -22,26 +22,23 @@ def outcomes(
 ) -> Iterator[Finding]:
     """Yields the findings of `make`, and `unmade` with the reason if it fails. After `until`, in
     `time.monotonic`'s seconds, yields only `unmade`. One failure must not cost the rest: a machine
-    with a GPU is available for minutes only."""
-    note = ""
+    with a GPU is available for minutes only. Raises `DeviceLost`, after which nothing else runs.
+
+    A reason is yielded while the exception still refers to the session: after some failures, ONNX
+    Runtime (1.31) ends the process when a session with CUDA graphs is destroyed.
+    """
     if time.monotonic() > until:
-        note = "skipped: no time left"
-    else:
-        try:
-            yield from make()
-        except DoesNotFit as error:
-            note = f"skipped, does not fit: {error}"
-        except StartError as error:
-            note = f"skipped: {error}"
-        except Exception as error:  # the runtime's own exceptions have no common base
-            log.exception("%s: %s", unmade.model, unmade.what)
-            note = f"failed: {type(error).__name__}: {first_line(error)}"
-        gc.collect()  # only here: until the exception is gone, it refers to decoders
-    if note:
-        yield replace(unmade, note=note)
-
-
-def outcome(until: float, unmade: Finding, make: Callable[[], Finding]) -> Finding:
-    """The same for a single finding."""
-    [finding] = outcomes(until, unmade, lambda: [make()])
-    return finding
+        yield replace(unmade, note="skipped: no time left")
+        return
+    try:
+        yield from make()
+    except DoesNotFit as error:
+        yield replace(unmade, note=f"skipped, does not fit: {error}")
+    except StartError as error:
+        yield replace(unmade, note=f"skipped: {error}")
+    except Exception as error:  # the runtime's own exceptions have no common base
+        log.exception("%s: %s", unmade.model, unmade.what)
+        yield replace(unmade, note=f"failed: {type(error).__name__}: {first_line(error)}")
+        if isinstance(error, DeviceLost):
+            raise
+    gc.collect()  # only here: until the exception is gone, it refers to decoders

@@ -6,7 +6,7 @@ Knows the order and how time is shared; does not know which cells there are or h
 import gc
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,7 +17,7 @@ from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.loaded import LoadedModel
 from model_tools.gpu_check.measures import copy_bandwidth, decode_speed, prompt_speed
 from model_tools.gpu_check.nearness import LARGEST_KL, against, read
-from model_tools.gpu_check.outcome import outcome, outcomes
+from model_tools.gpu_check.outcome import outcomes
 from model_tools.gpu_check.setting import Setting
 from model_tools.gpu_check.streams import random_prompt
 from model_tools.verification.comparison import Rows, Tokens
@@ -131,7 +131,7 @@ def _cells(
     yield Finding(title, "copy inside the device", note=f"{bandwidth / 1e9:.0f} GB/s")
     for tokens in scale.prompts:
         unmade = Finding(title, f"prompt of {tokens}")
-        yield outcome(until, unmade, partial(prompt_speed, model, title, tokens))
+        yield from _outcome(until, unmade, partial(prompt_speed, model, title, tokens))
     for cell in cells:
         measure = partial(
             decode_speed,
@@ -142,9 +142,15 @@ def _cells(
             bandwidth=bandwidth,
             kernels=peer.device_seconds,
         )
-        finding = outcome(until, Finding(title, cell.what, cell.batch, cell.past), measure)
         speed = reference.speeds.get((cell.batch, cell.past)) if cell.greedy else None
-        yield _beside(finding, speed)
+        unmade = Finding(title, cell.what, cell.batch, cell.past)
+        for finding in _outcome(until, unmade, measure):
+            yield _beside(finding, speed)
+
+
+def _outcome(until: float, unmade: Finding, make: Callable[[], Finding]) -> Iterator[Finding]:
+    """`outcomes` of a single finding."""
+    return outcomes(until, unmade, lambda: [make()])
 
 
 def _beside(finding: Finding, speed: float | str | None) -> Finding:

@@ -1,10 +1,13 @@
 """The command for a machine with a GPU, rehearsed on the CPU; and its parts on their own."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,7 +18,8 @@ from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.goals import goals
 from model_tools.gpu_check.loaded import DoesNotFit, LoadedModel, exported
 from model_tools.gpu_check.nearness import LARGEST_KL
-from model_tools.gpu_check.setting import Kind
+from model_tools.gpu_check.parts import PARTS
+from model_tools.gpu_check.setting import Kind, Setting
 from model_tools.gpu_check.shapes import REHEARSAL, TINY
 from model_tools.progress import unseen
 from model_tools.recipe import KvLayout, Recipe, Target, WeightType
@@ -23,6 +27,9 @@ from model_tools.verification.comparison import Rows, Tokens
 from model_tools.verification.reference import reference_logits
 from model_tools.weights.random_source import RandomSource
 from server.config import CPU, Device
+from server.errors import DeviceLost, StartError
+from server.model.gpu.cuda_memory import CudaError
+from server.model.gpu.decoder import DeviceDecoder
 from server.model.gpu.memory import HostMemory
 from tests.model.gpu.paged_attention import stand_in
 from tests.model_tools.tiny_gguf import TinyLlama
@@ -210,6 +217,56 @@ def test_each_kind_is_compared_with_a_peer_and_greedy_steps_stand_beside_it(
         for row in named(rows, f"1b {kind}", "decode"):
             greedy = row["what"] == "decode"
             assert row["transformers, tokens/s"] == (row["batch"] if greedy else None)
+
+
+def test_a_lost_device_ends_it_with_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At once, since ONNX Runtime's destructors would abort the process."""
+    models: list[Path] = []
+
+    def lost(setting: Setting) -> Iterator[Finding]:
+        models.append(setting.models_folder)
+        yield Finding("1b fp16", "by itself")
+        raise DeviceLost("cuda:0: an illegal memory access was encountered")
+
+    leave = Mock(side_effect=SystemExit)
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setitem(PARTS, "1b", lost)
+    file = tmp_path / "found.json"
+    with pytest.raises(SystemExit):
+        main(["--device", "cpu", "--part", "1b", "--part", "8b", "--json", str(file)])
+    leave.assert_called_once_with(1)
+    [row] = json.loads(file.read_text())["tables"]["gpu_check"]
+    assert row["what"] == "by itself"
+    shown = capsys.readouterr()
+    assert "by itself" in shown.out
+    assert shown.err.endswith(
+        "the rest is left out: cuda:0: an illegal memory access was encountered\n"
+    )
+    assert not models[0].exists()
+
+
+class Lost(HostMemory):
+    def settle(self) -> None:
+        raise CudaError("an illegal memory access was encountered")
+
+
+@pytest.mark.parametrize(("memory", "raised"), [(HostMemory, StartError), (Lost, DeviceLost)])
+def test_a_first_call_that_fails_may_be_the_devices_last(
+    memory: type[HostMemory],
+    raised: type[Exception],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = Recipe(WeightType.FP32, 32, Target.CUDA)
+    folder = exported(tmp_path, "tiny", RandomSource(TINY), recipe, unseen)
+    model = LoadedModel(folder, CPU, threads=1, cuda_graphs=True)
+    monkeypatch.setattr(model, "memory", memory())
+    error = StartError("a first call failed: CUDA failure 700")
+    monkeypatch.setattr(DeviceDecoder, "warm_up", Mock(side_effect=error))
+    with pytest.raises(raised, match="a first call failed: CUDA failure 700"):
+        model.decoder(slots=1, context=64)
 
 
 class Full(HostMemory):
