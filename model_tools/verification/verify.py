@@ -22,7 +22,7 @@ from server.config import Device, DeviceKind
 from server.cores import usable_cores
 from server.engine.decoder import Decoder
 from server.engine.decoder import Rows as DecoderRows
-from server.errors import StartError
+from server.errors import DeviceLost, StartError
 from server.model.choice import Obstacle, open_on_best
 from server.model.folder import ModelFolder
 from server.model.gpu.cuda import cuda_obstacle
@@ -62,7 +62,8 @@ def verify(
 
     The graph runs on the device that it is for, or else on the CPU; where that has no kernels for
     it, the reference runs with the weights that were written. Raises `StartError` if the folder
-    cannot be loaded, has too short a context, or is too far from its source to be right.
+    cannot be loaded, has too short a context, or is too far from its source to be right, and if the
+    device has no memory or is lost.
     """
     model = ModelFolder.read(folder)
     tokenizer = Tokenizer.read(model.tokenizer_file)
@@ -112,8 +113,11 @@ def _run(
             model, device, slots=SLOTS, context=context, threads=threads, cuda_graphs=False
         )
 
-    decoder, choice = open_on_best(model, None, obstacle, open_on)
-    outcome = compare(decoder, source, passages)
+    try:
+        decoder, choice = open_on_best(model, None, obstacle, open_on)
+        outcome = compare(decoder, source, passages)
+    except (MemoryError, DeviceLost) as error:  # such as a GPU that another process has filled
+        raise StartError(f"cannot verify it: {error}; --no-verify does without") from None
     how = f"the graph ran on {choice.device}"
     return Verification(how, *outcome)
 

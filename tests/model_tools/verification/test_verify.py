@@ -3,15 +3,17 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from model_tools.export import export
 from model_tools.gguf.source import GgufSource
 from model_tools.recipe import Recipe, WeightType
+from model_tools.verification import verify as verify_module
 from model_tools.verification.text import PASSAGES
 from model_tools.verification.verify import SHORTEST, Verification, verify
-from server.errors import StartError
+from server.errors import DeviceLost, StartError
 from tests.model_tools.tiny_gguf import TinyLlama
 
 FP32 = Recipe(WeightType.FP32, 32)
@@ -56,6 +58,17 @@ def test_a_folder_of_another_model_is_refused(
     with pytest.raises(StartError, match="does not compute what its source says: mean KL"):
         verify(folder, source, FP32)
     assert not (folder / "verification.json").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError, DeviceLost])
+def test_a_device_that_cannot_verify_it_is_one_line(
+    folder: Path, source: GgufSource, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU may be, which another process has filled."""
+    full = Mock(side_effect=error("cudaMalloc on cuda:0: out of memory"))
+    monkeypatch.setattr(verify_module, "open_decoder", full)
+    with pytest.raises(StartError, match=r"^cannot verify it: cudaMalloc .*; --no-verify does"):
+        verify(folder, source, FP32)
 
 
 @pytest.mark.parametrize("context_length", [2, SHORTEST - 1])
