@@ -4,4 +4,4 @@ Increment it whenever the same source would give another folder, so that no upda
 graph.
 """
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7

@@ -57,8 +57,8 @@ class _Groups:
         """
         node, constant = self.writer.node, self.writer.constant
         chosen = min(ids_width(self.vocabulary_size), self.count)
-        padded, maxima = self._padded(rows), self._maxima(rows)
-        _, best = self._top("best_groups", maxima, chosen)
+        padded = self._padded(rows)
+        _, best = self._top("best_groups", self._maxima(padded), chosen)
         shape = constant("groups.shape", [-1, self.count, GROUP])
         groups = node("Reshape", "groups", [padded, shape])
         indices = node(
@@ -69,12 +69,15 @@ class _Groups:
         values, positions = self._top("candidate_logits", pool, ids_width(self.vocabulary_size))
         return values, self._ids(best, positions)
 
-    def _maxima(self, rows: ir.Value) -> ir.Value:
-        """[rows, count]. ReduceMax would do it in one node, but is twice as slow for many rows."""
+    def _maxima(self, padded: ir.Value) -> ir.Value:
+        """[rows, count]. ReduceMax would do it in one node, but is twice as slow for many rows.
+
+        Each group is whole: cuDNN, which pools on CUDA, has no windows that reach beyond a row
+        (https://github.com/microsoft/onnxruntime/pull/29631)."""
         node, constant = self.writer.node, self.writer.constant
         channel = constant("group_maxima.axes", [1])
-        signal = node("Unsqueeze", "group_maxima.signal", [rows, channel])
-        window: Attributes = {"kernel_shape": [GROUP], "strides": [GROUP], "ceil_mode": 1}
+        signal = node("Unsqueeze", "group_maxima.signal", [padded, channel])
+        window: Attributes = {"kernel_shape": [GROUP], "strides": [GROUP]}
         maxima = node("MaxPool", "group_maxima.channel", [signal], window)
         return node("Squeeze", "group_maxima", [maxima, channel])
 

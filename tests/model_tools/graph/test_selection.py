@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from model_tools.export import write_model
 from model_tools.gguf.source import GgufSource
 from model_tools.graph.data_file import DataFile
-from model_tools.graph.selection import CANDIDATES, add_selection
+from model_tools.graph.selection import CANDIDATES, GROUP, add_selection
 from model_tools.graph.writer import GraphWriter
 from model_tools.recipe import Recipe, Target, WeightType
 from tests.model_tools.plain_session import PlainSession
@@ -79,6 +80,17 @@ def test_they_are_the_largest_logits_and_the_sum_of_all(
         assert len(set(places.tolist())) == min(CANDIDATES, width)
         expected = np.log(np.exp(row.astype(np.float64)).sum())
         np.testing.assert_allclose(log_sum_exp, [expected], rtol=1e-6, atol=1e-5)
+
+
+def test_no_group_reaches_beyond_a_row(width: int, tmp_path: Path) -> None:
+    """On CUDA, cuDNN pools, which has no such windows."""
+    Selection(tmp_path, width)
+    model = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "model.onnx"))
+    [pool] = [node for node in model.graph.node if node.op_type == "MaxPool"]
+    assert {attribute.name for attribute in pool.attribute} == {"kernel_shape", "strides"}
+    [signal] = [value for value in model.graph.value_info if value.name == pool.input[0]]
+    length = signal.type.tensor_type.shape.dim[-1].dim_value
+    assert length == -(-width // GROUP) * GROUP
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
