@@ -68,7 +68,10 @@ class GgufSource:
 
 
 def _check_tensors(file: GgufFile, spec: DecoderSpec) -> None:
-    found, expected = file.shapes(), _expected_shapes(spec)
+    found = file.shapes()
+    if spec.layers > len(found):  # a damaged count may be billions
+        raise file.error(f"llama.block_count = {spec.layers}, but there are {len(found)} tensors")
+    expected = _expected_shapes(spec)
     for problem, names in (
         ("lacks", expected.keys() - found.keys()),
         ("has unsupported", found.keys() - expected.keys()),

@@ -155,6 +155,7 @@ def test_what_changes_nothing_may_pass(open_tiny: Open, keys: Mapping[str, Value
         ({"llama.block_count": 0}, "llama.block_count = 0 is not above 0"),
         ({"llama.context_length": 1}, "llama.context_length = 1 leaves no room for an answer"),
         ({"llama.block_count": "two"}, "llama.block_count is no integer"),
+        ({"llama.block_count": 10**6}, "llama.block_count = 1000000, but there are 20 tensors"),
         ({"llama.context_length": 1.5}, "llama.context_length is no integer"),
         ({"llama.feed_forward_length": [96, 64]}, "differs between layers"),
         ({"llama.attention.head_count_kv": 3}, "4 heads cannot share 3 KV heads"),
