@@ -65,7 +65,11 @@ def export(
     if equalise and not recipe.weights.is_integer:
         raise StartError(f"--equalise has no meaning for weights in {recipe.weights}")
     opened = GgufSource.open(source)
-    if folder.resolve() in source.resolve().parents:
+    try:
+        holds_the_source = folder.resolve() in source.resolve().parents
+    except RuntimeError as error:  # a loop of symbolic links, up to Python 3.12
+        raise StartError(f"{folder}: {error}") from None
+    if holds_the_source:
         raise StartError(f"{folder} holds the source")
     try:
         with new_folder(folder, mark=MODEL_FILE, replace=force) as unfinished:
@@ -81,6 +85,8 @@ def export(
         raise
     except OSError as error:
         raise StartError(f"{error.filename or folder}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise StartError(f"{source}: there is too little memory to export it: {error}") from None
 
 
 def write_model(

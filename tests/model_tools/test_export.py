@@ -202,6 +202,18 @@ def test_a_full_disk_is_one_line_and_no_trace(gguf: Path, place: Path) -> None:
     assert names(place) == set()
 
 
+def test_too_little_memory_is_one_line_and_no_trace(
+    gguf: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise MemoryError("Unable to allocate 32.0 GiB")
+
+    monkeypatch.setattr("model_tools.export.write_model", fail)
+    with pytest.raises(StartError, match=r"tiny\.gguf: there is too little memory .*: Unable"):
+        export(gguf, place / "model")
+    assert names(place) == set()
+
+
 def test_a_foreign_file_is_one_line_and_no_trace(place: Path, tmp_path: Path) -> None:
     (tmp_path / "foreign").write_text("not a model")
     assert_refused(run(tmp_path / "foreign", place / "model"), "foreign", "not a GGUF file")
@@ -217,6 +229,8 @@ def test_a_file_that_is_cut_short_is_one_line_and_no_trace(gguf: Path, place: Pa
 def test_a_place_that_cannot_be_written_is_one_line(gguf: Path, place: Path) -> None:
     (place / "file").write_text("")
     assert_refused(run(gguf, place / "file" / "model"), f"{place / 'file'}: File exists")
+    (place / "loop").symlink_to("loop")
+    assert_refused(run(gguf, place / "loop"), str(place / "loop"))
     long = place / ("x" * 250)  # allowed, but the temporary name is longer
     assert_refused(run(gguf, long), f"{long}: File name too long")
 
