@@ -10,6 +10,7 @@ from model_tools.bench.serve.prompts import Lengths
 from model_tools.default_model import model_folder
 from server.config import SamplingParameters
 from server.cores import usable_cores
+from server.errors import StartError
 from server.options import values
 from server.options.engine import MAX_THREADS
 from server.options.flag import RawOptions
@@ -122,11 +123,22 @@ def sampling(text: str) -> SamplingParameters:
     greedy. Raises `StartError`."""
     parser = Parser(prog="skiff", allow_abbrev=False, add_help=False)
     SAMPLING.add_to(parser)
-    given = RawOptions(parser.parse_args(shlex.split(text)), environment={})
-    return SAMPLING.read(given).over(SamplingParameters())
+    try:
+        given = RawOptions(parser.parse_args(shell_words(text)), environment={})
+        return SAMPLING.read(given).over(SamplingParameters())
+    except StartError as error:
+        raise StartError(f"--sampling: {error}") from None
 
 
-def _checked(parse: Callable[[str], T]) -> Callable[[str], T]:
+def shell_words(text: str) -> list[str]:
+    """Splits flags as a shell does."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:  # such as a quotation without an end
+        raise argparse.ArgumentTypeError(f"{error}: {text[:80]!r}") from None
+
+
+def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
     """Wraps a parser of `server.options.values` so that argparse reports its errors."""
 
     def checked(text: str) -> T:
@@ -140,15 +152,15 @@ def _checked(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 def up_to(limit: int) -> Callable[[str], int]:
     """An integer from 1 to `limit`."""
-    return _checked(values.integer(1, limit))
+    return checked(values.integer(1, limit))
 
 
 count = up_to(MOST)
-whole = _checked(values.integer(0, MOST))
-positive = _checked(values.number(0, above_low=True))
-not_negative = _checked(values.number(0))
-share = _checked(values.number(0, 1))
-above_one = _checked(values.number(1, above_low=True))
+whole = checked(values.integer(0, MOST))
+positive = checked(values.number(0, above_low=True))
+not_negative = checked(values.number(0))
+share = checked(values.number(0, 1))
+above_one = checked(values.number(1, above_low=True))
 
 
 def each_once(parse_one: Callable[[str], T]) -> Callable[[str], list[T]]:
@@ -164,8 +176,8 @@ def each_once(parse_one: Callable[[str], T]) -> Callable[[str], list[T]]:
 
 
 def lengths(text: str) -> Lengths:
-    low, _, high = text.partition("-")
-    lengths = Lengths(count(low), count(high or low))
+    low, dash, high = text.partition("-")
+    lengths = Lengths(count(low), count(high if dash else low))
     if lengths.high < lengths.low:
         raise argparse.ArgumentTypeError(f"must be N or LOW-HIGH, not {text[:80]!r}")
     return lengths

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_tools.bench.flags import shell_words
 from server.errors import StartError
 
 READY = "Ready at "
@@ -66,7 +67,7 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--flags",
         metavar="'FLAGS'",
-        type=shlex.split,
+        type=shell_words,
         default=[],
         help="more flags of skiff, such as --flags='--slots 8 --prefix-cache-mib 32'",
     )

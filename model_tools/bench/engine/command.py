@@ -156,6 +156,8 @@ def _workloads(options: argparse.Namespace) -> list[Workload]:
             ]
     if not workloads:
         raise StartError("nothing to measure: -p, -n and -pg name no test")
+    if len(set(workloads)) < len(workloads):
+        raise StartError("-pg must name each pair once")
     return workloads
 
 

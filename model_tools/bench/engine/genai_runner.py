@@ -18,8 +18,11 @@ from server.errors import StartError
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
     import onnxruntime_genai
-except ModuleNotFoundError:
+
+    MISSING = ""
+except ImportError as error:  # also of a library that it needs
     onnxruntime_genai = None
+    MISSING = f"onnxruntime-genai cannot be imported ({error}): pip install 'skiff-llm[genai]'"
 
 SPINNING = "session.intra_op.allow_spinning"
 
@@ -33,7 +36,7 @@ class GenaiRunner:
         """With `spinning`, ONNX Runtime's default, threads wait without sleeping. Raises
         `StartError`."""
         if onnxruntime_genai is None:
-            raise StartError("onnxruntime-genai is not installed: pip install 'skiff-llm[genai]'")
+            raise StartError(MISSING)
         self.setting = f"{threads} threads, {'spinning' if spinning else 'not spinning'}"
         session = {"intra_op_num_threads": threads, SPINNING: str(int(spinning))}
         try:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -274,7 +276,8 @@ def test_a_folder_of_another_kind_has_no_shape(tmp_path: Path) -> None:
     [
         (["-p", "0", "-n", "0"], "nothing to measure"),
         (["--sampling=--top-p 2"], "--top-p must be a number above 0 and at most 1"),
-        (["--sampling=--top-q 2"], "unrecognized arguments: --top-q"),
+        (["--sampling=--top-q 2"], "--sampling: unrecognized arguments: --top-q"),
+        (["--sampling=--top-k '2"], "argument --sampling: No closing quotation"),
         (["--sampling=--top-k 2", "--against", "genai"], "genai is measured greedily"),
         (["--sweep"], "--sweep: there is no other engine without --against"),
         (["-p", "4000"], "more than the model's context of 128"),
@@ -283,12 +286,28 @@ def test_a_folder_of_another_kind_has_no_shape(tmp_path: Path) -> None:
         (["-p", "20,20"], "-p/--prompt: must name each value once"),
         (["-p", "x"], "must be an integer from 1 to 2147483647"),
         (["-pg", "5"], "must be two numbers"),
+        (["-pg", "5,5", "-pg", "5,5"], "-pg must name each pair once"),
         (["-d", "-1"], "must be an integer from 0 to 2147483647"),
     ],
 )
 def test_a_bad_command_line_is_one_line(folder: Path, flags: list[str], reason: str) -> None:
     with pytest.raises(SystemExit, match=rf"^skiff-bench: .*{reason}[^\n]*$"):
         cli.main(["engine", str(folder), *flags])
+
+
+def test_another_engine_that_cannot_be_imported_is_missed_only_when_it_is_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "onnxruntime_genai.py").write_text("raise ImportError('libcudart.so: not found')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    flags = ["engine", str(folder), "-p", "2", "-n", "0", "-r", "1", "-t", "1"]
+    command = [sys.executable, "-m", "model_tools.bench", *flags]
+    alone = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert alone.returncode == 0, alone.stderr
+    command += ["--against", "genai"]
+    beside = subprocess.run(command, capture_output=True, text=True, check=False)
+    reason = "onnxruntime-genai cannot be imported (libcudart.so: not found): pip install"
+    assert beside.stderr.startswith(f"skiff-bench: {reason}")
 
 
 def test_a_folder_that_is_no_model_is_one_line(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_a_soak_notes_the_memory_after_each_round(
     [
         (["--rest", "-1"], "--rest: must be a number of at least 0, not '-1'"),
         (["--clients", "2000"], "--clients: must be an integer from 1 to 1024"),
+        (["--flags=--slots '2"], "--flags: No closing quotation"),
     ],
 )
 def test_flags_are_checked_before_anything_is_measured(
