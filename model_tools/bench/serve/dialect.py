@@ -70,7 +70,7 @@ class Paddler:
         envelope = json.loads(line)
         if "Error" in envelope:
             error = envelope["Error"]["error"]
-            return Said(code=error["code"], reason=error["description"])
+            return Said(code=error["code"], reason=str(error["description"]))
         generated = envelope["Response"]["response"]["GeneratedToken"]
         if generated == "Done":
             return Said(done=True)
@@ -115,7 +115,7 @@ class OpenAi:
             return _error(chunk["error"])
         usage = chunk.get("usage") or {}
         text = any(map(self._text, chunk.get("choices", ())))
-        return Said(tokens=int(text), total=usage.get("completion_tokens"))
+        return Said(tokens=int(text), total=_count(usage.get("completion_tokens")))
 
     def _asked(self, request: Request) -> dict[str, object]:
         return {"prompt": request.prompt, "max_tokens": request.max_tokens}
@@ -164,7 +164,7 @@ class Llama:
         if "error" in chunk:
             return _error(chunk["error"])
         tokens = len(chunk.get("tokens") or ()) or int(bool(chunk["content"]))
-        return Said(tokens=tokens, total=chunk.get("tokens_predicted"), done=chunk["stop"])
+        return Said(tokens=tokens, total=_count(chunk.get("tokens_predicted")), done=chunk["stop"])
 
 
 DIALECTS: dict[str, Dialect] = {
@@ -178,6 +178,13 @@ DIALECTS: dict[str, Dialect] = {
 def _event_data(line: bytes) -> bytes | None:
     """A server-sent event's data; None for its other fields, and for the lines between events."""
     return line.removeprefix(b"data:").strip() if line.startswith(b"data:") else None
+
+
+def _count(tokens: object) -> int | None:
+    """A server's own count. Raises TypeError if it is no number."""
+    if tokens is None or isinstance(tokens, int):
+        return tokens
+    raise TypeError(f"{tokens!r} is no number of tokens")
 
 
 def _error(error: Mapping[str, Any]) -> Said:

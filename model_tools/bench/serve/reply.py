@@ -18,6 +18,8 @@ REFUSALS = (429, 503, 504)
 LEAST_SHOWN = 0.5
 """Least share of an answer's tokens that have text, where the end of text is ignored. An answer
 with less stopped at an end of text."""
+LONGEST_REASON = 200
+"""Characters that are kept of what a server says."""
 TOO_SHORT = "it ended before its limit: does the server ignore the end of text?"
 
 
@@ -136,7 +138,9 @@ def _outcome(end: End, answer: _Answer) -> Outcome:
 def _reason(exchange: Exchange, answer: _Answer) -> str:
     if answer.complete:
         return ""
-    said = answer.reason.strip() or exchange.refusal or exchange.end.value
+    # In one line, and not a whole page of HTML.
+    said = " ".join(answer.reason.split())[:LONGEST_REASON]
+    said = said or exchange.refusal or exchange.end.value
     return f"{answer.code}: {said}" if answer.code is not None else said
 
 

@@ -38,7 +38,7 @@ class Target:
         try:
             parts = urlsplit(url)
             secure = parts.scheme == "https"
-            host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+            host, port = parts.hostname or "", parts.port
         except ValueError as error:
             raise StartError(f"{url}: {error}") from None
         if not _URL.fullmatch(url):
@@ -46,6 +46,8 @@ class Target:
                 f"{url}: must be http://HOST:PORT or https://HOST:PORT, and may have a path,"
                 " in ASCII"
             )
+        if port is None:
+            port = 443 if secure else 80
         base = parts.path.rstrip("/")
         tls = ssl.create_default_context() if secure else None
         return cls(name or parts.netloc, host, port, base, dialect, tls, api_key)

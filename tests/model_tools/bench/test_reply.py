@@ -166,7 +166,15 @@ def test_a_client_that_left_has_left() -> None:
     assert (reply.outcome, reply.tokens) == (Outcome.LEFT, 2)
 
 
-@pytest.mark.parametrize(("dialect", "line"), [("llama", b"data: {}\n"), ("paddler", b"[1]\n")])
+@pytest.mark.parametrize(
+    ("dialect", "line"),
+    [
+        ("llama", b"data: {}\n"),
+        ("llama", b'data: {"content": "", "stop": true, "tokens_predicted": "4"}\n'),
+        ("openai", b'data: {"choices": [], "usage": {"completion_tokens": [4]}}\n'),
+        ("paddler", b"[1]\n"),
+    ],
+)
 def test_another_language_than_the_dialect_is_a_failure(dialect: str, line: bytes) -> None:
     reply = read(timed(chunks([line, b""])), dialect=dialect)
     assert reply.outcome is Outcome.FAILED
@@ -184,3 +192,17 @@ def test_another_language_than_the_dialect_is_a_failure(dialect: str, line: byte
 def test_errors_of_other_dialects_are_read(dialect: str, line: bytes) -> None:
     reply = read(timed(chunks([line, b""])), dialect=dialect)
     assert (reply.outcome, reply.reason) == (Outcome.FAILED, "400: bad")
+
+
+def test_what_a_server_says_is_one_line_and_not_too_long() -> None:
+    page = b"<html>\r\n  <body>%b</body>\n</html>" % (b"x" * 5000)
+    head = b"HTTP/1.1 501 No\r\nContent-Length: %d\r\n\r\n" % len(page)
+    reply = read([(SENT, head + page), (SENT, b"")])
+    assert reply.reason.startswith("501: <html> <body>xxx")
+    assert len(reply.reason) < 250
+
+
+def test_an_error_may_be_without_words() -> None:
+    line = b'{"Error": {"request_id": "1", "error": {"code": 500, "description": null}}}\n'
+    reply = read(timed(chunks([line, b""])))
+    assert (reply.outcome, reply.reason) == (Outcome.FAILED, "500: None")

@@ -202,6 +202,7 @@ def test_a_server_that_nobody_knows_is_one_line() -> None:
         (["http://a", "--dialect", "openai", "--cache-prompt"], "--cache-prompt: only .* llama"),
         (["http://a", "--words", "9-20", "--shared", "10"], "of 9 to 20 words cannot share 10"),
         (["http://a", "--words", "9-3"], "must be N or LOW-HIGH"),
+        (["http://a", "--words", "9-"], "--words: must be an integer from 1 to 2147483647, not ''"),
         (["http://a", "--leave", "2"], "must be a number of at least 0 and at most 1"),
         (["http://a", "--temperature", "nan"], "must be a number of at least 0"),
         (["http://a", "--requests", "1" * 25], "must be an integer from 1"),
@@ -249,6 +250,14 @@ def test_a_server_is_asked_by_its_name(host: str) -> None:
     head = target.get("/metrics").request.split(b"\r\n")
     assert head[0] == b"GET /v1/metrics HTTP/1.1"
     assert b"Host: " + host.encode() in head
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [("http://a", 80), ("https://a", 443), ("http://a:9", 9), ("https://a:0", 0)],
+)
+def test_a_port_is_the_one_that_was_given_or_that_of_the_scheme(url: str, port: int) -> None:
+    assert Target.of(url, DIALECTS["paddler"]).port == port
 
 
 def result(server: str, seconds: float) -> Result:
