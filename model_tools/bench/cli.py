@@ -5,7 +5,6 @@ its own.
 """
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ try:
     from model_tools.bench.report import plot
     from model_tools.bench.report.formats import FORMATS
     from model_tools.bench.report.report import Report
-    from model_tools.bench.report.saved import save
+    from model_tools.bench.report.saved import check_writable, save
     from model_tools.bench.serve import command as serve
     from model_tools.bench.speculate import command as speculate
 except ModuleNotFoundError as error:
@@ -48,13 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _measure(options: argparse.Namespace) -> None:
     """Runs the mode. Raises `StartError`."""
     run: Callable[[argparse.Namespace], Report] = options.run
-    for file in filter(None, (options.save, options.plot)):  # before an hour is spent on measuring
-        if not file.parent.is_dir():
-            raise StartError(f"{file}: no such folder")
-        if file.is_dir():
-            raise StartError(f"{file}: is a folder")
-        if not os.access(file if file.exists() else file.parent, os.W_OK):
-            raise StartError(f"{file}: may not be written")
+    for file in filter(None, (options.save, options.plot)):
+        check_writable(file)
     if options.plot:
         plot.check(options.plot)
     report = run(options)

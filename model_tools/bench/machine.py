@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from server import __version__
 from server.cores import usable_cores
+from server.errors import StartError
 from server.machine import Machine
 from server.model.folder import ModelFolder
 
@@ -34,8 +35,12 @@ def model(folder: Path) -> dict[str, str]:
 
 
 def weights(file: Path) -> str:
-    """Says how a graph stores its matrices."""
-    nodes = [node for node in ir.load(file).graph if node.op_type == "MatMulNBits"]
+    """Says how a graph stores its matrices. Raises `StartError`."""
+    try:
+        graph = ir.load(file).graph
+    except Exception as error:  # protobuf's own, among others
+        raise StartError(f"{file}: cannot be read as ONNX: {error}") from None
+    nodes = [node for node in graph if node.op_type == "MatMulNBits"]
     kinds = {
         f"int{node.attributes.get_int('bits', 4)} in blocks of "
         f"{node.attributes.get_int('block_size')}"

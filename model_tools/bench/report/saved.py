@@ -1,6 +1,7 @@
 """Saves and loads a run's raw figures as JSON. Knows the file's format."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,23 @@ from model_tools.bench.report.series import Better, Of, Series
 from server.errors import StartError
 
 FORMAT = "skiff-bench 1"
+
+
+def check_writable(file: Path) -> None:
+    """Raises `StartError` if the file cannot be written, before an hour is spent on measuring."""
+    place = file
+    try:
+        file.stat()
+    except FileNotFoundError:
+        place = file.parent
+        if not place.is_dir():
+            raise StartError(f"{file}: no such folder") from None
+    except OSError as error:  # such as a name that is too long
+        raise StartError(f"{file}: {error.strerror}") from None
+    if file.is_dir():
+        raise StartError(f"{file}: is a folder")
+    if not os.access(place, os.W_OK):
+        raise StartError(f"{file}: may not be written")
 
 
 def save(report: Report, file: Path) -> None:

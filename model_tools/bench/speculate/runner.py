@@ -61,7 +61,10 @@ class AnswerRunner:
         speculation if `longest_draft` is 0. Raises `StartError`."""
         tokens = np.array(self._tokenizer.encode(prompt), np.int64)
         if len(tokens) + new_tokens + 1 > self._context:
-            raise StartError(f"a prompt of {len(tokens)} tokens does not fit the model's context")
+            raise StartError(
+                f"a prompt of {len(tokens)} tokens and {new_tokens + 1} new ones are more than the"
+                f" context of {self._context}"
+            )
         drafter = LookupDrafter(tokens, longest_draft) if longest_draft else None
         sequence = Sequence(
             key=next(self._keys),

@@ -7,6 +7,14 @@ from pathlib import Path
 import pytest
 
 from model_tools.bench import machine
+from server.errors import StartError
+
+
+def test_a_graph_that_is_damaged_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"no graph")
+    with pytest.raises(StartError, match=r"^.*model\.onnx: cannot be read as ONNX: [^\n]*$"):
+        machine.weights(file)
 
 
 def test_the_commit_is_that_of_a_tree_that_holds_skiff(

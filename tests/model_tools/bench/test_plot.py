@@ -39,6 +39,8 @@ def test_what_cannot_be_drawn_is_said_at_once(tmp_path: Path) -> None:
     [
         ("missing/run.png", "no such folder"),
         ("folder.png", "is a folder"),
+        ("x" * 300, "File name too long"),
+        ("loop.png", "Too many levels of symbolic links"),
         pytest.param(
             "kept.png",
             "may not be written",
@@ -51,6 +53,7 @@ def test_what_cannot_be_written_is_said_before_anything_is_measured(
 ) -> None:
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "kept.png").touch(mode=0o400)
+    (tmp_path / "loop.png").symlink_to("loop.png")
     nobody = "http://127.0.0.1:1"
     with pytest.raises(SystemExit, match=f"{re.escape(file)}: {reason}$"):
         cli.main(["serve", nobody, flag, str(tmp_path / file)])

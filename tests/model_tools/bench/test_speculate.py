@@ -63,6 +63,12 @@ def test_drafts_are_as_long_as_the_servers_may_be(longest: str) -> None:
         cli.main(["speculate", "--speculate", longest])
 
 
+def test_answers_that_are_too_long_are_one_line(folder: Path, prompts: Path) -> None:
+    reason = r"a prompt of \d+ tokens and 3001 new ones are more than the context of \d+$"
+    with pytest.raises(SystemExit, match=reason):
+        cli.main(["speculate", str(folder), "--prompts", str(prompts), "-n", "3000"])
+
+
 def test_a_ratio_is_that_of_answers_right_after_each_other() -> None:
     plain = [Answer(tokens=60, seconds=seconds, drafted=0, accepted=0) for seconds in (1, 2, 3)]
     drafting = [
