@@ -9,9 +9,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from model_tools.bench.flags import not_negative
+from model_tools.bench.flags import checked, not_negative
 from model_tools.bench.machine import machine
 from model_tools.bench.report.formats import as_json, as_table
+from model_tools.bench.report.saved import check_writable
 from model_tools.default_model import kept_file
 from model_tools.gpu_check.findings import Finding, as_report
 from model_tools.gpu_check.parts import PARTS
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     gc.freeze()  # as the server does: collections skip what was imported
+    check_writable(options.json)
     where = options.device or Device(DeviceKind.CUDA)
     header = machine() | _device_header(where)
     findings: list[Finding] = []
@@ -54,6 +56,7 @@ def _run_parts(
     `StartError`."""
     with tempfile.TemporaryDirectory(prefix="gpu_check.") as temporary:
         models = options.models or Path(temporary)
+        _make(models)
         for part in options.part or PARTS:
             setting = Setting(
                 device=where,
@@ -86,6 +89,14 @@ def _device_header(where: Device) -> dict[str, str]:
     return {"device": f"{where}: {names[where.index]}" if where.index < len(names) else str(where)}
 
 
+def _make(folder: Path) -> None:
+    """Raises `StartError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"{folder}: {error.strerror}") from None
+
+
 def _write(file: Path, header: dict[str, str], findings: list[Finding]) -> None:
     """Raises `StartError`."""
     try:
@@ -112,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--device",
-        type=device,
+        type=checked(device),
         default="cuda",
         help="cuda, cuda:N, or cpu to rehearse on a tiny model (default: cuda)",
     )

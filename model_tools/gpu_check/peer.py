@@ -18,11 +18,13 @@ from server.config import Device, DeviceKind
 try:
     import torch  # type: ignore[import-not-found, unused-ignore]
     import transformers  # type: ignore[import-not-found, unused-ignore]
-except ModuleNotFoundError:
+
+    MISSING = ""
+except ImportError as error:  # also of a library that torch needs
     torch = transformers = None
+    MISSING = f"no torch and transformers ({error}): pip install 'skiff-llm[gpu-check]'"
 
 PRESENT = transformers is not None
-MISSING = "torch and transformers are not installed: pip install 'skiff-llm[gpu-check]'"
 _LAYER = {
     "self_attn.q_proj": "q",
     "self_attn.k_proj": "k",

@@ -370,6 +370,32 @@ def test_without_a_gpu_it_is_one_line_that_says_why(tmp_path: Path) -> None:
     assert not (tmp_path / "found.json").exists()
 
 
+def test_a_torch_that_cannot_be_imported_counts_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudnn.so: not found')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    program = "from model_tools.gpu_check.peer import MISSING, PRESENT; print(PRESENT, MISSING)"
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert run.stdout.startswith("False no torch and transformers (libcudnn.so: not found): pip")
+
+
 def test_a_device_that_there_is_no_kind_of_is_one_line() -> None:
-    with pytest.raises(SystemExit, match=r"^gpu_check: argument --device: .*'gpu'"):
+    reason = "must be auto, cpu, cuda or cuda:N, not 'gpu'"
+    with pytest.raises(SystemExit, match=f"^gpu_check: argument --device: {reason}"):
         main(["--device", "gpu"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "path", "reason"),
+    [("--json", "none/found.json", "no such folder"), ("--models", "file/models", "Not a dir")],
+)
+def test_what_cannot_be_written_is_said_before_anything_is_made(
+    tmp_path: Path, flag: str, path: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=rf"^gpu_check: {tmp_path / path}: {reason}"):
+        main(["--device", "cpu", "--json", str(tmp_path / "json"), flag, str(tmp_path / path)])
+    assert capsys.readouterr().err == ""
