@@ -116,7 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--folder", type=Path, help="a model folder (default: the default model)")
     parser.add_argument(
-        "--seed", type=int, default=random.randrange(2**32), help="of the random moments"
+        "--seed",
+        type=int,
+        default=random.randrange(2**32),
+        help="seed of the random moments (default: another in each run)",
     )
     return parser
 
