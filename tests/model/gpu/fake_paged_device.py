@@ -51,7 +51,8 @@ class FakePagedSession(FakeSession):
         )
         self.calls.append(ids.shape)
         keys, values = self._kv(call)
-        if ends[0] != 0 or ends[-1] != len(ids) or len(ends) != len(pasts) + 1 != len(table):
+        shapes_fit = len(ends) == len(pasts) + 1 and len(table) == len(pasts)
+        if ends[0] != 0 or ends[-1] != len(ids) or not shapes_fit:
             raise Misused(f"rows of {len(ids)} tokens end at {ends}")
         self._check_pages(call, ends, pasts, table, spare=len(keys) - 1)
         rows = []
