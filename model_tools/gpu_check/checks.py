@@ -20,7 +20,7 @@ from server.model.gpu.decoder import DeviceDecoder
 _LEAVES = 0.4
 """Probability that a request is cancelled when another one arrives."""
 _NEVER = 2.0
-"""A `ahead_threshold` that no share of calls exceeds: no call is made ahead."""
+"""An `ahead_threshold` that no share of calls exceeds: no call is made ahead."""
 
 
 def in_a_mix(

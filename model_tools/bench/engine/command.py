@@ -64,7 +64,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "-s",
         "--streams",
         default=[1],
-        text="sequences that run side by side",
+        text="sequences that run side by side, in the tests of -n and -pg",
         limit=MAX_SLOTS,
     )
     parser.add_argument(
