@@ -1,6 +1,7 @@
 """Saves and loads a run's raw figures as JSON. Knows the file's format."""
 
 import json
+import math
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -50,7 +51,7 @@ def load(file: Path) -> Report:
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise StartError(f"{file}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StartError(f"{file}: cannot be read as JSON: {error}") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise StartError(f"{file}: was not written by --save of this skiff-bench")
@@ -66,12 +67,16 @@ def _written(series: Series) -> dict[str, Any]:
 
 
 def _read(record: dict[str, Any]) -> Series:
+    """Raises LookupError, TypeError or ValueError for what `_written` does not write."""
+    samples = tuple(map(float, record["samples"]))
+    if not all(map(math.isfinite, samples)):
+        raise ValueError("a figure is no finite number")
     return Series(
         test=str(record["test"]),
         subject=str(record["subject"]),
         measure=str(record["measure"]),
         better=Better(record["better"]),
         of=Of(record["of"]),
-        samples=tuple(map(float, record["samples"])),
+        samples=samples,
         at=None if record["at"] is None else float(record["at"]),
     )

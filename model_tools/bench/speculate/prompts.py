@@ -41,7 +41,7 @@ def read_prompts(file: Path) -> list[Prompt]:
         ]
     except OSError as error:
         raise StartError(f"{file}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StartError(
             f"{file}: must be JSON with a template and, in editing and free, names and texts"
         ) from None

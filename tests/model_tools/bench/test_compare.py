@@ -140,6 +140,7 @@ def test_runs_without_a_common_figure_are_one_line(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         ("no JSON", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
         ("[1]", "was not written by --save"),
         ('{"format": "skiff-bench 1", "command": "engine", "header": {}}', "is damaged"),
         (
@@ -182,3 +183,10 @@ def test_many_figures_of_one_kind_are_rarely_told_apart() -> None:
 def test_five_against_five_are_enough_and_four_against_four_are_not() -> None:
     assert enough(FAST, SLOW)
     assert not enough(FAST[:4], SLOW[:4])
+
+
+def test_a_figure_that_is_no_number_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    save(report(rates((1.0, float("nan")))), file)
+    with pytest.raises(SystemExit, match=r"^skiff-bench: .*run\.json: is damaged: .*no finite"):
+        cli.main(["compare", str(file), str(file)])

@@ -46,7 +46,7 @@ def test_prompts_are_put_into_the_template(prompts: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"template": "{}", "editing": [1], "free": []}']
+    "content", ["", "[]", "{}", '{"template": "{}", "editing": [1], "free": []}', "[" * 100_000]
 )
 def test_other_files_are_one_line(tmp_path: Path, content: str) -> None:
     file = tmp_path / "prompts.json"
