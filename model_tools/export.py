@@ -64,7 +64,10 @@ def export(
     )
     if equalise and not recipe.weights.is_integer:
         raise StartError(f"--equalise has no meaning for weights in {recipe.weights}")
-    opened = GgufSource.open(source)
+    try:
+        opened = GgufSource.open(source)
+    except MemoryError as error:
+        raise _too_large(source, error) from None
     try:
         holds_the_source = folder.resolve() in source.resolve().parents
     except RuntimeError as error:  # a loop of symbolic links, up to Python 3.12
@@ -86,7 +89,12 @@ def export(
     except OSError as error:
         raise StartError(f"{error.filename or folder}: {error.strerror or error}") from error
     except MemoryError as error:
-        raise StartError(f"{source}: there is too little memory to export it: {error}") from None
+        raise _too_large(source, error) from None
+
+
+def _too_large(source: Path, error: MemoryError) -> StartError:
+    said = f": {error}" if str(error) else ""
+    return StartError(f"{source}: there is too little memory to export it{said}")
 
 
 def write_model(

@@ -70,13 +70,11 @@ class _Reader(GGUFReader):
 def _read(path: Path) -> GGUFReader:
     try:
         with path.open("rb") as file:
-            magic = file.read(4)
+            if file.read(4) != b"GGUF":
+                raise StartError(f"{path}: this is not a GGUF file")
+        return _Reader(path)
     except OSError as error:
         raise StartError(f"{path}: {error.strerror or error}") from error
-    if magic != b"GGUF":
-        raise StartError(f"{path}: this is not a GGUF file")
-    try:
-        return _Reader(path)
     # `gguf` raises these where it runs past the end of a file or into nonsense; its messages are
     # about numpy's arrays.
     except (ValueError, IndexError, KeyError, OverflowError, RecursionError) as error:

@@ -202,14 +202,15 @@ def test_a_full_disk_is_one_line_and_no_trace(gguf: Path, place: Path) -> None:
     assert names(place) == set()
 
 
+@pytest.mark.parametrize("where", ["GgufSource.open", "write_model"])
 def test_too_little_memory_is_one_line_and_no_trace(
-    gguf: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+    gguf: Path, place: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def fail(*arguments: object) -> None:
         raise MemoryError("Unable to allocate 32.0 GiB")
 
-    monkeypatch.setattr("model_tools.export.write_model", fail)
-    with pytest.raises(StartError, match=r"tiny\.gguf: there is too little memory .*: Unable"):
+    monkeypatch.setattr(f"model_tools.export.{where}", fail)
+    with pytest.raises(StartError, match=r"tiny\.gguf: there is too little memory .*it: Unable"):
         export(gguf, place / "model")
     assert names(place) == set()
 

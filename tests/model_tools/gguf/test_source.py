@@ -1,5 +1,6 @@
 """GgufSource: every key and tensor of a file is read as llama.cpp reads it, or refused by name."""
 
+import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -267,6 +268,15 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     foreign.write_bytes(b"PK\x03\x04" + bytes(100))
     with pytest.raises(StartError, match="not a GGUF file"):
         GgufSource.open(foreign)
+
+
+def test_a_pipe_is_one_line_that_says_what_it_lacks() -> None:
+    """As a shell has it: <(command)."""
+    reader, writer = os.pipe()
+    os.write(writer, b"GGUF" + bytes(100))
+    os.close(writer)
+    with os.fdopen(reader) as pipe, pytest.raises(StartError, match="seek"):
+        GgufSource.open(Path(f"/dev/fd/{pipe.fileno()}"))
 
 
 def test_a_path_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
