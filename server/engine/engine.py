@@ -198,15 +198,20 @@ class Engine:
         """Hands the request's sequence to the engine's thread, unless the stream ends before."""
         self._preparation.check_size(request)
         with stream.encoding:
-            # Off the event loop, one prompt at a time.
-            sequence = await trio.to_thread.run_sync(
-                self._preparation.sequence,
-                stream.key,
-                request,
-                stream.stats.arrived,
-                limiter=self._one_encoding,
-                abandon_on_cancel=True,
-            )
+            try:
+                # Off the event loop, one prompt at a time.
+                sequence = await trio.to_thread.run_sync(
+                    self._preparation.sequence,
+                    stream.key,
+                    request,
+                    stream.stats.arrived,
+                    limiter=self._one_encoding,
+                    abandon_on_cancel=True,
+                )
+            except Exception:
+                if stream.key not in self._streams:
+                    return  # observers were told of another end, and so is the client
+                raise
             if stream.key in self._streams:
                 stream.stats.sequence = sequence
                 self._thread.submit(sequence)

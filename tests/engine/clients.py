@@ -12,6 +12,7 @@ from server.config import EngineConfig, EngineLimits, SamplingParameters
 from server.engine.decoder import Decoder
 from server.engine.engine import Engine
 from server.engine.events import Event, Finished, FinishReason, NotTaken, Text
+from server.engine.facts import Observe, unobserved
 from server.engine.request import GenerationRequest
 from server.engine.text import BytesOf
 from tests.engine.fake_decoder import greedy_tokens
@@ -68,6 +69,7 @@ def engine_of(
     ignore_eos: bool = False,
     speculate: int = 0,
     limits: EngineLimits | None = None,
+    observe: Observe = unobserved,
 ) -> Engine:
     config = EngineConfig(
         decoder.slots,
@@ -76,7 +78,7 @@ def engine_of(
         speculate=speculate,
         limits=limits or EngineLimits(),
     )
-    return Engine(lambda: decoder, tokenizer or FakeTokenizer(), config, EOS)
+    return Engine(lambda: decoder, tokenizer or FakeTokenizer(), config, EOS, observe)
 
 
 def asks(prompt: str, max_tokens: int = 1000) -> GenerationRequest:

@@ -1,6 +1,7 @@
 """More requests than there are slots, and requests that wait too long; on the virtual clock."""
 
 import threading
+from functools import partial
 
 import pytest
 import trio
@@ -8,6 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from server.config import EngineLimits
 from server.engine.events import Event, Text
+from server.engine.facts import Fact, RequestEnded
 from server.engine.stream import NO_PROGRESS, NO_SLOT, OVERFLOW
 from server.errors import ClientError
 from tests.engine.clients import (
@@ -257,5 +259,31 @@ def test_a_client_may_leave_just_when_its_time_is_over(holds_a_slot: bool, again
                     await trio.sleep_forever()
             held.let_go()
             assert engine.requests == (0 if holds_a_slot else 1)
+
+    test()
+
+
+@pytest.mark.parametrize("again", range(20))
+def test_a_prompt_may_be_refused_just_when_its_time_is_over(again: int) -> None:
+    """Which of the two is seen first is left to chance, but client and observer see the same."""
+
+    @on_clock
+    async def test(clock: MockClock) -> None:
+        held, facts, tokenizer = Held(), list[Fact](), FakeTokenizer()
+        engine = engine_of(FakeDecoder(slots=1, on_call=held), tokenizer, observe=facts.append)
+        token = trio.lowlevel.current_trio_token()
+        async with engine.running(), trio.open_nursery() as nursery:
+            nursery.start_soon(told, engine, asks("a", max_tokens=1))
+            await held.begun.wait()
+            time_is_over = partial(clock.jump, LIMITS.buffered_seconds)
+            tokenizer.on_encode = partial(token.run_sync_soon, time_is_over)
+            seen: int | list[Event]
+            try:
+                seen = await told(engine, asks(""))
+            except ClientError as error:
+                seen = error.status
+            [ended] = [fact.end for fact in facts if isinstance(fact, RequestEnded)]
+            assert (seen, ended) in [(400, 400), ([NO_SLOT], NO_SLOT.code)]
+            held.let_go()
 
     test()
