@@ -13,7 +13,6 @@ from model_tools.documents.writer import write_documents
 from model_tools.gguf.source import GgufSource
 from model_tools.graph.data_file import DataFile
 from model_tools.graph.decoder import build_graph
-from model_tools.graph.mixed import mixed_graph
 from model_tools.graph.writer import GraphWriter
 from model_tools.new_folder import new_folder
 from model_tools.progress import Report, steps, unseen
@@ -28,7 +27,6 @@ from model_tools.weights.kv_scales import BalancedSource, balanced
 from server.errors import StartError
 
 MODEL_FILE = "model.onnx"
-MIXED_FILE = "mixed.onnx"
 
 
 def export(
@@ -100,16 +98,13 @@ def _too_large(source: Path, error: MemoryError) -> StartError:
 def write_model(
     folder: Path, source: WeightSource, recipe: Recipe, report: Report = unseen
 ) -> None:
-    """Writes the graph and its weights into an existing folder; for the CPU also the mixed graph,
-    which has the same weights."""
+    """Writes the graph and its weights into an existing folder."""
     layer_done = steps(report, "writing layers", source.spec.layers)
     with DataFile(folder / f"{MODEL_FILE}.data") as data:
         scales = source.scales if isinstance(source, BalancedSource) else None
         writer = GraphWriter(data, recipe.activations.onnx, recipe.target.opset)
         model = build_graph(source, recipe, writer, layer_done, scales)
     ir.save(model, folder / MODEL_FILE)
-    if recipe.target is Target.CPU:
-        ir.save(mixed_graph(model, source.spec), folder / MIXED_FILE)
 
 
 def _equalised(source: GgufSource, report: Report) -> EqualisedSource:

@@ -158,7 +158,7 @@ class EngineChoice:
     cuda_graphs: bool
     """Whether decode calls on CUDA are captured once and replayed."""
     threads: int
-    """Cores that one call into ONNX Runtime uses."""
+    """Cores that ONNX Runtime uses."""
     gap_stretch: float
     speculate: int
     """Longest draft, in tokens; 0 for none."""

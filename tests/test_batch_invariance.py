@@ -19,12 +19,10 @@ from server.engine.lookup import Draft
 from server.engine.pace import Pace
 from server.engine.plan import (
     DecodeCall,
-    MixedCall,
     PrefillCall,
     SavedPrefix,
     SlotPrefix,
     StepPlan,
-    prompt_in,
 )
 from server.engine.sampling import Sampler
 from server.engine.scheduler import Scheduler
@@ -32,11 +30,14 @@ from server.engine.sequence import Sequence
 from server.engine.windowed_text import WindowedText
 from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
+from server.model.opening import open_cpu_decoder
 from server.model.tokenizer import Tokenizer
-from tests.engine.paces import ChangingPacer
+from tests.engine.paces import ChangingPacer, tokens_a_step, tokens_beside
 
 SLOTS = 4
 NEW_TOKENS = 26
+THREADS = max(2, usable_cores())
+"""So that prompts are read beside streams."""
 LENGTHS = (
     *(1, 1, 2, 3, 4, 7, 12, 18, 31, 32, 33, 34, 48, 63),
     *(65, 96, 97, 127, 128, 129, 160, 193, 257, 321, 413, 513, 700),
@@ -88,7 +89,8 @@ class Play:
     ) -> None:
         self._coming = sorted(visitors, key=lambda visitor: visitor.arrives)
         self._leaving = [visitor for visitor in self._coming if visitor.leaves is not None]
-        pacer = ChangingPacer(512, 32, 20, 45)
+        in_steps = [tokens_a_step(512, tokens) for tokens in (32, 20, 45)]
+        pacer = ChangingPacer(*in_steps, *[tokens_beside(512, tokens) for tokens in (30, 70)])
         self._core = EngineCore(decoder, self._deliver, pacer, prefix_cache)
         self._calls = 0
         self.reused: dict[int, int] = {}
@@ -145,7 +147,7 @@ def test_greedy_tokens_are_bit_identical_alone_and_in_any_mix(
 ) -> None:
     context = max(LENGTHS) + NEW_TOKENS
     folder = ModelFolder.read(int8_folder)
-    decoder = CpuDecoder(folder, slots=SLOTS, context=context, threads=usable_cores())
+    decoder = open_cpu_decoder(folder, slots=SLOTS, context=context, threads=THREADS)
     everyone = visitors(int8_folder)
     alone = {each.key: Play(decoder, [each]).choices[each.key] for each in map(stays, everyone)}
     plans = recorded_plans(monkeypatch)
@@ -176,7 +178,7 @@ def test_greedy_tokens_are_bit_identical_read_or_begun_with_what_others_read(
     int8_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = ModelFolder.read(int8_folder)
-    decoder = CpuDecoder(folder, slots=SLOTS, context=512, threads=usable_cores())
+    decoder = open_cpu_decoder(folder, slots=SLOTS, context=512, threads=THREADS)
     everyone = visitors_alike(int8_folder)
     alone = {each.key: Play(decoder, [each]).choices[each.key] for each in map(stays, everyone)}
     plans = recorded_plans(monkeypatch)
@@ -216,9 +218,8 @@ def assert_everything_occurred(plans: list[StepPlan]) -> None:
     calls = [call for plan in plans for call in plan.calls]
     rows = {len(call.keys) for call in calls if isinstance(call, DecodeCall)}
     assert {2, 3, 4} <= rows
-    mixed = [call for call in calls if isinstance(call, MixedCall)]
-    assert {1, 2, 3} <= {len(call.decode.keys) for call in mixed}
-    assert {True, False} == {call.prompt.last for call in mixed}
+    begins = [plan.begins for plan in plans if plan.begins]
+    assert {True, False} == {call.last for call in begins}
     parts = [call for call in prompt_calls(plans) if not call.last]
     assert len({part.stop - part.start for part in parts}) >= 3
     assert len({part.key for part in parts}) >= 6
@@ -227,5 +228,6 @@ def assert_everything_occurred(plans: list[StepPlan]) -> None:
 
 
 def prompt_calls(plans: list[StepPlan]) -> list[PrefillCall]:
-    """All pieces of prompts, in calls of their own or in mixed calls."""
-    return [prompt for plan in plans for call in plan.calls if (prompt := prompt_in(call))]
+    """All pieces of prompts, in steps or beside them."""
+    calls = [call for plan in plans for call in (plan.begins, *plan.calls)]
+    return [call for call in calls if isinstance(call, PrefillCall)]

@@ -18,7 +18,7 @@ from server.engine.windowed_text import WindowedText
 from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
 from server.model.tokenizer import Tokenizer
-from tests.engine.paces import SteadyPacer
+from tests.engine.paces import SteadyPacer, tokens_a_step
 
 NEW_TOKENS = 40
 MAX_DRAFT = 16
@@ -55,7 +55,7 @@ def decoder(fp32_folder: Path) -> CpuDecoder:
 
 
 def answer(decoder: CpuDecoder, prompt: list[int], longest_draft: int) -> Answer:
-    pacer = SteadyPacer(alone=512, beside_streams=32)
+    pacer = SteadyPacer(tokens_a_step(alone=512, beside_streams=32))
     core = EngineCore(decoder, lambda messages: None, pacer, PrefixCacheConfig())
     tokens = np.array(prompt)
     sampler = CarefulSampler()

@@ -51,7 +51,6 @@ def exported(
     return ModelFolder(
         path=folder,
         model_file=folder / MODEL_FILE,
-        mixed_file=None,
         tokenizer_file=folder / "tokenizer.json",
         context_length=source.spec.context_length,
         eos_token_ids=frozenset(),

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from model_tools.decoder_spec import DecoderSpec
-from model_tools.graph.node_writer import MICROSOFT, Attributes, NodeWriter, Shape
+from model_tools.graph.node_writer import MICROSOFT, Attributes, Shape
 from model_tools.graph.rotary import cosines_and_sines
 from model_tools.graph.writer import GraphWriter
 from server.model.graph_interface import PAGE_TOKENS
@@ -77,7 +77,7 @@ class SlotAttention:
     ) -> None:
         self._heads = _heads(spec)
         mask = writer.input("attention_mask", INT64, ["batch", "total"])
-        lengths = sequence_lengths(writer, mask)
+        lengths = _sequence_lengths(writer, mask)
         self._shared: Inputs = [*lengths, *_rotary(spec, writer)]
         self._kv = KvBuffers(writer, ("batch", spec.kv_heads, "capacity", spec.head_dim), kv_scales)
 
@@ -121,20 +121,18 @@ class PagedAttention:
         return self._kv.attend("PagedAttention", index, name, inputs, attributes)
 
 
-def sequence_lengths(
-    writer: NodeWriter, mask: ir.Value, prefix: str = ""
-) -> tuple[ir.Value, ir.Value]:
+def _sequence_lengths(writer: GraphWriter, mask: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Returns, for a mask [batch, total], each row's last position, past and new, int32 [batch];
-    and `total`, int32 scalar. `prefix` begins the nodes' names."""
-    one = writer.constant(f"{prefix}one", 1)
-    total_axis = writer.constant(f"{prefix}total_axis", [1])
-    counts = writer.node("ReduceSum", f"{prefix}token_counts", [mask, total_axis], {"keepdims": 0})
-    last_positions = writer.node("Sub", f"{prefix}last_positions.int64", [counts, one])
+    and `total`, int32 scalar."""
+    one = writer.constant("one", 1)
+    total_axis = writer.constant("total_axis", [1])
+    counts = writer.node("ReduceSum", "token_counts", [mask, total_axis], {"keepdims": 0})
+    last_positions = writer.node("Sub", "last_positions.int64", [counts, one])
     shape = writer.node("Shape", f"{mask.name}.shape", [mask])
-    total_length = writer.node("Gather", f"{prefix}total_length.int64", [shape, one])
+    total_length = writer.node("Gather", "total_length.int64", [shape, one])
     return (
-        writer.node("Cast", f"{prefix}last_positions", [last_positions], {"to": INT32}),
-        writer.node("Cast", f"{prefix}total_length", [total_length], {"to": INT32}),
+        writer.node("Cast", "last_positions", [last_positions], {"to": INT32}),
+        writer.node("Cast", "total_length", [total_length], {"to": INT32}),
     )
 
 

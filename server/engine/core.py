@@ -4,15 +4,17 @@ Knows sequences and a decoder; does not know threads or clients.
 """
 
 import logging
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from server.config import PrefixCacheConfig
-from server.engine.decoder import Decoder, Rows
+from server.engine.decoder import Decoder, Rows, SideRead
 from server.engine.events import EngineMessage, Failed, Progress
 from server.engine.facts import Observe, unobserved
-from server.engine.forward import forward
+from server.engine.forward import forward, piece_of
 from server.engine.pacer import Pacer
-from server.engine.plan import Call, DecodeCall, MixedCall, StepPlan, VerifyCall, prompt_in
+from server.engine.plan import Call, DecodeCall, PrefillCall, StepPlan, VerifyCall
 from server.engine.prefixes import Prefixes
 from server.engine.recorder import Recorder
 from server.engine.sampling import sample, verify
@@ -24,8 +26,21 @@ log = logging.getLogger(__name__)
 
 MODEL_FAILED = Failed(500, "The model failed on this request")
 
+_LONGEST_BESIDE = 10.0
+"""Seconds for a prompt's call beside others, which usually takes up to half a second."""
+
 Deliver = Callable[[list[tuple[int, EngineMessage]]], None]
 """Takes the messages of one call, each with its sequence's key."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """A prompt's call that goes on beside others."""
+
+    call: PrefillCall
+    sequence: Sequence
+    read: SideRead
+    begun: float
 
 
 class EngineCore:
@@ -48,9 +63,11 @@ class EngineCore:
         """The sequences that draft."""
         self._unreleased: list[tuple[Sequence, int]] = []
         """Sequences that ended since the last plan, and the slots that they still occupy."""
+        self._beside: _Beside | None = None
+        """The prompt that is being read beside other calls."""
         self._prefixes = Prefixes(decoder, self._sequences, prefix_cache)
         self._scheduler = Scheduler(
-            decoder.slots, decoder.tile, self._prefixes.find, mixes=decoder.mixed is not None
+            decoder.slots, decoder.tile, self._prefixes.find, beside=decoder.read_beside is not None
         )
 
     @property
@@ -82,12 +99,18 @@ class EngineCore:
         plan = self._plan()
         for move in plan.moves:
             self._decoder.move(move.source, move.destination, move.length)
+        if plan.begins:
+            self._begin_beside(plan.begins)
         for call, following in zip(plan.calls, (*plan.calls[1:], None), strict=False):
             if sequences := self._remaining(call):
                 self._run(call, sequences, last=following is None)
                 if not isinstance(following, DecodeCall):
                     listen()
-        self._recorder.step_ends(plan)
+        beside = self._beside
+        if beside and (beside.read.done or not plan.calls or self._hangs(beside)):
+            self._end_beside(beside)
+        if beside or plan.calls:
+            self._recorder.step_ends(plan, beside=beside is not None)
 
     def rest(self) -> None:
         """Lets the decoder give back memory; called after a while without work."""
@@ -105,37 +128,83 @@ class EngineCore:
             self._decoder.release(slot)
         self._unreleased.clear()
 
+    def _begin_beside(self, call: PrefillCall) -> None:
+        """Begins to read a prompt beside other calls."""
+        sequence = self._sequences[call.key]
+        self._begin_prompt(sequence)
+        if self._decoder.read_beside is None:
+            raise TypeError("the decoder reads no prompts beside other calls")
+        try:
+            piece = piece_of(self._decoder, call, sequence)
+            read = self._decoder.read_beside(call.slot, call.start, piece)
+        except Exception:
+            self._scheduler.read_beside()
+            self._fail(call, [sequence])
+        else:
+            self._beside = _Beside(call, sequence, read, self._pacer.clock())
+
+    def _hangs(self, beside: "_Beside") -> bool:
+        """Whether such a call seems to take for ever. Waiting for it lets those notice who watch
+        over the thread."""
+        return self._pacer.clock() - beside.begun > _LONGEST_BESIDE
+
+    def _end_beside(self, beside: "_Beside") -> None:
+        """Waits for the end of such a call, and commits it unless its sequence was cancelled."""
+        self._beside = None
+        call, sequence = beside.call, beside.sequence
+        abandoned = self._scheduler.read_beside()
+        if abandoned is not None:
+            self._unreleased.append((sequence, abandoned))
+        try:
+            rows, seconds = beside.read.result()
+        except Exception:
+            self._fail(call, [] if abandoned is not None else [sequence])
+            return
+        sequence.read = call.stop
+        self._pacer.took(call, [sequence], seconds, beside=True)
+        if abandoned is None:
+            self._take(call, [sequence], rows if call.last else rows[:0])
+
+    def _begin_prompt(self, sequence: Sequence) -> None:
+        if sequence.begun is None:
+            self._recorder.prompt_begins(sequence)
+            self._deliver([(sequence.key, Progress.BEGUN)])
+
+    def _fail(self, call: Call, sequences: list[Sequence]) -> None:
+        """Ends the sequences of a call that failed, in an `except` block. Raises the exception
+        again if it ends the engine."""
+        if isinstance(sys.exception(), Interrupted | DeviceLost):
+            raise
+        log.exception("a call into the model failed: %s", call)
+        self._commit([(sequence, None) for sequence in sequences])
+
     def _run(self, call: Call, sequences: list[Sequence], *, last: bool) -> None:
-        prompt = prompt_in(call)
-        if prompt and sequences[-1].begun is None:
-            self._recorder.prompt_begins(sequences[-1])
-            self._deliver([(prompt.key, Progress.BEGUN)])
+        if isinstance(call, PrefillCall):
+            self._begin_prompt(sequences[0])
         try:
             rows = self._forward(call, sequences, last=last)
-        except (Interrupted, DeviceLost):
-            raise
         except Exception:
-            log.exception("a call into the model failed: %s", call)
-            if isinstance(call, MixedCall):  # a fault in one part must not end the other
-                self._run(call.decode, sequences[:-1], last=False)
-                self._run(call.prompt, sequences[-1:], last=last)
-            else:
-                self._commit([(sequence, None) for sequence in sequences])
+            self._fail(call, sequences)
             return
+        self._take(call, sequences, rows)
+
+    def _take(self, call: Call, sequences: list[Sequence], rows: Rows) -> None:
+        """Chooses the tokens that follow from a call that has run."""
         if isinstance(call, VerifyCall):
             chosen = self._verify(call, sequences[0], rows)
         else:
             tokens = sample(rows, [sequence.sampler for sequence in sequences])
             chosen = list(zip(sequences, tokens, strict=False))
         self._recorder.ran(call, sequences, len(chosen))
-        if prompt and not prompt.last:
-            self._deliver([(prompt.key, Progress.READ)])
+        if isinstance(call, PrefillCall) and not call.last:
+            self._deliver([(call.key, Progress.READ)])
         self._commit(chosen)
 
     def _forward(self, call: Call, sequences: list[Sequence], *, last: bool) -> Rows:
         start = self._pacer.clock()
         rows = forward(self._decoder, call, sequences, last=last)
-        self._pacer.took(call, sequences, self._pacer.clock() - start)
+        seconds = self._pacer.clock() - start
+        self._pacer.took(call, sequences, seconds, beside=self._beside is not None)
         return rows
 
     def _remaining(self, call: Call) -> list[Sequence]:

@@ -3,8 +3,8 @@
 A call takes close to a sum: reading the weights, reading the keys and values of what came before,
 work for each token, and attention of each token to those before it. Decode calls and prompt calls
 are each fitted to such a sum by least squares, in which old measurements fade; a guess holds in all
-directions in which nothing was measured. In a mixed call, a prompt takes as long as it takes alone,
-except for reading the weights.
+directions in which nothing was measured. Prompts that are read beside other calls, on half of the
+cores, have a sum of their own.
 """
 
 from bisect import bisect_right
@@ -59,8 +59,8 @@ class Costs:
 
     decode: Rates
     prompt: Rates
-    added: Rates
-    """What a prompt adds to a decode call in a mixed call."""
+    prompt_beside: Rates
+    """A prompt that is read beside other calls."""
 
     def decode_seconds(self, rows: int, past: int) -> float:
         """Seconds for one token of each of `rows` sequences, which hold `past` tokens in total."""
@@ -70,11 +70,6 @@ class Costs:
 FIRST_GUESS = Rates(call=50e-3, token=5e-3, past=20e-6, pair=2e-6)
 """About what seven billion parameters take on eight cores, so that the first call of a smaller
 model is a short one. A single measurement scales all of it."""
-_WEIGHTS_SHARE = 0.9
-"""Initial guess: the share of a prompt call's fixed cost that is reading weights."""
-_LEAST_PROMPT = 0.05
-"""The least share of a mixed call that is charged to its prompt: how long the rest takes is an
-estimate, whose noise could leave nothing for a small piece."""
 
 
 class CostMeter:
@@ -82,41 +77,27 @@ class CostMeter:
 
     def __init__(self) -> None:
         self._decode = _Fit(FIRST_GUESS.call, FIRST_GUESS.token, FIRST_GUESS.past)
-        call, *others = astuple(FIRST_GUESS)
-        self._prompt = _Fit(_WEIGHTS_SHARE * call, (1 - _WEIGHTS_SHARE) * call, *others)
-        """Its first rate is for reading the weights, which a mixed call's decode rows pay for."""
-        self._most_rows = 0
-        """The largest number of rows in a call that only decoded."""
+        self._prompt = _Fit(*astuple(FIRST_GUESS))
+        self._prompt_beside = _Fit(*astuple(FIRST_GUESS))
 
     def decoded(self, rows: int, past: int, seconds: float) -> None:
         """A decode call; arguments as in `Costs.decode_seconds`."""
-        self._most_rows = max(self._most_rows, rows)
-        self._decode.take(seconds, seconds, 1, rows, past)
+        self._decode.take(seconds, 1, rows, past)
 
     def read(self, tokens: int, past: int, seconds: float) -> None:
         """A prompt call; arguments as in `Rates.prompt_seconds`."""
-        self._prompt.take(seconds, seconds, 1, 1, tokens, past, _pairs(tokens, past))
+        self._prompt.take(seconds, 1, tokens, past, _pairs(tokens, past))
 
-    def mixed(self, rows: int, rows_past: int, tokens: int, past: int, seconds: float) -> None:
-        """A mixed call. Its parts are not fitted together: the pasts of rows and prompt grow at the
-        same time, so that decoding would be charged with the cost of the prompt's past. Instead one
-        part is taken as known: the decoding, or the prompt if more rows decode than ever did alone.
-        Otherwise a burst of prompts would be charged with the new rows and cut ever smaller."""
-        costs = self.costs()
-        if rows <= self._most_rows:
-            read = max(seconds - costs.decode_seconds(rows, rows_past), _LEAST_PROMPT * seconds)
-            self._prompt.take(read, seconds, 0, 1, tokens, past, _pairs(tokens, past))
-        else:
-            decoded = seconds - min(costs.added.prompt_seconds(tokens, past), seconds / 2)
-            self._decode.take(decoded, seconds, 1, rows, rows_past)
+    def read_beside(self, tokens: int, past: int, seconds: float) -> None:
+        """The same for a call beside others."""
+        self._prompt_beside.take(seconds, 1, tokens, past, _pairs(tokens, past))
 
     def costs(self) -> Costs:
         step, row, past = self._decode.rates()
-        weights, call, *others = self._prompt.rates()
         return Costs(
             decode=Rates(step, row, past, pair=0),
-            prompt=Rates(weights + call, *others),
-            added=Rates(call, *others),
+            prompt=Rates(*self._prompt.rates()),
+            prompt_beside=Rates(*self._prompt_beside.rates()),
         )
 
 
@@ -132,11 +113,11 @@ class _Fit:
         self._products: _Floats = np.zeros((len(guess), len(guess)))
         self._sums: _Floats = np.zeros(len(guess))
 
-    def take(self, seconds: float, whole: float, *counts: float) -> None:
-        """Takes `seconds` of a call that took `whole`, and how often each rate counts in them."""
-        row = self._guess * counts / whole
+    def take(self, seconds: float, *counts: float) -> None:
+        """Takes the seconds of a call, and how often each rate counts in them."""
+        row = self._guess * counts / seconds
         self._products = _FADING * self._products + np.outer(row, row)
-        self._sums = _FADING * self._sums + row * (seconds / whole)
+        self._sums = _FADING * self._sums + row
 
     def rates(self) -> list[float]:
         weight = _GUESS_WEIGHT

@@ -1,7 +1,7 @@
 """What the engine needs of a model. `server.model` implements it for the CPU and for GPUs, and the
 tests have a fake."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from server.model.candidates import Candidates
@@ -11,22 +11,15 @@ Rows = Logits | Sequence[Candidates]
 """A row for each token to be chosen: logits [n, V], or the candidates that a device gives."""
 
 
-class Mixed(Protocol):
-    """Calls that do both `decode` of the first n slots and `prefill` of one above them, and read
-    the weights once."""
+class SideRead(Protocol):
+    """A prompt that is being read beside other calls."""
 
-    def __call__(
-        self,
-        tokens: list[int],
-        pasts: list[int],
-        slot: int,
-        past: int,
-        prompt: Tokens,
-        *,
-        last: bool,
-    ) -> Rows:
-        """`tokens` and `pasts` [n] are those of `decode`, the other arguments those of `prefill`.
-        With `last`, the prompt's last token gets a row too, after those of the decoding slots."""
+    @property
+    def done(self) -> bool: ...
+
+    def result(self) -> tuple[Rows, float]:
+        """Waits for the end. Returns the last token's row, which stays valid, and the seconds that
+        the call took. Raises what the call raised."""
 
 
 class SavedKv(Protocol):
@@ -95,8 +88,10 @@ class Decoder(Protocol):
         decode the same slots, as far as is known, and may be prepared."""
 
     @property
-    def mixed(self) -> Mixed | None:
-        """None if it has no mixed calls."""
+    def read_beside(self) -> Callable[[int, int, Tokens], SideRead] | None:
+        """Begins to read a prompt beside other calls, which have fewer cores in the meantime. Takes
+        slot, past and tokens as `prefill`. One prompt at a time; nothing else may be done to its
+        slot. None if the decoder cannot do that."""
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Moves the first `length` tokens of a slot to a free one, and frees the source."""

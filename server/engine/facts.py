@@ -16,7 +16,7 @@ class StepKind(Enum):
     DECODE = "decode"
     """The next token of each running sequence, and nothing else."""
     PROMPT = "prompt"
-    """A piece of a prompt, with or without decoding."""
+    """A piece of a prompt was read, in its calls or beside them."""
 
 
 @dataclass(frozen=True, slots=True)

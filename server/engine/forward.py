@@ -6,7 +6,6 @@ from server.engine.decoder import Decoder, Rows
 from server.engine.plan import (
     Call,
     DecodeCall,
-    MixedCall,
     PrefillCall,
     Prefix,
     SlotPrefix,
@@ -33,19 +32,10 @@ def forward(decoder: Decoder, call: Call, sequences: list[Sequence], *, last: bo
             return decoder.prefill(call.slot, sequence.past, tokens, logits_to_keep=len(tokens))
         case PrefillCall():
             [sequence] = sequences
-            piece = _piece(decoder, call, sequence)
+            piece = piece_of(decoder, call, sequence)
             rows = decoder.prefill(call.slot, call.start, piece)
             sequence.read = call.stop
             return rows if call.last else rows[:0]
-        case MixedCall(prompt=prompt):
-            *running, sequence = sequences
-            piece = _piece(decoder, prompt, sequence)
-            newest, pasts = _newest(running)
-            if decoder.mixed is None:
-                raise TypeError("the decoder has no mixed calls")
-            rows = decoder.mixed(newest, pasts, prompt.slot, prompt.start, piece, last=prompt.last)
-            sequence.read = prompt.stop
-            return rows
 
 
 def _newest(sequences: list[Sequence]) -> tuple[list[int], list[int]]:
@@ -54,7 +44,7 @@ def _newest(sequences: list[Sequence]) -> tuple[list[int], list[int]]:
     return tokens, [sequence.past for sequence in sequences]
 
 
-def _piece(decoder: Decoder, call: PrefillCall, sequence: Sequence) -> Tokens:
+def piece_of(decoder: Decoder, call: PrefillCall, sequence: Sequence) -> Tokens:
     """The tokens that the call reads. First fills the slot from the call's prefix, if need be."""
     if call.prefix and sequence.read < call.start:
         _load(decoder, call.slot, call.prefix)

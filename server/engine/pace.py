@@ -3,8 +3,9 @@ first token. A value, so that the scheduler needs no clock.
 """
 
 from dataclasses import dataclass
+from math import ceil
 
-from server.engine.costs import Costs, Rates
+from server.engine.costs import Costs
 
 MIN_TOKENS = 4
 """The smallest budget for which `scheduler.cut` always finds a piece."""
@@ -13,6 +14,13 @@ EARLY_STEP_FRACTION = 0.75
 minimum step. With 1, prompts were read a fifth sooner, but gaps were longer."""
 LONGEST_CALL = 0.25
 """Seconds; arrivals and cancellations are handled between two calls only."""
+LONGEST_CALL_BESIDE = 0.5
+"""Seconds; a cancelled prompt keeps its slot to the end of its call, and the cores that are left by
+streams which end meanwhile do nothing."""
+MAX_STRETCH_BESIDE = 3.0
+"""The largest stretch for which prompts are read beside steps. With half of the cores, decode rows
+take 1.6 to 2 times as long, and a call of its own in each step, on all cores, has read the weights
+in no less. It only brings the first token sooner where steps may be much longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,7 @@ class Pace:
     """Limit on the time of a step, as a multiple of a step that only decodes, with the prompts that
     are still to be read counted as decoding; above 1."""
     longest_call: float = LONGEST_CALL
+    longest_call_beside: float = LONGEST_CALL_BESIDE
 
     def allowance(self, rows: int, coming: int, past: int) -> float:
         """Seconds for prompts in a step that decodes `rows` sequences of `past` tokens in total,
@@ -36,13 +45,26 @@ class Pace:
         step = self.stretch * self.costs.decode_seconds(rows + coming, past)
         return min(step - self.costs.decode_seconds(rows, past), self.longest_call)
 
-    def min_tokens(self, rates: Rates, past: int, prompt_tokens: int) -> int:
+    @property
+    def reads_beside(self) -> bool:
+        """Whether prompts are read beside steps rather than in them, where that is possible."""
+        return self.stretch <= MAX_STRETCH_BESIDE
+
+    def tokens_beside(self, past: int, remaining: int) -> int:
+        """How many of a prompt's `remaining` tokens to read in one call beside others, after `past`
+        tokens: pieces of about the same size."""
+        rates = self.costs.prompt_beside
+        longest = max(rates.tokens_in(self.longest_call_beside, past, remaining), MIN_TOKENS)
+        return max(ceil(remaining / ceil(remaining / longest)), MIN_TOKENS)
+
+    def min_tokens(self, past: int, prompt_tokens: int) -> int:
         """The fewest tokens of a prompt to read in a step, after `past` tokens of it, even if that
         takes longer than the allowance.
 
         A smaller call would be spent on weights and the past, and a long prompt would starve. This
         minimum takes longest at the prompt's end, and streams have to wait for that in any case:
         earlier steps may be nearly as long, so that the prompt is read sooner."""
+        rates = self.costs.prompt
         at_end = max(rates.min_tokens(prompt_tokens), MIN_TOKENS)
         seconds = EARLY_STEP_FRACTION * rates.prompt_seconds(at_end, prompt_tokens)
         return max(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from server.engine.costs import CostMeter
 from server.engine.pace import Pace
-from server.engine.plan import Call, DecodeCall, MixedCall, prompt_in
+from server.engine.plan import Call, DecodeCall, VerifyCall
 from server.engine.sequence import Sequence
 
 _EVERY = 16
@@ -38,25 +38,23 @@ class Pacer:
             self._pace = Pace(self._meter.costs(), self._stretch)
         return self._pace
 
-    def took(self, call: Call, sequences: list[Sequence], seconds: float) -> None:
-        """Records the time of a call that has just run for its sequences."""
+    def took(
+        self, call: Call, sequences: list[Sequence], seconds: float, *, beside: bool = False
+    ) -> None:
+        """Records the time of a call that has just run for its sequences. `beside` is whether it
+        ran beside another one, and so with a part of the cores only."""
         if isinstance(call, DecodeCall):
             self._left_out += 1
-            if self._left_out < _EVERY:
+            if beside or self._left_out < _EVERY:
                 return
             self._left_out = 0
             self._meter.decoded(len(sequences), _past(sequences), seconds)
         else:
             self._left_out = _EVERY
-            prompt = prompt_in(call)
-            if prompt is None or prompt.prefix:
+            if isinstance(call, VerifyCall) or call.prefix:
                 return  # verify calls are not fitted, and copying a prefix took part of the time
-            tokens = prompt.stop - prompt.start
-            if isinstance(call, MixedCall):
-                *rows, _ = sequences
-                self._meter.mixed(len(rows), _past(rows), tokens, prompt.start, seconds)
-            else:
-                self._meter.read(tokens, prompt.start, seconds)
+            read = self._meter.read_beside if beside else self._meter.read
+            read(call.stop - call.start, call.start, seconds)
         self._pace = None
 
 

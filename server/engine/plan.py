@@ -60,19 +60,6 @@ class PrefillCall:
 
 
 @dataclass(frozen=True, slots=True)
-class MixedCall:
-    """Decodes and reads a piece of a prompt in one call, which reads the weights once. The decode
-    rows are those of the first slots."""
-
-    decode: DecodeCall
-    prompt: PrefillCall
-
-    @property
-    def keys(self) -> tuple[int, ...]:
-        return (*self.decode.keys, self.prompt.key)
-
-
-@dataclass(frozen=True, slots=True)
 class VerifyCall:
     """Reads a sequence's newest token and its draft. Gives one token, and one more for each token
     of the draft that the model would have chosen itself."""
@@ -86,18 +73,7 @@ class VerifyCall:
         return (self.key,)
 
 
-Call = DecodeCall | MixedCall | VerifyCall | PrefillCall
-
-
-def prompt_in(call: Call) -> PrefillCall | None:
-    """The piece of a prompt that the call reads, if any; its sequence is the call's last."""
-    match call:
-        case PrefillCall():
-            return call
-        case MixedCall():
-            return call.prompt
-        case _:
-            return None
+Call = DecodeCall | VerifyCall | PrefillCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +82,5 @@ class StepPlan:
 
     moves: tuple[SlotMove, ...] = ()
     calls: tuple[Call, ...] = ()
+    begins: PrefillCall | None = None
+    """A call that begins before the others and goes on beside them, also in later steps."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from server.engine.decoder import Decoder
 from server.engine.facts import Observe, PrefillDone, StepKind, StepTaken
-from server.engine.plan import Call, MixedCall, StepPlan, prompt_in
+from server.engine.plan import Call, PrefillCall, StepPlan
 from server.engine.sequence import Sequence
 
 
@@ -37,18 +37,15 @@ class Recorder:
 
     def ran(self, call: Call, sequences: list[Sequence], tokens: int) -> None:
         """To be called before the call's `tokens` tokens are given to the sequences."""
-        prompt = prompt_in(call)
-        if isinstance(call, MixedCall):
-            self._take_gaps(sequences[:-1], len(call.decode.keys))
-        elif not prompt:
+        if not isinstance(call, PrefillCall):
             self._take_gaps(sequences, tokens)
-        if prompt and prompt.last:
-            self._take_first_token(sequences[-1])
+        elif call.last:
+            self._take_first_token(sequences[0])
 
-    def step_ends(self, plan: StepPlan) -> None:
-        if not plan.calls:
-            return
-        reads = prompt_in(plan.calls[-1])  # a call that reads a prompt comes after all others
+    def step_ends(self, plan: StepPlan, *, beside: bool) -> None:
+        """`beside` is whether a prompt was read beside the step's calls."""
+        # In the calls, one that reads a prompt comes after all others.
+        reads = beside or isinstance(plan.calls[-1], PrefillCall)
         fact = StepTaken(
             StepKind.PROMPT if reads else StepKind.DECODE,
             self._clock() - self._step_began,

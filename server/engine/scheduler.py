@@ -3,8 +3,7 @@
 The slots of decoding sequences are always 0 to n - 1, so that one call over neighbouring memory
 serves them all. A sequence that verifies a draft gets its own call; the remaining sequences are
 decoded in one call per run of adjacent slots. Prompts lie above them and are read in order of
-arrival. Only one is partly read at a time, in one call with the decoding ones where the decoder
-can do that.
+arrival. Only one is partly read at a time, in the steps of the decoding ones or beside them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ from server.engine.pace import MIN_TOKENS, Pace
 from server.engine.plan import (
     Call,
     DecodeCall,
-    MixedCall,
     PrefillCall,
     Prefix,
     SavedPrefix,
@@ -46,18 +44,23 @@ class _SlotEntry:
 
 class Scheduler:
     """Call `submit` and `remove` at any time between plans. For each step call
-    `again`, unless a sequence has a draft, and `plan` if that returns None."""
+    `again`, unless a sequence has a draft, and `plan` if that returns None. Call `read_beside`
+    when a call that a plan let begin is done."""
 
-    def __init__(self, slots: int, tile: int, find: Find, *, mixes: bool) -> None:
-        """`tile` is the decoder's, `mixes` is whether it has mixed calls; `find` looks for a prefix
-        that a prompt can reuse."""
+    def __init__(self, slots: int, tile: int, find: Find, *, beside: bool) -> None:
+        """`tile` is the decoder's, `beside` is whether it can read prompts beside other calls;
+        `find` looks for a prefix that a prompt can reuse."""
         self._slots = slots
         self._tile = tile
         self._find = find
-        self._mixes = mixes
+        self._can_read_beside = beside
         self._waiting: dict[int, int] = {}
         """The length of each prompt that has no slot yet, by key, in order of arrival."""
         self._reading: _SlotEntry | None = None
+        self._beside: PrefillCall | None = None
+        """The call that reads `_reading` beside others."""
+        self._abandoned: int | None = None
+        """The slot of that call, if its sequence was removed meanwhile: it is still written to."""
         self._decoding: list[_SlotEntry] = []
         self._may_have_gaps = False
         """Whether a slot may be free below one that is taken."""
@@ -68,8 +71,8 @@ class Scheduler:
 
     @property
     def busy(self) -> bool:
-        """Whether a plan would hold anything."""
-        return bool(self._waiting or self._reading or self._decoding)
+        """Whether there is something to do."""
+        return bool(self._waiting or self._reading or self._beside or self._decoding)
 
     def submit(self, key: int, prompt_tokens: int) -> None:
         """Puts a sequence in the queue; `prompt_tokens` is 1 or more."""
@@ -78,7 +81,8 @@ class Scheduler:
 
     def remove(self, key: int) -> int | None:
         """Removes a sequence, wherever it is, and returns its slot, if it has one, which the next
-        plan counts as free. An unknown key is an error.
+        plan counts as free: `read_beside` does later if it is still being read beside others. An
+        unknown key is an error.
         """
         self._last = None
         self._starved = False
@@ -87,6 +91,9 @@ class Scheduler:
         entry = self._entry(key)
         if entry is self._reading:
             self._reading = None
+            if self._beside:
+                self._abandoned = entry.slot
+                return None
         else:
             self._decoding.remove(entry)
         self._may_have_gaps = True
@@ -96,25 +103,35 @@ class Scheduler:
         """Adds accepted tokens of the last plan's draft to a decoding sequence."""
         self._entry(key).tokens += tokens
 
+    def read_beside(self) -> int | None:
+        """Ends the call that a plan let begin. Returns its slot if its sequence was removed."""
+        self._last = None
+        abandoned, self._abandoned = self._abandoned, None
+        if self._reading and self._beside and self._beside.last:
+            self._decoding.append(self._reading)
+            self._reading = None
+            self._may_have_gaps = True  # streams may have ended meanwhile
+        self._beside = None
+        return abandoned
+
     def plan(self, pace: Pace, drafts: Mapping[int, Draft]) -> StepPlan:
         """Plans the next step, whose calls count as done: call `remove` for sequences whose call
         fails. `drafts` are by key of a decoding sequence; only what is `accepted` later counts."""
         moves = self._close_gaps() if self._may_have_gaps else []
         self._may_have_gaps = False
-        seconds = pace.allowance(
-            len(self._decoding), self._coming(), sum(entry.tokens for entry in self._decoding)
-        )
-        decodes, verifies = list(self._decode(drafts)), list(self._verify(drafts))
+        decodes: list[Call] = [*self._decode(drafts), *self._verify(drafts)]
+        past = sum(entry.tokens for entry in self._decoding)
         for entry in self._decoding:
             entry.tokens += 1
-        mixes = self._mixes and bool(decodes) and not verifies  # one decode call, for all rows
-        reads = self._prefill(pace, seconds, moves, mixes=mixes)
-        calls: tuple[Call, ...] = (*decodes, *verifies, *reads)
-        if mixes and reads:
-            [decode], [read] = decodes, reads
-            calls = (MixedCall(decode, read),)
-        plan = StepPlan(tuple(moves), calls)
-        special = moves or reads or drafts or self._coming()
+        begins, reads = None, list[PrefillCall]()
+        waits = self._beside is not None
+        if not waits and decodes and self._can_read_beside and pace.reads_beside:
+            begins = self._begin_beside(pace)
+        elif not waits:
+            seconds = pace.allowance(len(self._decoding), self._coming(), past)
+            reads = self._prefill(pace, seconds, moves)
+        plan = StepPlan(tuple(moves), (*decodes, *reads), begins)
+        special = moves or reads or begins or drafts or (self._coming() and not waits)
         self._last = None if special else plan
         return plan
 
@@ -156,36 +173,45 @@ class Scheduler:
         self._decoding.sort(key=lambda entry: entry.slot)
         return moves
 
-    def _prefill(
-        self, pace: Pace, seconds: float, moves: list[SlotMove], *, mixes: bool
-    ) -> list[PrefillCall]:
+    def _begin_beside(self, pace: Pace) -> PrefillCall | None:
+        """Plans the next call that reads a prompt beside others, if a prompt can be read."""
+        entry = self._reading or self._admit([])
+        if entry is None:
+            return None
+        remaining = entry.prompt_tokens - entry.tokens
+        length = cut(remaining, pace.tokens_beside(entry.tokens, remaining), self._tile)
+        self._beside = self._read(entry, length)
+        return self._beside
+
+    def _read(self, entry: _SlotEntry, length: int) -> PrefillCall:
+        """Plans a call that reads the next `length` tokens of a prompt."""
+        start, stop = entry.tokens, entry.tokens + length
+        last, prefix = stop == entry.prompt_tokens, entry.prefix
+        entry.tokens, entry.prefix = stop, None
+        return PrefillCall(entry.key, entry.slot, start, stop, last, prefix)
+
+    def _prefill(self, pace: Pace, seconds: float, moves: list[SlotMove]) -> list[PrefillCall]:
         """Plans calls that read prompts for `seconds`: at least one, if a prompt can be read.
-        With `mixes` it is the only one, to be joined with the decode call: the next prompt costs
-        less as part of the next step's mixed call than as a call of its own in this step.
 
         A prompt's last call runs in the slot in which it will decode, so that a prompt begun after
         it always lies above."""
-        costs = pace.costs
+        rates = pace.costs.prompt
         calls: list[PrefillCall] = []
-        while not calls or (not mixes and costs.prompt.prompt_seconds(MIN_TOKENS, 0) <= seconds):
+        while not calls or rates.prompt_seconds(MIN_TOKENS, 0) <= seconds:
             entry = self._reading or self._admit(calls)
             if entry is None:
                 break
-            rates = costs.added if mixes else costs.prompt
             remaining = entry.prompt_tokens - entry.tokens
             least = MIN_TOKENS
             if not calls:
-                least = pace.min_tokens(rates, entry.tokens, entry.prompt_tokens)
+                least = pace.min_tokens(entry.tokens, entry.prompt_tokens)
             budget = max(rates.tokens_in(seconds, entry.tokens, remaining), least)
             length = cut(remaining, budget, self._tile)
             seconds -= rates.prompt_seconds(length, entry.tokens)
-            start, stop = entry.tokens, entry.tokens + length
-            last = stop == entry.prompt_tokens
-            if last and entry.slot != len(self._decoding):
+            if length == remaining and entry.slot != len(self._decoding):
                 moves.append(self._move(entry, len(self._decoding)))
-            calls.append(PrefillCall(entry.key, entry.slot, start, stop, last, entry.prefix))
-            entry.tokens, entry.prefix = stop, None
-            if not last:
+            calls.append(self._read(entry, length))
+            if not calls[-1].last:
                 break  # one call per prompt: moves come before all calls, so none between two
             self._decoding.append(entry)
             self._reading = None

@@ -27,8 +27,6 @@ class ModelFolder:
 
     path: Path
     model_file: Path
-    mixed_file: Path | None
-    """The same model for decode rows and a chunk of a prompt in one call; None if there is none."""
     tokenizer_file: Path
     context_length: int
     """Tokens that the model was made for."""
@@ -63,11 +61,9 @@ class ModelFolder:
         else:
             context_length = config.integer("max_position_embeddings", low=2)
         model_file = path / genai.path("model.decoder.filename", "model.onnx")
-        mixed_file = model_file.with_name("mixed.onnx")
         folder = cls(
             path=path,
             model_file=model_file,
-            mixed_file=mixed_file if mixed_file.is_file() else None,
             tokenizer_file=path / "tokenizer.json",
             context_length=context_length,
             eos_token_ids=generation.token_ids("eos_token_id")

@@ -1,7 +1,7 @@
 """Opens a model folder on a device, with the decoder and the memory for it."""
 
 import logging
-from dataclasses import replace
+from functools import partial
 
 from server.config import Device, DeviceKind
 from server.errors import StartError
@@ -25,7 +25,7 @@ def open_decoder(
     cuda_graphs: bool = True,
     kv_bytes: int | None = None,
 ) -> CpuDecoder | DeviceDecoder:
-    """`threads` is the number of cores that one call uses; `kv_bytes` limits keys and values in
+    """`threads` is the number of cores that calls use; `kv_bytes` limits keys and values in
     pages. Raises `StartError`, and `MemoryError` where the device has no room."""
     if device.kind is DeviceKind.CPU:
         if kv_bytes is not None:
@@ -43,17 +43,17 @@ def open_decoder(
 
 
 def open_cpu_decoder(folder: ModelFolder, *, slots: int, context: int, threads: int) -> CpuDecoder:
-    """Uses one graph if the folder's second one cannot be run. Raises as `open_decoder` does."""
+    """Has no parallel calls if sessions cannot share the weights. Raises as `open_decoder` does."""
+    opened = partial(CpuDecoder, folder, slots=slots, context=context, threads=threads)
     obstacle = None
-    if folder.mixed_file is not None:
+    if slots > 1 and threads > 1:
         try:
-            return CpuDecoder(folder, slots=slots, context=context, threads=threads)
+            return opened(parallel=True)
         except StartError as error:
             obstacle = str(error)
-    plain = replace(folder, mixed_file=None)
-    decoder = CpuDecoder(plain, slots=slots, context=context, threads=threads)
-    if obstacle:  # logged only now: the first graph may have been the cause
-        log.warning("prompts are not read together with decode rows: %s", obstacle)
+    decoder = opened(parallel=False)
+    if obstacle:  # logged only now: any call might have failed
+        log.warning("prompts are not read beside decode rows: %s", obstacle)
     return decoder
 
 

@@ -60,7 +60,7 @@ ENGINE = Group(
             "threads",
             "N",
             integer(1, MAX_THREADS),
-            "cores that one call into ONNX Runtime uses",
+            "cores that ONNX Runtime uses",
             "the cores that this process may use",
             usable_cores,
         ),
@@ -69,7 +69,7 @@ ENGINE = Group(
             "X",
             number(1, above_low=True),
             "while a prompt is read, running streams' gaps are about X times as long as\n"
-            "without, beside a long one longer; more reads prompts sooner",
+            "without; more reads prompts sooner",
             f"{GAP_STRETCH:g}",
         ),
         "speculate": Flag(

@@ -13,6 +13,8 @@ from server.errors import Interrupted
 from server.model.tensor_types import Logits, Tokens
 
 VOCABULARY = 32
+CALLS_BESIDE = 3
+"""Other calls that are made while a prompt is read beside them."""
 
 History = tuple[int, ...]
 OnCall = Callable[[int], object]
@@ -49,6 +51,29 @@ def greedy_tokens(prompt: History, count: int, eos: Set[int] = frozenset()) -> H
     return tokens
 
 
+@dataclass(slots=True)
+class FakeSideRead:
+    """`server.engine.decoder.SideRead`: takes as long as so many other calls."""
+
+    decoder: "FakeDecoder"
+    slot: int
+    rows: Logits
+    calls_left: int
+    failure: Exception | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.calls_left == 0
+
+    def result(self) -> tuple[Logits, float]:
+        self.decoder.runtime_seconds += self.calls_left
+        self.calls_left = 0
+        if self.failure:
+            raise self.failure
+        self.decoder.read_whole(self.slot)
+        return self.rows, 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class FakeSaved:
     """`server.engine.decoder.SavedKv`: a list of tokens."""
@@ -80,17 +105,20 @@ class FakeDecoder:
         on_call: OnCall = lambda number: None,
         nan_rows: Mapping[int, Set[int]] | None = None,
         shares_decoded: bool = False,
-        mixes: bool = True,
+        beside: bool = True,
+        calls_beside: int = CALLS_BESIDE,
     ) -> None:
         self.slots = slots
         self.context = context
         self.tile = tile
-        self.mixed = self._mixed if mixes else None
+        self.read_beside = self._read_beside if beside else None
+        self._beside: FakeSideRead | None = None
+        self._calls_beside = calls_beside
         self.held: list[list[int] | None] = [None] * slots
         self.calls: list[Call] = []
         self.pages = None
         self.runtime_seconds = 0.0
-        """A second for each call."""
+        """A second for each call, and for those that one beside others is waited for."""
         self.moves = 0
         self.on_rest: Callable[[], None] = lambda: None
         self.reused = 0
@@ -115,22 +143,29 @@ class FakeDecoder:
         self._reads(slot, past, tokens)
         return self._run("prefill", [slot], [past], [new])
 
-    def _mixed(
-        self,
-        tokens: list[int],
-        pasts: list[int],
-        slot: int,
-        past: int,
-        prompt: Tokens,
-        *,
-        last: bool,
-    ) -> Logits:
-        if slot < len(tokens) or not tokens:
-            raise Misused(f"{len(tokens)} rows and a prompt in slot {slot}")
-        self._reads(slot, past, prompt)
-        slots, pieces = [*range(len(tokens)), slot], [[token] for token in tokens]
-        rows = self._run("mixed", slots, [*pasts, past], [*pieces, prompt.tolist()])
-        return rows[: len(tokens) + last]
+    def _read_beside(self, slot: int, past: int, tokens: Tokens) -> FakeSideRead:
+        if self._beside and not self._beside.done:
+            raise Misused("two prompts beside others")
+        self._reads(slot, past, tokens)
+        seconds, returned = self.runtime_seconds, self._returned
+        read = FakeSideRead(self, slot, np.empty((0, VOCABULARY), np.float32), self._calls_beside)
+        try:
+            read.rows = self._run("beside", [slot], [past], [tokens.tolist()])
+        except Exception as error:  # told by `result`, as that of a thread
+            read.failure = error
+        self._guessed[slot] = len(tokens)  # until it is done
+        self.runtime_seconds, self._returned = seconds, returned
+        self._beside = read
+        return read
+
+    def read_whole(self, slot: int) -> None:
+        """What was read beside others counts from now on."""
+        self._guessed[slot] = 0
+
+    def _check_free(self, *slots: int) -> None:
+        """Nothing is done to the slot that is read beside others."""
+        if self._beside and not self._beside.done and self._beside.slot in slots:
+            raise Misused(f"slot {self._beside.slot} is being read")
 
     def _reads(self, slot: int, past: int, tokens: Tokens) -> None:
         alone = past == 0 and len(tokens) == 1
@@ -152,6 +187,7 @@ class FakeDecoder:
     def move(self, source: int, destination: int, length: int) -> None:
         if self.held[destination] is not None:
             raise Misused(f"slot {destination} is not free")
+        self._check_free(source, destination)
         self._forget_guesses(source, length)
         self.held[destination], self.held[source] = self.held[source], None
         self._read[destination] = self._read[source]
@@ -172,12 +208,14 @@ class FakeDecoder:
         self.reused += len(tokens)
 
     def _shared(self, slot: int, length: int) -> list[int]:
+        self._check_free(slot)
         held = self.held[slot] or []
         if length > (len(held) if self._shares_decoded else self._read[slot]):
             raise Misused(f"slot {slot} has no {length} tokens to share")
         return held[:length]
 
     def release(self, slot: int) -> None:
+        self._check_free(slot)
         self.held[slot] = None
         self._guessed[slot] = 0
 
@@ -202,6 +240,9 @@ class FakeDecoder:
         self, kind: str, slots: list[int], pasts: list[int], tokens: list[list[int]], rows: int = 1
     ) -> Logits:
         """Logits of the last `rows` tokens of each slot."""
+        self._check_free(*slots)
+        if self._beside and self._beside.calls_left:
+            self._beside.calls_left -= 1
         self._returned.fill(np.nan)  # what the last call gave out is no longer valid
         for slot, past in zip(slots, pasts, strict=True):
             self._forget_guesses(slot, past)

@@ -23,15 +23,17 @@ class GoldStep:
     decoded: frozenset[int]
     verified: frozenset[int]
     reads: tuple[Read, ...]
+    begins: Read | None
 
 
 class GoldScheduler:
     """Same calls as `Scheduler`, but for the order of the decode rows."""
 
     def __init__(
-        self, slots: int, tile: int, find: Callable[[int], Found | None], *, mixes: bool
+        self, slots: int, tile: int, find: Callable[[int], Found | None], *, beside: bool
     ) -> None:
-        self._mixes = mixes
+        self._can_read_beside = beside
+        self._beside: Read | None = None
         self._slots = slots
         self._tile = tile
         self._find = find
@@ -52,23 +54,47 @@ class GoldScheduler:
     def accepted(self, key: int, tokens: int) -> None:
         self._decodes += [key] * tokens
 
+    def read_beside(self) -> None:
+        if self._beside and self._beside.key in self._prompts:
+            self._reads.append(self._beside)
+        self._beside = None
+
     def plan(self, pace: Pace, drafts: Mapping[int, Draft]) -> GoldStep:
         decoded = frozenset(key for key in self._prompts if not self._unread(key))
         past = sum(self._prompts[key] + self._decodes.count(key) for key in decoded)
-        seconds = pace.longest_call
-        if decoded:
-            everyone = min(len(self._prompts), self._slots)
-            step = pace.stretch * pace.costs.decode_seconds(everyone, past)
-            seconds = min(step - pace.costs.decode_seconds(len(decoded), past), seconds)
+        everyone = min(len(self._prompts), self._slots)
+        decode = pace.costs.decode_seconds(len(decoded), past)
+        step = pace.stretch * pace.costs.decode_seconds(everyone, past)
         self._decodes += decoded
-        running, reads = len(decoded), list[Read]()
-        for key in [key for key in self._prompts if key not in decoded]:
-            mixed = self._mixes and decoded and not drafts
-            no_time = reads and (mixed or pace.costs.prompt.prompt_seconds(4, 0) > seconds)
+        reads, begins = list[Read](), None
+        beside = self._can_read_beside and decoded and pace.stretch <= 3
+        if self._beside is None and beside:
+            begins = self._beside = self._first_beside(pace, len(decoded))
+        elif self._beside is None:
+            seconds = min(step - decode, pace.longest_call) if decoded else pace.longest_call
+            reads = self._in_the_step(pace, seconds, len(decoded))
+        verified = frozenset(drafts)
+        return GoldStep(decoded - verified, verified, tuple(reads), begins)
+
+    def _first_beside(self, pace: Pace, decoding: int) -> Read | None:
+        for key in [key for key in self._prompts if self._unread(key)]:
+            if decoding == self._slots or not self._begin(key):
+                return None
+            unread, start = self._unread(key), self._prompts[key] - self._unread(key)
+            rates, seconds = pace.costs.prompt_beside, pace.longest_call_beside
+            longest = max(affordable(rates, unread, start, seconds), 4)
+            pieces = -(-unread // longest)
+            length = longest_read(unread, max(-(-unread // pieces), 4), self._tile)
+            return Read(key, start, start + length)
+        return None
+
+    def _in_the_step(self, pace: Pace, seconds: float, decoding: int) -> list[Read]:
+        running, reads, rates = decoding, list[Read](), pace.costs.prompt
+        for key in [key for key in self._prompts if self._unread(key)]:
+            no_time = reads and rates.prompt_seconds(4, 0) > seconds
             if running == self._slots or no_time or not self._begin(key):
                 break
             start = self._prompts[key] - self._unread(key)
-            rates = pace.costs.added if mixed else pace.costs.prompt
             least = 4
             if not reads:  # nearly as long as the least at the prompt's end
                 at_end = rates.prompt_seconds(
@@ -86,8 +112,7 @@ class GoldScheduler:
             running += 1
             if self._unread(key):  # one prompt at a time
                 break
-        verified = frozenset(drafts)
-        return GoldStep(decoded - verified, verified, tuple(reads))
+        return reads
 
     def _begin(self, key: int) -> bool:
         """Whether the prompt can be read now."""

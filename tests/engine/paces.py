@@ -11,7 +11,7 @@ from server.engine.plan import Call
 from server.engine.sequence import Sequence
 
 A_TOKEN = Rates(0, 1, 0, 0)
-TOKENS = Costs(decode=Rates(1, 0, 0, 0), prompt=A_TOKEN, added=A_TOKEN)
+TOKENS = Costs(decode=Rates(1, 0, 0, 0), prompt=A_TOKEN, prompt_beside=A_TOKEN)
 """A prompt costs its tokens, a decode call one."""
 
 
@@ -19,32 +19,34 @@ def tokens_a_step(alone: int, beside_streams: int) -> Pace:
     return Pace(TOKENS, stretch=1 + beside_streams, longest_call=alone)
 
 
+def tokens_beside(alone: int, beside: int) -> Pace:
+    """Prompts are read beside steps, `beside` tokens in a call."""
+    return Pace(TOKENS, stretch=2, longest_call=alone, longest_call_beside=beside)
+
+
 class SteadyPacer(Pacer):
     """Sets one pace, whatever calls take."""
 
-    def __init__(
-        self,
-        alone: int,
-        beside_streams: int,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
+    def __init__(self, steady: Pace, clock: Callable[[], float] = time.perf_counter) -> None:
         super().__init__(2, clock)
-        self._steady = tokens_a_step(alone, beside_streams)
+        self._steady = steady
 
     @property
     def pace(self) -> Pace:
         return self._steady
 
-    def took(self, call: Call, sequences: list[Sequence], seconds: float) -> None:
+    def took(
+        self, call: Call, sequences: list[Sequence], seconds: float, *, beside: bool = False
+    ) -> None:
         pass
 
 
 class ChangingPacer(SteadyPacer):
     """Sets one pace after the other, for a step each."""
 
-    def __init__(self, alone: int, *beside_streams: int) -> None:
-        super().__init__(alone, beside_streams[0])
-        self._paces = itertools.cycle([tokens_a_step(alone, each) for each in beside_streams])
+    def __init__(self, *paces: Pace) -> None:
+        super().__init__(paces[0])
+        self._paces = itertools.cycle(paces)
 
     @property
     def pace(self) -> Pace:

@@ -12,15 +12,18 @@ from server.engine.core import EngineCore
 from server.engine.drafter import Drafter
 from server.engine.events import EngineMessage, Event, Finished, FinishReason, Progress, Text
 from server.engine.facts import Observe, unobserved
+from server.engine.pace import Pace
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
 from server.engine.windowed_text import Decode, WindowedText
 from tests.engine.fake_decoder import FakeDecoder, History
-from tests.engine.paces import SteadyPacer
+from tests.engine.paces import SteadyPacer, tokens_a_step, tokens_beside
 
 EOS = frozenset({7, 19})
 GREEDY = SamplingParameters()
 NO_REUSE = PrefixCacheConfig(PrefixReuse.OFF)
+BESIDE, IN_STEPS = tokens_beside(alone=24, beside=20), tokens_a_step(alone=24, beside_streams=8)
+"""Prompts are read beside streams, where the decoder can do that, or in their steps."""
 
 
 def text_of(tokens: Ids[int]) -> str:
@@ -53,6 +56,7 @@ class Play:
         decoder: FakeDecoder,
         prefix_cache: PrefixCacheConfig = NO_REUSE,
         observe: Observe = unobserved,
+        pace: Pace = BESIDE,
     ) -> None:
         self.events: defaultdict[int, list[Event]] = defaultdict(list)
         self.progress: defaultdict[int, list[Progress]] = defaultdict(list)
@@ -64,7 +68,7 @@ class Play:
         self._decoder = decoder
         self._visitors = visitors
         # Time passes in calls only.
-        pacer = SteadyPacer(alone=24, beside_streams=8, clock=lambda: decoder.runtime_seconds)
+        pacer = SteadyPacer(pace, clock=lambda: decoder.runtime_seconds)
         self._core = EngineCore(decoder, self._deliver, pacer, prefix_cache, observe)
         self._time = -1
 

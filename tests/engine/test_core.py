@@ -186,13 +186,12 @@ def test_who_left_is_in_no_later_call(crowd: tuple[Visitor, ...], slots: int) ->
 def test_a_call_that_fails_ends_only_what_was_in_it(
     crowd: tuple[Visitor, ...], slots: int, broken: frozenset[int]
 ) -> None:
-    """And a mixed call nothing: what was in it is run again, in two."""
     decoder = FakeDecoder(slots, on_call=breaks_in(broken))
     play = Play(crowd, decoder).run()
     failed = {
         key
         for number, call in enumerate(decoder.calls)
-        if number in broken and call.kind != "mixed"
+        if number in broken
         for key in keys_in(call.histories)
     }
     assert_only_these_failed(play, crowd, failed)
@@ -272,27 +271,13 @@ def breaks_in(calls: frozenset[int]) -> Callable[[int], None]:
     return on_call
 
 
-def test_where_a_mixed_call_fails_each_of_its_parts_is_run_by_itself() -> None:
-    """Prompts that begin with others' tokens, too."""
-    decoder = FakeDecoder(on_call=lambda number: breaks_if_mixed(decoder.calls[number]))
-    crowd = [Visitor(key, (*prompt(9, 60), key, key), 9, eos=frozenset()) for key in range(6)]
-    play = Play(crowd, decoder, PrefixCacheConfig()).run()
-    for each in crowd:
-        assert list(map(without_reuse, play.events[each.key])) == events_alone(each)
-    assert any(call.kind == "mixed" for call in decoder.calls)
-
-
-def test_where_a_part_of_a_mixed_call_fails_again_the_other_goes_on() -> None:
+def test_a_prompt_that_fails_beside_streams_ends_alone() -> None:
     decoder = FakeDecoder(on_call=lambda number: breaks_with(1, decoder.calls[number]))
-    crowd = [Visitor(key, prompt(key, 20), 9, eos=frozenset()) for key in range(2)]
+    crowd = [Visitor(key, prompt(key, 20), 9, eos=frozenset(), arrives=key) for key in range(2)]
     play = Play(crowd, decoder).run()
+    assert "beside" in {call.kind for call in decoder.calls}
     assert play.events[0] == events_alone(crowd[0])
     assert play.events[1] == [MODEL_FAILED]
-
-
-def breaks_if_mixed(call: Call) -> None:
-    if call.kind == "mixed":
-        raise ModelBroke(call)
 
 
 def breaks_with(key: int, call: Call) -> None:
@@ -401,10 +386,32 @@ def test_a_draft_is_no_longer_than_what_may_still_come() -> None:
 
 
 def test_it_listens_after_each_call() -> None:
-    decoder = FakeDecoder()
+    decoder = FakeDecoder(beside=False)
     play = Play([Visitor(key, prompt(key, 20), 5, eos=frozenset()) for key in range(6)], decoder)
     play.run()
     assert play.calls_when_listening == [0, *range(1, len(decoder.calls) + 1)]
+
+
+def test_a_prompt_that_takes_very_long_beside_streams_is_waited_for() -> None:
+    """So that those who watch over the engine's thread notice. Each call takes a second here."""
+    decoder = FakeDecoder(calls_beside=100)
+    crowd = [Visitor(key, prompt(key, 20), 50, eos=frozenset(), arrives=key) for key in range(2)]
+    play = Play(crowd, decoder).run()
+    kinds = [call.kind for call in decoder.calls]
+    begun = kinds.index("beside")
+    decoded = [len(call.histories) for call in decoder.calls[begun + 1 :]]
+    assert decoded.index(2) in range(10, 13)
+    for each in crowd:
+        assert play.events[each.key] == events_alone(each)
+
+
+def test_it_listens_while_a_prompt_is_read_beside_streams() -> None:
+    decoder = FakeDecoder()
+    crowd = [Visitor(key, prompt(key, 20), 20, eos=frozenset(), arrives=key) for key in range(2)]
+    play = Play(crowd, decoder)
+    play.run()
+    begun = [call.kind for call in decoder.calls].index("beside")
+    assert [begun + 2, begun + 3, begun + 4] == play.calls_when_listening[begun + 1 : begun + 4]
 
 
 def test_the_start_of_a_prompt_and_each_piece_of_it_are_news() -> None:
@@ -433,12 +440,22 @@ def test_an_interrupted_call_ends_the_step_and_nobody_is_told() -> None:
     assert all(isinstance(event, Text) for told in play.events.values() for event in told)
 
 
+def test_a_device_that_is_lost_while_a_prompt_is_read_beside_streams_ends_the_engine() -> None:
+    def fail(number: int) -> None:
+        if decoder.calls[number].kind == "beside":
+            raise DeviceLost("cuda:0: an illegal memory access was encountered")
+
+    decoder = FakeDecoder(on_call=fail)
+    with pytest.raises(DeviceLost):
+        Play([Visitor(key, prompt(key, 20), 20) for key in range(3)], decoder).run()
+
+
 def test_a_lost_device_ends_the_step_and_no_other_call_is_made() -> None:
     def fail(number: int) -> None:
         if number == 3:
             raise DeviceLost("cuda:0: an illegal memory access was encountered")
 
-    decoder = FakeDecoder(on_call=fail)
+    decoder = FakeDecoder(on_call=fail, beside=False)
     play = Play([Visitor(key, prompt(key, 9), 20) for key in range(3)], decoder)
     with pytest.raises(DeviceLost):
         play.run()
@@ -448,7 +465,7 @@ def test_a_lost_device_ends_the_step_and_no_other_call_is_made() -> None:
 
 def test_a_decoder_is_told_whether_the_same_sequences_are_decoded_next() -> None:
     """Not where a prompt is read in the same step, nor where one of them is at its limit."""
-    decoder = FakeDecoder(slots=2, mixes=False)
+    decoder = FakeDecoder(slots=2, beside=False)
     told: dict[int, bool] = {}
     decode = decoder.decode
 

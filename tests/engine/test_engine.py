@@ -27,7 +27,7 @@ async def test_many_at_once_get_what_each_gets_alone() -> None:
     all_there = threading.Event()
 
     async def client(engine: Engine, prompt: str) -> None:
-        async with engine.generate(asks(prompt, max_tokens=12)) as events:
+        async with engine.generate(asks(prompt, max_tokens=24)) as events:
             entered.append(prompt)
             if len(entered) == len(prompts):
                 all_there.set()
@@ -38,7 +38,7 @@ async def test_many_at_once_get_what_each_gets_alone() -> None:
     async with engine.running(), trio.open_nursery() as nursery:
         for prompt in prompts:
             nursery.start_soon(client, engine, prompt)
-    assert given == {prompt: expected(prompt, 12) for prompt in prompts}
+    assert given == {prompt: expected(prompt, 24) for prompt in prompts}
     assert {len(call.histories) for call in decoder.calls} == {1, 2, 3, 4}
 
 

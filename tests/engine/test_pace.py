@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.engine.costs import CostMeter, Costs, Rates
-from server.engine.pace import LONGEST_CALL, MIN_TOKENS, Pace
+from server.engine.pace import LONGEST_CALL, LONGEST_CALL_BESIDE, MIN_TOKENS, Pace
 from server.engine.pacer import Pacer
-from server.engine.plan import DecodeCall, MixedCall, PrefillCall, SlotPrefix
+from server.engine.plan import DecodeCall, PrefillCall, SlotPrefix
 from tests.engine.play import Visitor, sequence_of
 
 SMALL = Rates(call=5e-3, token=0.5e-3, past=4e-6, pair=0.2e-6)
@@ -70,68 +70,16 @@ def test_one_call_that_was_held_up_changes_little() -> None:
     assert meter.costs().prompt.prompt_seconds(20, 600) == pytest.approx(before, rel=0.1)
 
 
-def test_what_a_prompt_adds_to_a_decode_call_is_learnt() -> None:
-    """From a first prompt, which is read alone, and from calls that do both, whether any has only
-    decoded yet or not."""
-    added = replace(SMALL, call=1e-3)
-
-    def measure(rows: int, tokens: int, past: int) -> None:
-        decode = SMALL.seconds(rows, 100 * rows, 0)
-        meter.mixed(rows, 100 * rows, tokens, past, decode + added.prompt_seconds(tokens, past))
-
+def test_prompts_beside_others_have_costs_of_their_own() -> None:
+    slow = replace(SMALL, call=8e-3, token=0.9e-3)
     meter = CostMeter()
-    meter.read(30, 0, SMALL.prompt_seconds(30, 0))
-    meter.read(34, 30, SMALL.prompt_seconds(34, 30))
-    measure(1, 16, 0)
-    measure(1, 16, 16)
+    for start in range(0, 400, 40):
+        meter.read(40, start, SMALL.prompt_seconds(40, start))
+        meter.read_beside(40, start, slow.prompt_seconds(40, start))
     costs = meter.costs()
-    both = costs.decode_seconds(1, 100) + costs.added.prompt_seconds(20, 32)
-    expected = SMALL.seconds(1, 100, 0) + added.prompt_seconds(20, 32)
-    assert both == pytest.approx(expected, rel=0.15)
-    for rows in range(1, 9):
-        meter.decoded(rows, 100 * rows, SMALL.seconds(rows, 100 * rows, 0))
-        measure(rows, 10 * rows, 50 * rows)
-    for tokens, past in ((4, 0), (40, 300)):
-        expected = added.prompt_seconds(tokens, past)
-        learnt = meter.costs().added.prompt_seconds(tokens, past)
-        assert learnt == pytest.approx(expected, rel=0.15)
-
-
-def test_a_long_prompt_changes_nothing_of_what_decoding_is_thought_to_take() -> None:
-    """Though all of its calls do both, and the past of both grows."""
-    meter = CostMeter()
-    for rows in range(1, 5):
-        meter.decoded(rows, 100 * rows, SMALL.seconds(rows, 100 * rows, 0))
-    before = meter.costs().decode_seconds(4, 500)
-    for step in range(100):
-        seconds = SMALL.seconds(4, 400 + 4 * step, 0) + SMALL.prompt_seconds(16, 16 * step)
-        meter.mixed(4, 400 + 4 * step, 16, 16 * step, seconds)
-    assert meter.costs().decode_seconds(4, 500) == before
-
-
-def test_prompts_of_a_burst_do_not_seem_to_take_what_the_rows_beside_them_do() -> None:
-    """Of which as many never decoded alone: each row costs more than a first guess has it."""
-    decode, added = replace(SMALL, token=1.5e-3), replace(SMALL, call=1e-3)
-    meter = CostMeter()
-    meter.read(128, 0, SMALL.prompt_seconds(128, 0))
-    for past in range(128, 200, 16):
-        meter.decoded(1, past, decode.seconds(1, past, 0))
-    for rows in range(1, 8):
-        for start in range(0, 128, 16):
-            seconds = decode.seconds(rows, 140 * rows, 0) + added.prompt_seconds(16, start)
-            meter.mixed(rows, 140 * rows, 16, start, seconds)
-    learnt = meter.costs().added.prompt_seconds(16, 64)
-    assert learnt == pytest.approx(added.prompt_seconds(16, 64), rel=0.2)
-
-
-def test_a_piece_that_seems_to_take_no_time_makes_no_later_one_long() -> None:
-    """As where the machine was slow when what decodes was measured."""
-    meter = CostMeter()
-    meter.read(64, 0, SMALL.prompt_seconds(64, 0))
-    meter.decoded(4, 400, 0.02)
-    for start in range(0, 40, 4):
-        meter.mixed(4, 400, 4, start, 0.012)
-    assert meter.costs().added.tokens_in(0.01, 40, 1000) < 100
+    for found, true in ((costs.prompt, SMALL), (costs.prompt_beside, slow)):
+        expected = pytest.approx(true.prompt_seconds(60, 200), rel=0.1)
+        assert found.prompt_seconds(60, 200) == expected
 
 
 def test_the_first_call_of_a_prompt_is_a_short_one() -> None:
@@ -156,7 +104,7 @@ def test_a_call_is_a_third_longer_than_an_empty_one(of: Rates, past: int) -> Non
 
 
 def test_what_prompts_may_take_beside_streams_follows_the_stretch() -> None:
-    costs = Costs(decode=SMALL, prompt=SMALL, added=SMALL)
+    costs = Costs(decode=SMALL, prompt=SMALL, prompt_beside=SMALL)
     for stretch, share in ((1.5, 0.5), (3.0, 2.0)):
         allowed = Pace(costs, stretch).allowance(rows=4, coming=0, past=800)
         assert allowed == pytest.approx(share * costs.decode_seconds(4, 800))
@@ -165,10 +113,27 @@ def test_what_prompts_may_take_beside_streams_follows_the_stretch() -> None:
 
 
 def test_what_is_still_to_be_read_counts_as_if_it_ran() -> None:
-    costs = Costs(decode=SMALL, prompt=SMALL, added=SMALL)
+    costs = Costs(decode=SMALL, prompt=SMALL, prompt_beside=SMALL)
     allowed = Pace(costs, 2).allowance(rows=1, coming=7, past=100)
     step = 2 * costs.decode_seconds(8, 100)
     assert allowed + costs.decode_seconds(1, 100) == pytest.approx(step)
+
+
+def test_prompts_are_read_beside_steps_unless_these_may_be_very_long() -> None:
+    costs = Costs(decode=SMALL, prompt=SMALL, prompt_beside=SMALL)
+    reads_beside = [Pace(costs, stretch).reads_beside for stretch in (1.1, 1.8, 3, 3.1, 8)]
+    assert reads_beside == [True, True, True, False, False]
+
+
+@given(of=rates, remaining=st.integers(1, 9000), past=st.integers(0, 9000))
+def test_pieces_that_are_read_beside_others_are_of_one_size(
+    of: Rates, remaining: int, past: int
+) -> None:
+    pace = Pace(Costs(SMALL, SMALL, of), 2)
+    tokens = pace.tokens_beside(past, remaining)
+    longest = max(of.tokens_in(LONGEST_CALL_BESIDE, past, remaining), MIN_TOKENS)
+    assert MIN_TOKENS <= tokens <= longest
+    assert -(-remaining // tokens) == -(-remaining // longest)
 
 
 @given(of=rates, prompt=st.integers(1, 9000), data=st.data())
@@ -178,8 +143,8 @@ def test_no_step_of_a_prompt_needs_to_be_much_shorter_than_its_last_one(
     """The least that is read takes a third longer than nothing; or three quarters of what the least
     at the end will take, but no longer than any call may."""
     past = data.draw(st.integers(0, prompt - 1))
-    pace = Pace(Costs(SMALL, SMALL, SMALL), 2)
-    least = pace.min_tokens(of, past, prompt)
+    pace = Pace(Costs(decode=SMALL, prompt=of, prompt_beside=SMALL), 2)
+    least = pace.min_tokens(past, prompt)
     assert least >= max(of.min_tokens(past), MIN_TOKENS)
     last = of.prompt_seconds(max(of.min_tokens(prompt), MIN_TOKENS), prompt)
     longest = min(0.75 * last, LONGEST_CALL)
@@ -194,7 +159,7 @@ class Counted(CostMeter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.decodes = self.reads = self.mixes = 0
+        self.decodes = self.reads = self.reads_beside = 0
 
     def decoded(self, rows: int, past: int, seconds: float) -> None:
         self.decodes += 1
@@ -204,9 +169,9 @@ class Counted(CostMeter):
         self.reads += 1
         super().read(tokens, past, seconds)
 
-    def mixed(self, rows: int, rows_past: int, tokens: int, past: int, seconds: float) -> None:
-        self.mixes += 1
-        super().mixed(rows, rows_past, tokens, past, seconds)
+    def read_beside(self, tokens: int, past: int, seconds: float) -> None:
+        self.reads_beside += 1
+        super().read_beside(tokens, past, seconds)
 
 
 @pytest.fixture
@@ -218,7 +183,9 @@ def counted() -> Counted:
 def took(counted: Counted) -> Callable[..., None]:
     pacer = Pacer(2, meter=counted)
     sequence = sequence_of(Visitor(0, (1, 2, 3), 9))
-    return lambda call: pacer.took(call, [sequence for _ in call.keys], seconds=0.01)
+    return lambda call, **beside: pacer.took(
+        call, [sequence for _ in call.keys], seconds=0.01, **beside
+    )
 
 
 def test_plain_decode_steps_are_rarely_taken_in(
@@ -238,12 +205,13 @@ def test_beside_a_prompt_every_step_is_taken_in(
     assert (counted.reads, counted.decodes) == (10, 10)
 
 
-def test_each_call_that_decodes_and_reads_is_taken_in(
+def test_decoding_beside_a_prompt_tells_nothing_and_the_prompt_what_others_beside_it_take(
     counted: Counted, took: Callable[..., None]
 ) -> None:
     for start in range(0, 160, 16):
-        took(MixedCall(DecodeCall((0,)), PrefillCall(1, 1, start, start + 16, last=False)))
-    assert (counted.mixes, counted.reads, counted.decodes) == (10, 0, 0)
+        took(DecodeCall((0,)), beside=True)
+        took(PrefillCall(1, 1, start, start + 16, last=False), beside=True)
+    assert (counted.reads_beside, counted.reads, counted.decodes) == (10, 0, 0)
 
 
 def test_a_call_that_also_copied_a_prefix_tells_nothing(

@@ -13,7 +13,6 @@ from server.engine.lookup import Draft
 from server.engine.pace import Pace
 from server.engine.plan import (
     DecodeCall,
-    MixedCall,
     PrefillCall,
     SavedPrefix,
     SlotMove,
@@ -25,7 +24,7 @@ from server.engine.prefixes import Found
 from server.engine.scheduler import Scheduler, cut
 from tests.engine.fake_decoder import FakeDecoder, FakeSaved
 from tests.engine.gold_scheduler import GoldScheduler, GoldStep, Read, longest_read
-from tests.engine.paces import tokens_a_step
+from tests.engine.paces import tokens_a_step, tokens_beside
 
 SAVED = FakeSaved(FakeDecoder(), [])
 PLENTY = tokens_a_step(alone=512, beside_streams=32)
@@ -38,6 +37,7 @@ paces = st.builds(
     st.builds(Costs, rates, rates, rates),
     stretch=st.sampled_from([1.1, 2, 9]),
     longest_call=st.integers(0, 90),
+    longest_call_beside=st.integers(0, 90),
 )
 
 
@@ -58,7 +58,10 @@ class SlotTable:
         before = dict(self.tokens)
         for move in plan.moves:
             self._move(move)
-        for call in apart(plan):
+        if plan.begins:
+            self._begin(plan.begins, found.get(plan.begins.key), before)
+            self._read(plan.begins)
+        for call in plan.calls:
             if isinstance(call, DecodeCall):
                 assert call.keys == tuple(self.held[call.first_slot :][: len(call.keys)])
                 self._grow(call.keys)
@@ -116,7 +119,7 @@ def test_a_prompt_without_pages_is_looked_at_again_when_a_sequence_ends() -> Non
         return Found() if key == 0 or not running else None
 
     running = {0}
-    scheduler = Scheduler(2, 4, find, mixes=False)
+    scheduler = Scheduler(2, 4, find, beside=False)
     scheduler.submit(0, 8)
     scheduler.plan(PLENTY, {})
     scheduler.submit(1, 8)
@@ -132,11 +135,12 @@ def test_a_prompt_without_pages_is_looked_at_again_when_a_sequence_ends() -> Non
 class AnyOrder(RuleBasedStateMachine):
     """Sequences come, are planned and go in any order."""
 
-    @initialize(slots=st.integers(1, 5), tile=st.sampled_from([4, 16, 32]), mixes=st.booleans())
-    def begin(self, slots: int, tile: int, mixes: bool) -> None:
-        self.mixes = mixes
-        self.scheduler = Scheduler(slots, tile, self.find, mixes=mixes)
-        self.gold = GoldScheduler(slots, tile, lambda key: self.find(key, []), mixes=mixes)
+    @initialize(slots=st.integers(1, 5), tile=st.sampled_from([4, 16, 32]), beside=st.booleans())
+    def begin(self, slots: int, tile: int, beside: bool) -> None:
+        self.beside: int | None = None
+        """Whose prompt is being read beside others."""
+        self.scheduler = Scheduler(slots, tile, self.find, beside=beside)
+        self.gold = GoldScheduler(slots, tile, lambda key: self.find(key, []), beside=beside)
         self.table = SlotTable(slots)
         self.alive: dict[int, int] = {}
         self.keys = 0
@@ -182,10 +186,8 @@ class AnyOrder(RuleBasedStateMachine):
             drafts = data.draw(self.drafts()) if data else {}
             again = None if drafts else self.scheduler.again()
             plan = again or self.scheduler.plan(pace, drafts)
-            assert busy == (plan != StepPlan())
-            assert calls_of(plan, self.alive, drafts, mixes=self.mixes) == self.gold.plan(
-                pace, drafts
-            )
+            assert busy == (plan != StepPlan() or self.beside is not None)
+            assert calls_of(plan, self.alive, drafts) == self.gold.plan(pace, drafts)
             accepted = {
                 key: data.draw(st.integers(0, len(draft))) if data else 0
                 for key, draft in drafts.items()
@@ -194,10 +196,26 @@ class AnyOrder(RuleBasedStateMachine):
             for key, tokens in accepted.items():
                 self.scheduler.accepted(key, tokens)
                 self.gold.accepted(key, tokens)
+            if plan.begins:
+                self.beside = plan.begins.key
+            if self.beside is not None and (
+                not plan.calls or data is None or data.draw(st.booleans())
+            ):
+                self._end_beside(self.beside)
+
+    def _end_beside(self, key: int) -> None:
+        self.gold.read_beside()
+        slot = self.scheduler.read_beside()
+        assert (slot is None) == (key in self.alive)
+        if slot is not None:
+            self.table.release(key, slot)
+            self.table.dead.add(key)
+        self.beside = None
 
     def drafts(self) -> st.SearchStrategy[dict[int, Draft]]:
         """For any of those whose prompts are read whole."""
-        decoding = [key for key in self.alive if self.table.tokens.get(key, 0) >= self.alive[key]]
+        read = [key for key in self.alive if self.table.tokens.get(key, 0) >= self.alive[key]]
+        decoding = [key for key in read if key != self.beside]
         if not decoding:
             return st.just({})
         draft = st.integers(1, 3).map(lambda length: tuple(range(length)))
@@ -222,38 +240,31 @@ class AnyOrder(RuleBasedStateMachine):
             self.table.release(key, slot)
         self.gold.remove(key)
         del self.alive[key]
-        self.table.dead.add(key)
+        if key != self.beside:
+            self.table.dead.add(key)
 
 
-def calls_of(
-    plan: StepPlan, prompts: dict[int, int], drafts: dict[int, Draft], *, mixes: bool
-) -> GoldStep:
+def calls_of(plan: StepPlan, prompts: dict[int, int], drafts: dict[int, Draft]) -> GoldStep:
     """The plan without its slots; decode rows come first, as few calls as their slots allow, then
     drafts, and only a prompt's end is its last."""
-    calls = apart(plan)
+    calls = list(plan.calls)
     decodes = [call for call in calls if isinstance(call, DecodeCall)]
     reads = [call for call in calls if isinstance(call, PrefillCall)]
     verifies = [call for call in calls if isinstance(call, VerifyCall)]
     assert calls == [*decodes, *verifies, *reads]
-    mixed = [call for call in plan.calls if isinstance(call, MixedCall)]
-    assert len(mixed) == bool(mixes and decodes and reads and not verifies)
-    assert all(call.decode.first_slot == 0 for call in mixed)
     assert all(a.first_slot + len(a.keys) < b.first_slot for a, b in pairwise(decodes))
     assert {call.key: call.draft for call in verifies} == drafts
-    assert all(call.last == (call.stop == prompts[call.key]) for call in reads)
+    begins = [plan.begins] if plan.begins else []
+    assert all(call.last == (call.stop == prompts[call.key]) for call in (*reads, *begins))
     decoded = frozenset(key for call in decodes for key in call.keys)
     verified = frozenset(call.key for call in verifies)
     return GoldStep(
-        decoded, verified, tuple(Read(call.key, call.start, call.stop) for call in reads)
+        decoded, verified, tuple(map(read_of, reads)), read_of(plan.begins) if plan.begins else None
     )
 
 
-def apart(plan: StepPlan) -> list[DecodeCall | VerifyCall | PrefillCall]:
-    """Its calls, with what one call does of two kinds as two."""
-    calls: list[DecodeCall | VerifyCall | PrefillCall] = []
-    for call in plan.calls:
-        calls += [call.decode, call.prompt] if isinstance(call, MixedCall) else [call]
-    return calls
+def read_of(call: PrefillCall) -> Read:
+    return Read(call.key, call.start, call.stop)
 
 
 TestAnyOrder = AnyOrder.TestCase
@@ -297,7 +308,7 @@ def test_cut(unread: int, budget: int, expected: int) -> None:
 
 
 def test_the_last_row_takes_the_place_of_one_that_ends() -> None:
-    scheduler = Scheduler(slots=3, tile=32, find=nothing, mixes=False)
+    scheduler = Scheduler(slots=3, tile=32, find=nothing, beside=False)
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)
     assert [
@@ -314,7 +325,7 @@ def test_the_last_row_takes_the_place_of_one_that_ends() -> None:
 
 
 def test_a_step_is_repeated_until_somebody_comes_or_goes() -> None:
-    scheduler = Scheduler(slots=2, tile=32, find=nothing, mixes=False)
+    scheduler = Scheduler(slots=2, tile=32, find=nothing, beside=False)
     scheduler.submit(0, prompt_tokens=10)
     scheduler.plan(PLENTY, {})
     assert scheduler.again() is None
@@ -332,34 +343,68 @@ def test_a_step_is_repeated_until_somebody_comes_or_goes() -> None:
     assert scheduler.plan(PLENTY, {}).moves == (SlotMove(1, 0, length=13),)
 
 
-def test_a_prompt_is_read_in_one_call_with_those_that_decode() -> None:
-    """The next one is as well, in the next step: a call of its own would read all weights again."""
-    scheduler = Scheduler(slots=4, tile=32, find=nothing, mixes=True)
-    scheduler.submit(0, prompt_tokens=10)
-    assert scheduler.plan(PLENTY, {}).calls == (PrefillCall(0, 0, 0, 10, last=True),)
-    scheduler.submit(1, prompt_tokens=10)
-    scheduler.submit(2, prompt_tokens=12)
-    assert scheduler.plan(PLENTY, {}).calls == (
-        MixedCall(DecodeCall((0,)), PrefillCall(1, 1, 0, 10, last=True)),
-    )
-    assert scheduler.plan(PLENTY, {}).calls == (
-        MixedCall(DecodeCall((0, 1)), PrefillCall(2, 2, 0, 12, last=True)),
-    )
-
-
-def test_beside_a_draft_a_prompt_is_a_call_of_its_own() -> None:
-    scheduler = Scheduler(slots=2, tile=32, find=nothing, mixes=True)
-    scheduler.submit(0, prompt_tokens=10)
-    scheduler.plan(PLENTY, {})
-    scheduler.submit(1, prompt_tokens=10)
-    assert scheduler.plan(PLENTY, {0: (7,)}).calls == (
+def test_a_prompt_is_read_beside_the_steps_of_those_that_decode() -> None:
+    """A draft and the end of a stream change nothing, and the next prompt waits for its end."""
+    pace = tokens_beside(alone=22, beside=20)
+    scheduler = Scheduler(slots=4, tile=32, find=nothing, beside=True)
+    for key, prompt_tokens in enumerate((10, 11, 30)):
+        scheduler.submit(key, prompt_tokens)
+    plan = scheduler.plan(pace, {})
+    assert plan.calls == tuple(PrefillCall(k, k, 0, n, last=True) for k, n in ((0, 10), (1, 11)))
+    plan = scheduler.plan(pace, {})
+    assert plan.begins == PrefillCall(2, 2, 0, 15, last=False)
+    assert plan.calls == (DecodeCall((0, 1)),)
+    scheduler.submit(3, prompt_tokens=10)
+    assert scheduler.plan(pace, {0: (7,)}).calls == (
+        DecodeCall((1,), first_slot=1),
         VerifyCall(0, 0, (7,)),
-        PrefillCall(1, 1, 0, 10, last=True),
     )
+    scheduler.remove(0)
+    assert scheduler.plan(pace, {}) == StepPlan((SlotMove(1, 0, 13),), (DecodeCall((1,)),))
+    assert scheduler.read_beside() is None
+    plan = scheduler.plan(pace, {})
+    assert plan == StepPlan((), (DecodeCall((1,)),), PrefillCall(2, 2, 15, 30, last=True))
+    assert scheduler.again() is None
+    scheduler.read_beside()
+    plan = scheduler.plan(pace, {})
+    assert plan.moves == (SlotMove(2, 1, 30),)
+    assert plan.calls == (DecodeCall((1, 2)),)
+    assert plan.begins == PrefillCall(3, 2, 0, 10, last=True)
+
+
+def test_a_sequence_that_leaves_while_it_is_read_beside_others_keeps_its_slot_until_then() -> None:
+    pace = tokens_beside(alone=10, beside=20)
+    scheduler = Scheduler(slots=2, tile=32, find=nothing, beside=True)
+    scheduler.submit(0, prompt_tokens=10)
+    scheduler.plan(pace, {})
+    scheduler.submit(1, prompt_tokens=10)
+    assert scheduler.plan(pace, {}).begins == PrefillCall(1, 1, 0, 10, last=True)
+    assert scheduler.remove(1) is None
+    scheduler.submit(2, prompt_tokens=10)
+    assert scheduler.plan(pace, {}) == StepPlan((), (DecodeCall((0,)),))
+    scheduler.remove(0)
+    assert scheduler.busy
+    assert scheduler.plan(pace, {}) == StepPlan()
+    assert scheduler.read_beside() == 1
+    assert scheduler.plan(pace, {}).calls == (PrefillCall(2, 0, 0, 10, last=True),)
+
+
+def test_while_a_prompt_is_read_beside_them_steps_are_repeated() -> None:
+    pace = tokens_beside(alone=10, beside=20)
+    scheduler = Scheduler(slots=2, tile=32, find=nothing, beside=True)
+    scheduler.submit(0, prompt_tokens=10)
+    scheduler.plan(pace, {})
+    scheduler.submit(1, prompt_tokens=10)
+    scheduler.plan(pace, {})
+    assert scheduler.again() is None
+    plan = scheduler.plan(pace, {})
+    assert scheduler.again() is plan
+    scheduler.read_beside()
+    assert scheduler.again() is None
 
 
 def test_those_between_drafts_are_a_call_for_each_run_of_neighbours() -> None:
-    scheduler = Scheduler(slots=5, tile=32, find=nothing, mixes=False)
+    scheduler = Scheduler(slots=5, tile=32, find=nothing, beside=False)
     for key in range(5):
         scheduler.submit(key, prompt_tokens=10)
     scheduler.plan(PLENTY, {})
@@ -372,7 +417,7 @@ def test_those_between_drafts_are_a_call_for_each_run_of_neighbours() -> None:
 
 
 def test_accepted_tokens_move_with_their_sequence() -> None:
-    scheduler = Scheduler(slots=2, tile=32, find=nothing, mixes=False)
+    scheduler = Scheduler(slots=2, tile=32, find=nothing, beside=False)
     for key in range(2):
         scheduler.submit(key, prompt_tokens=10)
     scheduler.plan(PLENTY, {})
@@ -390,7 +435,7 @@ def test_a_prompt_begins_with_what_another_one_has_read_in_the_slot_where_it_now
     """Moved in the same step, before all calls."""
     sources = {2: Found(1, length=8)}
     scheduler = Scheduler(
-        2, tile=32, find=lambda key, reading: sources.get(key, Found()), mixes=False
+        2, tile=32, find=lambda key, reading: sources.get(key, Found()), beside=False
     )
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)
@@ -405,7 +450,7 @@ def test_a_prompt_begins_with_what_another_one_has_read_in_the_slot_where_it_now
 def test_a_prompt_that_is_to_wait_for_another_holds_up_those_behind_it() -> None:
     """In order of arrival."""
     scheduler = Scheduler(
-        3, tile=32, find=lambda key, reading: None if reading else Found(), mixes=False
+        3, tile=32, find=lambda key, reading: None if reading else Found(), beside=False
     )
     for key in range(3):
         scheduler.submit(key, prompt_tokens=10)

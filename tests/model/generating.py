@@ -10,7 +10,7 @@ from server.engine.drafter import LookupDrafter
 from server.engine.sampling import Sampler
 from server.engine.sequence import Sequence
 from server.engine.windowed_text import WindowedText
-from tests.engine.paces import SteadyPacer
+from tests.engine.paces import SteadyPacer, tokens_a_step
 
 GREEDY = SamplingParameters()
 
@@ -45,7 +45,10 @@ def generated(
 def core_of(decoder: Decoder, reuse: PrefixReuse = PrefixReuse.ALL) -> EngineCore:
     """With room for a few kept prefixes."""
     return EngineCore(
-        decoder, lambda messages: None, SteadyPacer(64, 16), PrefixCacheConfig(reuse, 2**16)
+        decoder,
+        lambda messages: None,
+        SteadyPacer(tokens_a_step(64, 16)),
+        PrefixCacheConfig(reuse, 2**16),
     )
 
 

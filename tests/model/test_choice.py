@@ -19,7 +19,6 @@ def folder(target: DeviceKind | None) -> ModelFolder:
     return ModelFolder(
         Path("m"),
         Path("m/model.onnx"),
-        None,
         Path(),
         8,
         frozenset(),

@@ -26,7 +26,6 @@ def test_a_folder_needs_little(tmp_path: Path) -> None:
     assert ModelFolder.read(folder(tmp_path)) == ModelFolder(
         path=tmp_path,
         model_file=tmp_path / "model.onnx",
-        mixed_file=None,
         tokenizer_file=tmp_path / "tokenizer.json",
         context_length=100,
         eos_token_ids=frozenset({2}),
@@ -44,17 +43,6 @@ def test_what_genai_exports_needs_no_other_document(tmp_path: Path) -> None:
     (path / "genai_config.json").write_text("{}")
     with pytest.raises(StartError, match=r"not a model folder: config\.json is missing"):
         ModelFolder.read(path)
-
-
-def test_the_mixed_graph_is_beside_the_graph(tmp_path: Path) -> None:
-    genai = {"model": {"decoder": {"filename": "onnx/model.onnx"}}}
-    path = folder(tmp_path, genai_config=genai)
-    (path / "onnx").mkdir()
-    (path / "onnx" / "model.onnx").write_bytes(b"")
-    (path / "mixed.onnx").write_bytes(b"")
-    assert ModelFolder.read(path).mixed_file is None
-    (path / "onnx" / "mixed.onnx").write_bytes(b"")
-    assert ModelFolder.read(path).mixed_file == path / "onnx" / "mixed.onnx"
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ class DeviceDecoder:
         self.device = memory.device
         self.slots = slots
         self.context = context
-        self.mixed = None
+        self.read_beside = None
         """None: prompts are calls of their own here."""
         self.runtime_seconds = 0.0
         """Seconds that the host spent inside the runtime, and waiting for the device."""

@@ -3,7 +3,6 @@
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from server.engine.decoder import Decoder
 from server.engine.scheduler import cut
-from server.errors import Interrupted, StartError
+from server.errors import Interrupted
 from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
 from server.model.tensor_types import Logits, Tokens
@@ -29,12 +28,9 @@ TEXT: Tokens = np.random.default_rng(0).integers(0, 270, CONTEXT)
 SLOTS = 4
 
 
-def opened(folder: Path) -> CpuDecoder:
-    return opened_as(ModelFolder.read(folder))
-
-
-def opened_as(folder: ModelFolder) -> CpuDecoder:
-    return CpuDecoder(folder, slots=SLOTS, context=CONTEXT, threads=1)
+def opened(folder: Path, threads: int = 1) -> CpuDecoder:
+    read, parallel = ModelFolder.read(folder), threads > 1
+    return CpuDecoder(read, slots=SLOTS, context=CONTEXT, threads=threads, parallel=parallel)
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8"])
@@ -105,50 +101,69 @@ def test_a_decode_row_is_the_same_alone_and_in_a_batch(
         np.testing.assert_array_equal(rows, alone)
 
 
+@pytest.fixture(scope="module", params=[2, 3, 5])
+def parallel(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> CpuDecoder:
+    """With so many threads, of which one or two read prompts."""
+    folder = tiny_folder(tmp_path_factory.mktemp("parallel") / "tiny", "int8")
+    return opened(folder, threads=request.param)
+
+
 @settings(max_examples=25)
 @given(
-    lengths=st.lists(st.integers(1, 100), min_size=1, max_size=SLOTS - 1),
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=SLOTS - 1),
     past=st.integers(2, 60),
     piece=st.integers(1, 60),
-    last=st.booleans(),
 )
-def test_decode_rows_and_a_prompt_in_one_call_are_what_they_are_in_two(
-    decoder: CpuDecoder, lengths: list[int], past: int, piece: int, last: bool
+def test_a_prompt_and_the_calls_beside_it_are_what_they_are_one_after_the_other(
+    parallel: CpuDecoder, lengths: list[int], past: int, piece: int
 ) -> None:
     """So are the keys and values that they leave."""
-    assume(piece % decoder.tile != 1)
-    assert decoder.mixed is not None
+    assume(piece % parallel.tile != 1)
+    assert parallel.read_beside is not None
     prompts = [TEXT[start : start + length] for start, length in enumerate(lengths)]
-    newest, above = [int(prompt[0]) for prompt in prompts], len(prompts)
+    above, read = len(prompts), TEXT[past : past + piece]
     results = []
-    for mixed in (False, True):
-        for slot, prompt in enumerate(prompts):
-            decoder.prefill(slot, 0, prompt)
-        decoder.prefill(above, 0, TEXT[:past])
-        read = TEXT[past : past + piece]
-        if mixed:
-            rows = copied(decoder.mixed(newest, lengths, above, past, read, last=last))
+    for beside in (False, True):
+        parallel.prefill(above, 0, TEXT[:past])
+        if beside:
+            reading = parallel.read_beside(above, past, read)
+            rows = continued(parallel, prompts, steps=3)
+            row, seconds = reading.result()
+            assert reading.done
+            assert seconds > 0
         else:
-            decoded = copied(decoder.decode(newest, lengths))
-            rows = np.concatenate([decoded, copied(decoder.prefill(above, past, read))[:last]])
-        pasts = [*(length + 1 for length in lengths), past + piece]
-        results.append((rows, copied(decoder.decode([*newest, 7], pasts))))
-    for apart, together in zip(*results, strict=True):
-        np.testing.assert_array_equal(apart, together)
+            rows = continued(parallel, prompts, steps=3)
+            row = copied(parallel.prefill(above, past, read))
+        pasts = [*(length + 3 for length in lengths), past + piece]
+        after = copied(parallel.decode([7] * len(pasts), pasts))
+        results.append([*(logits for each in rows for logits in each), *row, *after])
+    np.testing.assert_array_equal(results[0], results[1])
 
 
-def test_without_a_graph_for_it_or_room_beside_there_are_no_mixed_calls(tmp_path: Path) -> None:
-    folder = ModelFolder.read(tiny_folder(tmp_path / "tiny", "fp32"))
-    one_slot = CpuDecoder(folder, slots=1, context=CONTEXT, threads=1)
-    no_graph = CpuDecoder(replace(folder, mixed_file=None), slots=2, context=CONTEXT, threads=1)
-    assert one_slot.mixed is None
-    assert no_graph.mixed is None
+def test_a_prompt_is_read_beside_others_whatever_logits_the_graph_gives(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "tiny", "fp32")
+    without_logits_to_keep(folder)
+    decoder = opened(folder, threads=2)
+    expected = copied(decoder.prefill(0, 0, TEXT[:20]))
+    assert decoder.read_beside is not None
+    row, _ = decoder.read_beside(1, 0, TEXT[:20]).result()
+    np.testing.assert_array_equal(row, expected)
 
 
-def test_a_second_graph_of_another_kind_is_an_error(tmp_path: Path) -> None:
-    folder = ModelFolder.read(tiny_folder(tmp_path / "tiny", "fp32"))
-    with pytest.raises(StartError, match="has no input `prompt_logits_to_keep`"):
-        opened_as(replace(folder, mixed_file=folder.model_file))
+def test_time_that_is_waited_for_a_prompt_is_time_inside_the_runtime(tmp_path: Path) -> None:
+    decoder = opened(tiny_folder(tmp_path / "tiny", "int8"), threads=2)
+    assert decoder.read_beside is not None
+    before = decoder.runtime_seconds
+    reading = decoder.read_beside(1, 0, TEXT)
+    assert decoder.runtime_seconds == before
+    reading.result()
+    assert decoder.runtime_seconds > before
+
+
+def test_without_a_second_core_no_prompt_is_read_beside_others(decoder: CpuDecoder) -> None:
+    assert decoder.read_beside is None
 
 
 def test_decode_rows_may_begin_at_any_slot(decoder: CpuDecoder) -> None:
@@ -275,6 +290,14 @@ def test_an_interruption_ends_every_later_call(tmp_path: Path) -> None:
             decoder.prefill(0, 0, TEXT)
         with pytest.raises(Interrupted):
             decoder.decode([int(TEXT[0])], [5])
+
+
+def test_an_interruption_ends_a_prompt_beside_others(tmp_path: Path) -> None:
+    decoder = opened(tiny_folder(tmp_path / "tiny", "fp32"), threads=2)
+    decoder.interrupt()
+    assert decoder.read_beside is not None
+    with pytest.raises(Interrupted):
+        decoder.read_beside(1, 0, TEXT).result()
 
 
 def test_an_interruption_ends_the_call_under_way(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ import pytest
 from server.errors import StartError
 from server.model.cpu.c_api import CApi
 from server.model.cpu.decoder import CpuDecoder
-from server.model.cpu.host_graph import CallOptions, HostGraph
+from server.model.cpu.host_graph import CallOptions, HostGraph, SharedWeights
 from server.model.folder import ModelFolder
 from server.model.opening import open_cpu_decoder
 from server.model.tensor_types import Logits
@@ -89,60 +87,34 @@ def logits(decoder: CpuDecoder) -> list[Logits]:
 
 
 def opened(folder: ModelFolder) -> CpuDecoder:
-    return open_cpu_decoder(folder, slots=2, context=CONTEXT, threads=1)
+    return open_cpu_decoder(folder, slots=2, context=CONTEXT, threads=2)
 
 
 @pytest.mark.parametrize("weights", ["fp32", "int8", "int4"])
 def test_shared_weights_change_no_bit(tmp_path: Path, weights: str) -> None:
     folder = ModelFolder.read(tiny_folder(tmp_path / weights, weights))
-    plain = opened(replace(folder, mixed_file=None))
+    plain = CpuDecoder(folder, slots=2, context=CONTEXT, threads=2)
     np.testing.assert_array_equal(logits(opened(folder)), logits(plain))
 
 
-def no_graph_at_all(folder: ModelFolder) -> None:
-    (folder.path / "mixed.onnx").write_bytes(b"")
-
-
-def text_in_another_encoding(folder: ModelFolder) -> None:
-    file = folder.path / "mixed.onnx"
-    file.write_bytes(file.read_bytes().replace(b"prompt_mask", b"prompt_ma\xffk"))
-
-
-def no_graph(folder: ModelFolder) -> None:
-    (folder.path / "mixed.onnx").write_bytes(b"no graph")
-
-
-def another_graph(folder: ModelFolder) -> None:
-    (folder.path / "mixed.onnx").write_bytes((folder.path / "model.onnx").read_bytes())
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        (no_graph_at_all, "mixed.onnx: ONNX Runtime cannot load it"),
-        (text_in_another_encoding, "mixed.onnx: "),
-        (no_graph, "mixed.onnx: ONNX Runtime cannot load it"),
-        (another_graph, "mixed.onnx: has no input `prompt_logits_to_keep`"),
-    ],
-)
-def test_without_a_second_graph_one_is_run_and_one_line_says_why(
-    folder: ModelFolder,
-    caplog: pytest.LogCaptureFixture,
-    fault: Callable[[ModelFolder], None],
-    reason: str,
+def test_where_weights_cannot_be_shared_one_session_is_run_and_one_line_says_why(
+    folder: ModelFolder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = logits(opened(folder))
-    fault(folder)
+
+    def fails(self: SharedWeights) -> None:
+        raise StartError("no weights\ncan be shared")
+
+    monkeypatch.setattr(SharedWeights, "__init__", fails)
     with caplog.at_level(logging.WARNING):
-        decoder = opened(ModelFolder.read(folder.path))
-    assert decoder.mixed is None
+        decoder = opened(folder)
+    assert decoder.read_beside is None
     np.testing.assert_array_equal(logits(decoder), both)
     [record] = caplog.records
-    assert reason in record.getMessage()
-    assert "\n" not in record.getMessage()
+    assert "no weights" in record.getMessage()
 
 
-def test_a_first_graph_that_cannot_be_run_is_not_blamed_on_the_second(
+def test_a_graph_that_cannot_be_run_is_not_blamed_on_sharing(
     folder: ModelFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder.model_file.write_bytes(b"no graph")
@@ -167,7 +139,7 @@ def test_what_is_packed_lies_in_memory_once_and_goes_with_the_last_graph(tmp_pat
         y = MatMul(x, w)
     }}
     """
-    for name in ("model", "mixed"):
+    for name in ("model", "other"):
         model = ir.from_onnx_text(text)
         weights = model.graph.inputs.pop()
         where = ("model.onnx.data", 0, data.nbytes, ir.DataType.FLOAT)
@@ -199,7 +171,7 @@ before = anonymous()
 weights = SharedWeights()
 first = HostGraph(folder / "model.onnx", 1, weights)
 one = of_the_file(), anonymous() - before
-second = HostGraph(folder / "mixed.onnx", 1, weights)
+second = HostGraph(folder / "other.onnx", 1, weights)
 both = of_the_file(), anonymous() - before
 del weights, first
 rest = anonymous() - before
