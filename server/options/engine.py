@@ -68,8 +68,8 @@ ENGINE = Group(
             "gap-stretch",
             "X",
             number(1, above_low=True),
-            "while a prompt is read, running streams' gaps are about X times as long as\n"
-            "without; more reads prompts sooner",
+            "how many times as long running streams' gaps may be while a prompt is read; up\n"
+            "to 3, it is read beside them, on half of the cores; more reads it sooner",
             f"{GAP_STRETCH:g}",
         ),
         "speculate": Flag(
