@@ -138,8 +138,7 @@ class EngineConfig:
     limits: EngineLimits = field(default_factory=EngineLimits)
     prefix_cache: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
     gap_stretch: float = GAP_STRETCH
-    """Limit on a step of running streams while prompts are read, as a multiple of its time without
-    them; above 1."""
+    """How many times as long running streams' steps may take while prompts are read; above 1."""
     speculate: int = 0
     """Longest draft, in tokens, that is verified in one call; 0 for none."""
 

@@ -48,7 +48,7 @@ UNDISTURBED = 100
 """Tokens that each stream generates beside the others before the prompt comes."""
 SHORT = 64
 """Tokens of each stream's own prompt."""
-STRETCHES = [1.5, 2.0, 2.5, 3.0, 4.0, 6.0]
+STRETCHES = [1.8, 4.0, 6.0]
 GAPS, FIRST = "p99 gap / undisturbed", "first token / alone"
 CURVE = Curve(across=FIRST, up=GAPS)
 

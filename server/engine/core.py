@@ -3,6 +3,7 @@
 Knows sequences and a decoder; does not know threads or clients.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable
@@ -67,7 +68,7 @@ class EngineCore:
         """The prompt that is being read beside other calls."""
         self._prefixes = Prefixes(decoder, self._sequences, prefix_cache)
         self._scheduler = Scheduler(
-            decoder.slots, decoder.tile, self._prefixes.find, beside=decoder.read_beside is not None
+            decoder.slots, decoder.tile, self._prefixes.find, beside=decoder.reads_beside
         )
 
     @property
@@ -128,17 +129,22 @@ class EngineCore:
             self._decoder.release(slot)
         self._unreleased.clear()
 
+    def wait_for_beside(self) -> None:
+        """Waits for a call that still runs beside others, after the last step: the process may not
+        end during a call into the model."""
+        if self._beside:
+            with contextlib.suppress(Exception):
+                self._beside.read.result()
+
     def _begin_beside(self, call: PrefillCall) -> None:
         """Begins to read a prompt beside other calls."""
         sequence = self._sequences[call.key]
         self._begin_prompt(sequence)
-        if self._decoder.read_beside is None:
-            raise TypeError("the decoder reads no prompts beside other calls")
         try:
             piece = piece_of(self._decoder, call, sequence)
-            read = self._decoder.read_beside(call.slot, call.start, piece)
+            read = self._decoder.begin_prefill(call.slot, call.start, piece)
         except Exception:
-            self._scheduler.read_beside()
+            self._scheduler.beside_ended()
             self._fail(call, [sequence])
         else:
             self._beside = _Beside(call, sequence, read, self._pacer.clock())
@@ -152,7 +158,7 @@ class EngineCore:
         """Waits for the end of such a call, and commits it unless its sequence was cancelled."""
         self._beside = None
         call, sequence = beside.call, beside.sequence
-        abandoned = self._scheduler.read_beside()
+        abandoned = self._scheduler.beside_ended()
         if abandoned is not None:
             self._unreleased.append((sequence, abandoned))
         try:

@@ -79,6 +79,8 @@ class CostMeter:
         self._decode = _Fit(FIRST_GUESS.call, FIRST_GUESS.token, FIRST_GUESS.past)
         self._prompt = _Fit(*astuple(FIRST_GUESS))
         self._prompt_beside = _Fit(*astuple(FIRST_GUESS))
+        self._read_beside = False
+        """Whether any call was beside others."""
 
     def decoded(self, rows: int, past: int, seconds: float) -> None:
         """A decode call; arguments as in `Costs.decode_seconds`."""
@@ -86,10 +88,14 @@ class CostMeter:
 
     def read(self, tokens: int, past: int, seconds: float) -> None:
         """A prompt call; arguments as in `Rates.prompt_seconds`."""
-        self._prompt.take(seconds, 1, tokens, past, _pairs(tokens, past))
+        counts = 1, tokens, past, _pairs(tokens, past)
+        self._prompt.take(seconds, *counts)
+        if not self._read_beside:
+            self._prompt_beside.take(2 * seconds, *counts)  # with half of the cores
 
     def read_beside(self, tokens: int, past: int, seconds: float) -> None:
         """The same for a call beside others."""
+        self._read_beside = True
         self._prompt_beside.take(seconds, 1, tokens, past, _pairs(tokens, past))
 
     def costs(self) -> Costs:

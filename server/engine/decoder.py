@@ -1,7 +1,7 @@
 """What the engine needs of a model. `server.model` implements it for the CPU and for GPUs, and the
 tests have a fake."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from server.model.candidates import Candidates
@@ -70,7 +70,7 @@ class Decoder(Protocol):
 
     @property
     def runtime_seconds(self) -> float:
-        """Seconds that all calls so far spent inside the model's runtime."""
+        """Seconds that the caller of all calls so far spent inside the model's runtime."""
 
     def warm_up(self) -> None:
         """Prepares the first call, in the thread that will make all calls. Raises `StartError`."""
@@ -88,10 +88,12 @@ class Decoder(Protocol):
         decode the same slots, as far as is known, and may be prepared."""
 
     @property
-    def read_beside(self) -> Callable[[int, int, Tokens], SideRead] | None:
-        """Begins to read a prompt beside other calls, which have fewer cores in the meantime. Takes
-        slot, past and tokens as `prefill`. One prompt at a time; nothing else may be done to its
-        slot. None if the decoder cannot do that."""
+    def reads_beside(self) -> bool:
+        """Whether it can read prompts beside other calls."""
+
+    def begin_prefill(self, slot: int, past: int, tokens: Tokens) -> SideRead:
+        """Begins to do what `prefill` does, beside other calls, which have fewer cores meanwhile.
+        One prompt at a time; until it is done, nothing else may be done to its slot."""
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Moves the first `length` tokens of a slot to a free one, and frees the source."""

@@ -1,5 +1,5 @@
-"""How many prompt tokens a step reads, weighing the gaps of running streams against the time to a
-first token. A value, so that the scheduler needs no clock.
+"""How many prompt tokens a call reads, and whether in a step or beside it, weighing the gaps of
+running streams against the time to a first token. A value, so that the scheduler needs no clock.
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,13 @@ in no less. It only brings the first token sooner where steps may be much longer
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a step may spend on prompts."""
+    """What may be spent on prompts."""
 
     costs: Costs
     stretch: float
-    """Limit on the time of a step, as a multiple of a step that only decodes, with the prompts that
-    are still to be read counted as decoding; above 1."""
+    """Limit on the time of a step that reads prompts, as a multiple of a step that only decodes,
+    with the prompts that are still to be read counted as decoding; above 1. A small one has them
+    read beside the steps, where that is possible."""
     longest_call: float = LONGEST_CALL
     longest_call_beside: float = LONGEST_CALL_BESIDE
 

@@ -10,8 +10,8 @@ from server.engine.sequence import Sequence
 
 _EVERY = 16
 """Only one in so many decode calls is measured, since measuring takes longer than all else that a
-step does beside the model. While a prompt is read, every call is: there it costs little, and
-matters."""
+step does beside the model. While a prompt is read in the steps, every call is: there it costs
+little, and matters."""
 
 
 class Pacer:

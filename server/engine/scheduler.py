@@ -44,7 +44,7 @@ class _SlotEntry:
 
 class Scheduler:
     """Call `submit` and `remove` at any time between plans. For each step call
-    `again`, unless a sequence has a draft, and `plan` if that returns None. Call `read_beside`
+    `again`, unless a sequence has a draft, and `plan` if that returns None. Call `beside_ended`
     when a call that a plan let begin is done."""
 
     def __init__(self, slots: int, tile: int, find: Find, *, beside: bool) -> None:
@@ -81,7 +81,7 @@ class Scheduler:
 
     def remove(self, key: int) -> int | None:
         """Removes a sequence, wherever it is, and returns its slot, if it has one, which the next
-        plan counts as free: `read_beside` does later if it is still being read beside others. An
+        plan counts as free: `beside_ended` does later if it is still being read beside others. An
         unknown key is an error.
         """
         self._last = None
@@ -103,7 +103,7 @@ class Scheduler:
         """Adds accepted tokens of the last plan's draft to a decoding sequence."""
         self._entry(key).tokens += tokens
 
-    def read_beside(self) -> int | None:
+    def beside_ended(self) -> int | None:
         """Ends the call that a plan let begin. Returns its slot if its sequence was removed."""
         self._last = None
         abandoned, self._abandoned = self._abandoned, None

@@ -99,6 +99,8 @@ class EngineThread:
         except BaseException:
             log.exception("the engine is lost")
             self._on_lost()
+        finally:
+            self._core.wait_for_beside()
 
     def _listen(self) -> None:
         """Handles all messages that are there."""

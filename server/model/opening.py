@@ -43,7 +43,8 @@ def open_decoder(
 
 
 def open_cpu_decoder(folder: ModelFolder, *, slots: int, context: int, threads: int) -> CpuDecoder:
-    """Has no parallel calls if sessions cannot share the weights. Raises as `open_decoder` does."""
+    """Reads prompts beside other calls if there are two slots and two threads, and if sessions can
+    share the weights. Raises as `open_decoder` does."""
     opened = partial(CpuDecoder, folder, slots=slots, context=context, threads=threads)
     obstacle = None
     if slots > 1 and threads > 1:

@@ -38,8 +38,8 @@ _ERROR_PREFIX = re.compile(r"^.*\[ONNXRuntimeError\] : [0-9]+ : [A-Z_]+ : ")
 _FAILURE = re.compile(r"\b[A-Z]+ failure [0-9]+: [^;]*")
 SESSION_SETTINGS = {
     # How long a session's threads spin after a call, so that the next one of a decode loop finds
-    # them awake. Without a limit, the threads of one graph spun during the calls of another, which
-    # then took half as long again.
+    # them awake. Without a limit, the threads of one session spun during the calls of another,
+    # which then took half as long again.
     "session.intra_op.spin_duration_us": "500",
     # Else one thread packs all weights that sessions do not share: a third of the loading time.
     "session.prepack.enable_parallel": "1",

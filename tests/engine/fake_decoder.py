@@ -111,8 +111,9 @@ class FakeDecoder:
         self.slots = slots
         self.context = context
         self.tile = tile
-        self.read_beside = self._read_beside if beside else None
-        self._beside: FakeSideRead | None = None
+        self.reads_beside = beside
+        self.under_way: FakeSideRead | None = None
+        """The last prompt that was read beside others."""
         self._calls_beside = calls_beside
         self.held: list[list[int] | None] = [None] * slots
         self.calls: list[Call] = []
@@ -143,8 +144,8 @@ class FakeDecoder:
         self._reads(slot, past, tokens)
         return self._run("prefill", [slot], [past], [new])
 
-    def _read_beside(self, slot: int, past: int, tokens: Tokens) -> FakeSideRead:
-        if self._beside and not self._beside.done:
+    def begin_prefill(self, slot: int, past: int, tokens: Tokens) -> FakeSideRead:
+        if self.under_way and not self.under_way.done:
             raise Misused("two prompts beside others")
         self._reads(slot, past, tokens)
         seconds, returned = self.runtime_seconds, self._returned
@@ -155,7 +156,7 @@ class FakeDecoder:
             read.failure = error
         self._guessed[slot] = len(tokens)  # until it is done
         self.runtime_seconds, self._returned = seconds, returned
-        self._beside = read
+        self.under_way = read
         return read
 
     def read_whole(self, slot: int) -> None:
@@ -164,8 +165,8 @@ class FakeDecoder:
 
     def _check_free(self, *slots: int) -> None:
         """Nothing is done to the slot that is read beside others."""
-        if self._beside and not self._beside.done and self._beside.slot in slots:
-            raise Misused(f"slot {self._beside.slot} is being read")
+        if self.under_way and not self.under_way.done and self.under_way.slot in slots:
+            raise Misused(f"slot {self.under_way.slot} is being read")
 
     def _reads(self, slot: int, past: int, tokens: Tokens) -> None:
         alone = past == 0 and len(tokens) == 1
@@ -241,8 +242,8 @@ class FakeDecoder:
     ) -> Logits:
         """Logits of the last `rows` tokens of each slot."""
         self._check_free(*slots)
-        if self._beside and self._beside.calls_left:
-            self._beside.calls_left -= 1
+        if self.under_way and self.under_way.calls_left:
+            self.under_way.calls_left -= 1
         self._returned.fill(np.nan)  # what the last call gave out is no longer valid
         for slot, past in zip(slots, pasts, strict=True):
             self._forget_guesses(slot, past)

@@ -54,7 +54,7 @@ class GoldScheduler:
     def accepted(self, key: int, tokens: int) -> None:
         self._decodes += [key] * tokens
 
-    def read_beside(self) -> None:
+    def beside_ended(self) -> None:
         if self._beside and self._beside.key in self._prompts:
             self._reads.append(self._beside)
         self._beside = None

@@ -69,27 +69,27 @@ class Play:
         self._visitors = visitors
         # Time passes in calls only.
         pacer = SteadyPacer(pace, clock=lambda: decoder.runtime_seconds)
-        self._core = EngineCore(decoder, self._deliver, pacer, prefix_cache, observe)
+        self.core = EngineCore(decoder, self._deliver, pacer, prefix_cache, observe)
         self._time = -1
 
     def run(self) -> "Play":
         last = max((visitor.arrives for visitor in self._visitors), default=0)
-        self._listen()
-        while self._core.busy or self._time < last:
-            if self._core.busy:
-                self._core.step(self._listen)
+        self.listen()
+        while self.core.busy or self._time < last:
+            if self.core.busy:
+                self.core.step(self.listen)
             else:
-                self._listen()
+                self.listen()
         return self
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
         self._time += 1
         self.calls_when_listening.append(len(self._decoder.calls))
         for visitor in self._visitors:
             if visitor.arrives == self._time:
-                self._core.submit(sequence_of(visitor))
+                self.core.submit(sequence_of(visitor))
             if visitor.leaves == self._time:
-                self._core.cancel(visitor.key)
+                self.core.cancel(visitor.key)
                 self.calls_when_left[visitor.key] = len(self._decoder.calls)
 
     def _deliver(self, messages: list[tuple[int, EngineMessage]]) -> None:

@@ -280,6 +280,48 @@ def test_a_prompt_that_fails_beside_streams_ends_alone() -> None:
     assert play.events[1] == [MODEL_FAILED]
 
 
+def test_a_prefix_that_cannot_be_copied_ends_its_prompt_alone() -> None:
+    """Where it is to be read beside streams."""
+
+    def broken(source: int, destination: int, length: int) -> None:
+        raise MemoryError
+
+    decoder = FakeDecoder()
+    decoder.copy = broken  # type: ignore[method-assign]
+    crowd = [
+        Visitor(key, (*prompt(9, 30), key), 9, eos=frozenset(), arrives=4 * key) for key in range(2)
+    ]
+    play = Play(crowd, decoder, PrefixCacheConfig()).run()
+    assert play.events[0] == events_alone(crowd[0])
+    assert play.events[1] == [MODEL_FAILED]
+    assert decoder.held == [None] * decoder.slots
+
+
+def test_what_was_read_beside_streams_can_be_reused() -> None:
+    decoder = FakeDecoder()
+    crowd = [
+        Visitor(0, prompt(0, 9), 60, eos=frozenset()),
+        Visitor(1, (*prompt(9, 30), 1), 3, eos=frozenset(), arrives=3),
+        Visitor(2, (*prompt(9, 30), 2), 3, eos=frozenset(), arrives=30),
+    ]
+    Play(crowd, decoder, PrefixCacheConfig()).run()
+    assert [call.kind for call in decoder.calls].count("beside") >= 2
+    assert decoder.reused == 29, "all but two tokens, which are always read"
+
+
+def test_a_prompt_that_fails_beside_streams_after_its_client_left_is_no_news() -> None:
+    decoder = FakeDecoder(on_call=lambda number: breaks_with(1, decoder.calls[number]))
+    crowd = [
+        Visitor(0, prompt(0, 20), 9, eos=frozenset()),
+        Visitor(1, prompt(1, 20), 9, eos=frozenset(), arrives=1, leaves=3),
+    ]
+    play = Play(crowd, decoder).run()
+    assert "beside" in {call.kind for call in decoder.calls}
+    assert play.events[0] == events_alone(crowd[0])
+    assert play.events[1] == []
+    assert decoder.held == [None] * decoder.slots
+
+
 def breaks_with(key: int, call: Call) -> None:
     if key in keys_in(call.histories):
         raise ModelBroke(call)
@@ -390,6 +432,20 @@ def test_it_listens_after_each_call() -> None:
     play = Play([Visitor(key, prompt(key, 20), 5, eos=frozenset()) for key in range(6)], decoder)
     play.run()
     assert play.calls_when_listening == [0, *range(1, len(decoder.calls) + 1)]
+
+
+def test_at_the_end_a_prompt_beside_streams_is_waited_for() -> None:
+    """No process may end during a call."""
+    decoder = FakeDecoder()
+    crowd = [Visitor(key, prompt(key, 20), 50, eos=frozenset(), arrives=key) for key in range(2)]
+    play = Play(crowd, decoder)
+    play.listen()
+    for _ in range(2):
+        play.core.step(play.listen)
+    assert decoder.under_way
+    assert not decoder.under_way.done
+    play.core.wait_for_beside()
+    assert decoder.under_way.done
 
 
 def test_a_prompt_that_takes_very_long_beside_streams_is_waited_for() -> None:

@@ -82,6 +82,14 @@ def test_prompts_beside_others_have_costs_of_their_own() -> None:
         assert found.prompt_seconds(60, 200) == expected
 
 
+def test_the_first_prompt_beside_others_is_thought_to_take_twice_as_long_as_alone() -> None:
+    meter = CostMeter()
+    for start in range(0, 400, 40):
+        meter.read(40, start, LARGE.prompt_seconds(40, start))
+    expected = pytest.approx(2 * LARGE.prompt_seconds(60, 200), rel=0.1)
+    assert meter.costs().prompt_beside.prompt_seconds(60, 200) == expected
+
+
 def test_the_first_call_of_a_prompt_is_a_short_one() -> None:
     """Nothing was measured yet, and the model may be a large one."""
     pace = Pacer(stretch=2).pace

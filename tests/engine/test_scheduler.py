@@ -204,8 +204,8 @@ class AnyOrder(RuleBasedStateMachine):
                 self._end_beside(self.beside)
 
     def _end_beside(self, key: int) -> None:
-        self.gold.read_beside()
-        slot = self.scheduler.read_beside()
+        self.gold.beside_ended()
+        slot = self.scheduler.beside_ended()
         assert (slot is None) == (key in self.alive)
         if slot is not None:
             self.table.release(key, slot)
@@ -361,11 +361,11 @@ def test_a_prompt_is_read_beside_the_steps_of_those_that_decode() -> None:
     )
     scheduler.remove(0)
     assert scheduler.plan(pace, {}) == StepPlan((SlotMove(1, 0, 13),), (DecodeCall((1,)),))
-    assert scheduler.read_beside() is None
+    assert scheduler.beside_ended() is None
     plan = scheduler.plan(pace, {})
     assert plan == StepPlan((), (DecodeCall((1,)),), PrefillCall(2, 2, 15, 30, last=True))
     assert scheduler.again() is None
-    scheduler.read_beside()
+    scheduler.beside_ended()
     plan = scheduler.plan(pace, {})
     assert plan.moves == (SlotMove(2, 1, 30),)
     assert plan.calls == (DecodeCall((1, 2)),)
@@ -385,7 +385,7 @@ def test_a_sequence_that_leaves_while_it_is_read_beside_others_keeps_its_slot_un
     scheduler.remove(0)
     assert scheduler.busy
     assert scheduler.plan(pace, {}) == StepPlan()
-    assert scheduler.read_beside() == 1
+    assert scheduler.beside_ended() == 1
     assert scheduler.plan(pace, {}).calls == (PrefillCall(2, 0, 0, 10, last=True),)
 
 
@@ -399,7 +399,7 @@ def test_while_a_prompt_is_read_beside_them_steps_are_repeated() -> None:
     assert scheduler.again() is None
     plan = scheduler.plan(pace, {})
     assert scheduler.again() is plan
-    scheduler.read_beside()
+    scheduler.beside_ended()
     assert scheduler.again() is None
 
 

@@ -4,8 +4,7 @@ Knows tensors and their memory; does not know requests, sampling or text.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +59,10 @@ class CpuDecoder:
     def _split_cores(self, file: Path, threads: int) -> None:
         """Half of the cores can read prompts. One session does for both halves where each is one
         core, since it then has no threads of its own."""
-        reading = self._calls_of(HostGraph(file, threads // 2, self._weights))
-        self._side_reader = SideReader(reading)
-        self._calls_beside = reading
-        if threads > 2:
-            rest = HostGraph(file, threads - threads // 2, self._weights)
-            self._calls_beside = self._calls_of(rest)
+        half = HostGraph(file, threads // 2, self._weights)
+        self._side_reader = SideReader(self._calls_of(half))
+        rest = half if threads == 2 else HostGraph(file, threads - threads // 2, self._weights)
+        self._calls_beside = self._calls_of(rest)
 
     @property
     def vocabulary_size(self) -> int:
@@ -88,7 +85,7 @@ class CpuDecoder:
         return self._memory.token_bytes
 
     def warm_up(self) -> None:
-        """Does nothing: the graphs were tried out when they were opened."""
+        """Does nothing: each session was tried out when it was opened."""
 
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Logits:
         """See `Decoder`. Returns logits [k, V]."""
@@ -136,13 +133,16 @@ class CpuDecoder:
         return self._call_seconds + waited
 
     @property
-    def read_beside(self) -> Callable[[int, int, Tokens], SideRead] | None:
+    def reads_beside(self) -> bool:
         """See `Decoder`."""
-        return partial(self._read_beside, self._side_reader) if self._side_reader else None
+        return self._side_reader is not None
 
-    def _read_beside(self, reader: SideReader, slot: int, past: int, tokens: Tokens) -> SideRead:
+    def begin_prefill(self, slot: int, past: int, tokens: Tokens) -> SideRead:
+        """See `Decoder`."""
+        if self._side_reader is None:
+            raise RuntimeError("prompts are read by `prefill` only")
         self._written[slot] = past + len(tokens)
-        return reader.begin(slot, past, tokens)
+        return self._side_reader.begin(slot, past, tokens)
 
     def move(self, source: int, destination: int, length: int) -> None:
         """See `Decoder`."""
@@ -177,8 +177,8 @@ class CpuDecoder:
         token = np.zeros(1, np.int64)
         with _first_call(file):
             self.prefill(0, 0, token)
-            if self.read_beside:
-                read = self.read_beside(1, 0, token)
+            if self.reads_beside:
+                read = self.begin_prefill(1, 0, token)
                 self._calls_beside.decode([0], [0], 0, self._logits[:1])
                 read.result()
                 self.release(1)

@@ -19,7 +19,7 @@ _MASK_WIDTH = 128
 
 class GraphCalls:
     """Both kinds of call return the seconds that they spent inside the runtime, and raise
-    `Interrupted` once the options are terminated. One of each kind may run at the same time.
+    `Interrupted` once the options are terminated. One call at a time.
 
     Keys and values are bound as both past and present, so that GroupQueryAttention writes new
     positions in place and a step copies nothing. Decode rows run as `[n, 1]` over n neighbouring

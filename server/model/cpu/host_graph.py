@@ -31,7 +31,7 @@ _PACKED = 1.25
 
 
 class SharedWeights:
-    """Weights shared by several graphs: mapped once, packed once. Some kernels, such as those for
+    """Weights shared by several sessions: mapped once, packed once. Some kernels, such as those for
     16-bit numbers, cannot share packed weights: graphs that need them cannot be opened with it."""
 
     def __init__(self) -> None:

@@ -19,6 +19,8 @@ class SideReader:
 
     def __init__(self, calls: GraphCalls) -> None:
         self._calls = calls
+        self._logits = np.empty((1, 0, 0), np.float32)
+        """Memory for the logits of all reads, since a binding of `calls` keeps what is bound."""
         self._read: SideRead | None = None
         self.waited_seconds = 0.0
         """Seconds that others have waited for results."""
@@ -30,12 +32,15 @@ class SideReader:
 
     def begin(self, slot: int, past: int, tokens: Tokens) -> "SideRead":
         """Begins to read `tokens` [n] into a slot, after its first `past` ones."""
-        logits = np.empty(self._calls.logits_shape(len(tokens), logits_to_keep=1), np.float32)
-        self._read = SideRead(self, logits, Future())
-        arguments = (self._read.seconds, slot, past, tokens, logits)
+        shape = self._calls.logits_shape(len(tokens), logits_to_keep=1)
+        if shape[1] > self._logits.shape[1]:
+            self._logits = np.empty(shape, np.float32)
+        read = SideRead(self, self._logits[:, : shape[1]], Future())
+        arguments = (read.seconds, slot, past, tokens, read.logits)
         # A daemon, so that a call that never returns does not keep the process.
         Thread(target=self._run, args=arguments, name="side-reader", daemon=True).start()
-        return self._read
+        self._read = read
+        return read
 
     def _run(
         self, seconds: Future[float], slot: int, past: int, tokens: Tokens, logits: Logits
@@ -63,4 +68,4 @@ class SideRead:
         start = time.perf_counter()
         seconds = self.seconds.result()
         self.reader.waited_seconds += time.perf_counter() - start
-        return self.logits[0, -1:], seconds
+        return self.logits[0, -1:].copy(), seconds

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,8 +99,7 @@ class DeviceDecoder:
         self.device = memory.device
         self.slots = slots
         self.context = context
-        self.read_beside = None
-        """None: prompts are calls of their own here."""
+        self.reads_beside = False
         self.runtime_seconds = 0.0
         """Seconds that the host spent inside the runtime, and waiting for the device."""
         self._name = name
@@ -155,6 +154,10 @@ class DeviceDecoder:
         with self._interruptible():
             call = self._calls.prompt(slot, past, tokens, logits_to_keep)
         return self._read(self._queue(call))[-logits_to_keep:]
+
+    def begin_prefill(self, slot: int, past: int, tokens: Tokens) -> NoReturn:
+        """See `Decoder`: a device is busy with one call at a time."""
+        raise NotImplementedError
 
     def decode(
         self, tokens: list[int], pasts: list[int], first_slot: int = 0, *, again: bool = True

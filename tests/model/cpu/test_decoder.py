@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from server.engine.decoder import Decoder
 from server.engine.scheduler import cut
 from server.errors import Interrupted
 from server.model.cpu.decoder import CpuDecoder
+from server.model.cpu.graph_calls import GraphCalls
+from server.model.cpu.host_graph import HostGraph
 from server.model.folder import ModelFolder
 from server.model.tensor_types import Logits, Tokens
 from tests.model.tiny_folder import (
@@ -79,6 +82,17 @@ def test_many_rows_of_logits_are_in_memory_once(decoder: CpuDecoder) -> None:
     assert all(np.shares_memory(rows[0], other) for other in rows)
 
 
+def test_logits_of_prompts_beside_others_are_in_memory_once(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "tiny", "fp32")
+    without_logits_to_keep(folder)
+    decoder = opened(folder, threads=2)
+    reads = []
+    for slot in range(SLOTS):
+        reads.append(decoder.begin_prefill(slot, 0, TEXT[:9]))
+        reads[-1].result()
+    assert all(np.shares_memory(reads[0].logits, other.logits) for other in reads)
+
+
 @settings(max_examples=40)
 @given(data=st.data())
 def test_a_prompt_in_chunks_is_the_whole_one(decoder: CpuDecoder, data: st.DataObject) -> None:
@@ -121,14 +135,13 @@ def test_a_prompt_and_the_calls_beside_it_are_what_they_are_one_after_the_other(
 ) -> None:
     """So are the keys and values that they leave."""
     assume(piece % parallel.tile != 1)
-    assert parallel.read_beside is not None
     prompts = [TEXT[start : start + length] for start, length in enumerate(lengths)]
     above, read = len(prompts), TEXT[past : past + piece]
     results = []
     for beside in (False, True):
         parallel.prefill(above, 0, TEXT[:past])
         if beside:
-            reading = parallel.read_beside(above, past, read)
+            reading = parallel.begin_prefill(above, past, read)
             rows = continued(parallel, prompts, steps=3)
             row, seconds = reading.result()
             assert reading.done
@@ -147,23 +160,60 @@ def test_a_prompt_is_read_beside_others_whatever_logits_the_graph_gives(tmp_path
     without_logits_to_keep(folder)
     decoder = opened(folder, threads=2)
     expected = copied(decoder.prefill(0, 0, TEXT[:20]))
-    assert decoder.read_beside is not None
-    row, _ = decoder.read_beside(1, 0, TEXT[:20]).result()
+    row, _ = decoder.begin_prefill(1, 0, TEXT[:20]).result()
     np.testing.assert_array_equal(row, expected)
+
+
+class Held(GraphCalls):
+    """Holds its prompts until they may go on."""
+
+    def __init__(self, calls: GraphCalls) -> None:
+        vars(self).update(vars(calls))
+        self.may_go_on = threading.Event()
+
+    def prefill(self, *arguments: Any) -> float:
+        assert self.may_go_on.wait(timeout=10)
+        return super().prefill(*arguments)
+
+
+def test_calls_beside_a_prompt_leave_it_its_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    new_graph = HostGraph.__init__
+
+    def noted(self: HostGraph, file: Path, threads: int, *rest: Any) -> None:
+        new_graph(self, file, threads, *rest)
+        run = self.run
+        self.run = lambda *call: (used.append(threads), run(*call))  # type: ignore[assignment, func-returns-value]
+
+    monkeypatch.setattr(HostGraph, "__init__", noted)
+    decoder = opened(tiny_folder(tmp_path / "tiny", "int8"), threads=5)
+    reader = decoder._side_reader
+    assert reader is not None
+    held = reader._calls = Held(reader._calls)
+    used.clear()
+    decoder.decode([1], [5])
+    reading = decoder.begin_prefill(1, 0, TEXT[:9])
+    decoder.decode([1], [6])
+    decoder.prefill(0, 7, TEXT[:3])
+    held.may_go_on.set()
+    reading.result()
+    decoder.decode([1], [10])
+    assert used == [5, 3, 3, 2, 5]
 
 
 def test_time_that_is_waited_for_a_prompt_is_time_inside_the_runtime(tmp_path: Path) -> None:
     decoder = opened(tiny_folder(tmp_path / "tiny", "int8"), threads=2)
-    assert decoder.read_beside is not None
     before = decoder.runtime_seconds
-    reading = decoder.read_beside(1, 0, TEXT)
+    reading = decoder.begin_prefill(1, 0, TEXT)
     assert decoder.runtime_seconds == before
     reading.result()
     assert decoder.runtime_seconds > before
 
 
 def test_without_a_second_core_no_prompt_is_read_beside_others(decoder: CpuDecoder) -> None:
-    assert decoder.read_beside is None
+    assert not decoder.reads_beside
 
 
 def test_decode_rows_may_begin_at_any_slot(decoder: CpuDecoder) -> None:
@@ -219,19 +269,22 @@ def test_a_prompt_that_begins_with_another_ones_tokens_is_the_whole_one(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not empty pages")
-@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize("how", ["read", "moved", "beside"])
 def test_after_a_rest_a_slot_that_was_released_is_as_one_that_was_never_used(
-    tmp_path: Path, moves: bool
+    tmp_path: Path, how: str
 ) -> None:
     """Attention to what it holds, which no sequence pays any, tells the one from the other."""
     folder = tiny_folder(tmp_path / "tiny", "fp32")
-    used, fresh = opened(folder), opened(folder)
+    used, fresh = opened(folder, threads=2), opened(folder)
     past = CONTEXT - 1
     expected = copied(fresh.decode([1], [past], first_slot=3))
-    used.prefill(1, 0, TEXT[:past])
-    if moves:
+    if how == "beside":
+        used.begin_prefill(1, 0, TEXT[:past]).result()
+    else:
+        used.prefill(1, 0, TEXT[:past])
+    if how == "moved":
         used.move(1, 2, past)
-    slot = 2 if moves else 1
+    slot = 2 if how == "moved" else 1
     assert not np.array_equal(used.decode([1], [past], slot), expected)
     used.release(slot)
     used.rest()
@@ -292,23 +345,19 @@ def test_an_interruption_ends_every_later_call(tmp_path: Path) -> None:
             decoder.decode([int(TEXT[0])], [5])
 
 
-def test_an_interruption_ends_a_prompt_beside_others(tmp_path: Path) -> None:
-    decoder = opened(tiny_folder(tmp_path / "tiny", "fp32"), threads=2)
-    decoder.interrupt()
-    assert decoder.read_beside is not None
-    with pytest.raises(Interrupted):
-        decoder.read_beside(1, 0, TEXT).result()
-
-
-def test_an_interruption_ends_the_call_under_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", [False, True])
+def test_an_interruption_ends_the_call_under_way(tmp_path: Path, beside: bool) -> None:
     """Wherever it is: the thread reads without end."""
-    decoder = opened(tiny_folder(tmp_path / "tiny", "int8"))
+    decoder = opened(tiny_folder(tmp_path / "tiny", "int8"), threads=2)
     begun, ended = threading.Event(), threading.Event()
 
     def read_on() -> None:
         try:
             while True:
-                decoder.prefill(0, 0, TEXT)
+                if beside:
+                    decoder.begin_prefill(0, 0, TEXT).result()
+                else:
+                    decoder.prefill(0, 0, TEXT)
                 begun.set()
         except Interrupted:
             ended.set()

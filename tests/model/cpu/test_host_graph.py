@@ -108,7 +108,7 @@ def test_where_weights_cannot_be_shared_one_session_is_run_and_one_line_says_why
     monkeypatch.setattr(SharedWeights, "__init__", fails)
     with caplog.at_level(logging.WARNING):
         decoder = opened(folder)
-    assert decoder.read_beside is None
+    assert not decoder.reads_beside
     np.testing.assert_array_equal(logits(decoder), both)
     [record] = caplog.records
     assert "no weights" in record.getMessage()
