@@ -17,7 +17,7 @@ Attributes = Mapping[str, int | float | str | list[int]]
 
 
 class NodeWriter:
-    """Adds to the end of a graph, which may have nodes already."""
+    """Adds to the end of a graph."""
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph

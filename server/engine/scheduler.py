@@ -58,9 +58,7 @@ class Scheduler:
         """The length of each prompt that has no slot yet, by key, in order of arrival."""
         self._reading: _SlotEntry | None = None
         self._beside: PrefillCall | None = None
-        """The call that reads `_reading` beside others."""
-        self._abandoned: int | None = None
-        """The slot of that call, if its sequence was removed meanwhile: it is still written to."""
+        """The call that reads `_reading` beside others; it goes on if that is removed."""
         self._decoding: list[_SlotEntry] = []
         self._may_have_gaps = False
         """Whether a slot may be free below one that is taken."""
@@ -92,7 +90,6 @@ class Scheduler:
         if entry is self._reading:
             self._reading = None
             if self._beside:
-                self._abandoned = entry.slot
                 return None
         else:
             self._decoding.remove(entry)
@@ -105,14 +102,14 @@ class Scheduler:
 
     def beside_ended(self) -> int | None:
         """Ends the call that a plan let begin. Returns its slot if its sequence was removed."""
-        self._last = None
-        abandoned, self._abandoned = self._abandoned, None
-        if self._reading and self._beside and self._beside.last:
+        call, self._beside, self._last = self._beside, None, None
+        if call and self._reading is None:
+            return call.slot
+        if call and call.last and self._reading:
             self._decoding.append(self._reading)
             self._reading = None
             self._may_have_gaps = True  # streams may have ended meanwhile
-        self._beside = None
-        return abandoned
+        return None
 
     def plan(self, pace: Pace, drafts: Mapping[int, Draft]) -> StepPlan:
         """Plans the next step, whose calls count as done: call `remove` for sequences whose call

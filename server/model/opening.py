@@ -49,10 +49,10 @@ def open_cpu_decoder(folder: ModelFolder, *, slots: int, context: int, threads: 
     obstacle = None
     if slots > 1 and threads > 1:
         try:
-            return opened(parallel=True)
+            return opened(beside=True)
         except StartError as error:
             obstacle = str(error)
-    decoder = opened(parallel=False)
+    decoder = opened(beside=False)
     if obstacle:  # logged only now: any call might have failed
         log.warning("prompts are not read beside decode rows: %s", obstacle)
     return decoder

@@ -25,14 +25,14 @@ class CpuDecoder:
     """`Decoder` of `server.engine.decoder` on the CPU."""
 
     def __init__(
-        self, folder: ModelFolder, *, slots: int, context: int, threads: int, parallel: bool = False
+        self, folder: ModelFolder, *, slots: int, context: int, threads: int, beside: bool = False
     ) -> None:
-        """`threads` is the number of cores that calls use. With `parallel`, which takes two of them
+        """`threads` is the number of cores that calls use. With `beside`, which takes two of them
         and two slots, prompts can be read beside other calls. Raises `StartError`."""
         self.device = CPU
         self.slots = slots
         self.context = context
-        self._weights = SharedWeights() if parallel else None
+        self._weights = SharedWeights() if beside else None
         self._options = CallOptions()
         graph = HostGraph(folder.model_file, threads, self._weights)
         self._interface = GraphInterface.of(graph, str(folder.model_file))
@@ -41,7 +41,7 @@ class CpuDecoder:
         self._side_reader: SideReader | None = None
         self._calls_beside = self._calls
         """Calls with the cores that the side reader leaves."""
-        if parallel:
+        if beside:
             self._split_cores(folder.model_file, threads)
         self._written = [0] * slots
         """Tokens in each slot after its last call, move or copy, to give their pages back. What a

@@ -32,8 +32,8 @@ SLOTS = 4
 
 
 def opened(folder: Path, threads: int = 1) -> CpuDecoder:
-    read, parallel = ModelFolder.read(folder), threads > 1
-    return CpuDecoder(read, slots=SLOTS, context=CONTEXT, threads=threads, parallel=parallel)
+    read, beside = ModelFolder.read(folder), threads > 1
+    return CpuDecoder(read, slots=SLOTS, context=CONTEXT, threads=threads, beside=beside)
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8"])
