@@ -111,7 +111,7 @@ async def _run(config: ServerConfig) -> None:
         # Before the model, too: probes for liveness and readiness get their answers.
         for listener, address in zip(listeners, addresses, strict=True):
             gate = _gate(config, address, routes, keys)
-            nursery.start_soon(serve, [listener], gate, config.limits, connections, tls)
+            nursery.start_soon(serve, listener, gate, config.limits, connections, tls)
         async with engine.running(), trio.open_nursery() as watching:
             gc.freeze()  # or collections in mid-stream would walk all that was imported
             watching.start_soon(watch_over, engine, manager)

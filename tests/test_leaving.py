@@ -20,11 +20,11 @@ from server.api.routes import inference_routes
 from server.config import EngineLimits, Limits, SamplingParameters
 from server.engine.engine import Engine
 from server.engine.events import Text
+from server.http.connection import serve_connection
 from server.http.open_connections import OpenConnections
 from server.http.routing import Router
 from tests.engine.clients import engine_of, expected, in_trio, on_clock
 from tests.engine.fake_decoder import FakeDecoder
-from tests.http.conversation import serve_and_close
 from tests.http.framing_cases import head
 
 LINE_END = b"\n\r\n"
@@ -56,7 +56,7 @@ class Visit:
         client, server = memory_stream_pair()
         heard = b""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_and_close, server, router, Limits(), OpenConnections(100))
+            nursery.start_soon(serve_connection, server, router, Limits(), OpenConnections(100))
             request = self.request
             await client.send_all(request[: int(self.sent * len(request))])
             if self.sent == 1:
@@ -120,7 +120,7 @@ async def test_who_stops_reading_is_dropped_and_holds_nobody_up(clock: MockClock
     async with engine.running(), trio.open_nursery() as nursery:
         await wait_all_tasks_blocked()
         tasks = trio.lowlevel.current_statistics().tasks_living
-        nursery.start_soon(serve_and_close, server, router, Limits(), OpenConnections(100))
+        nursery.start_soon(serve_connection, server, router, Limits(), OpenConnections(100))
         await client.send_all(Visit("abc", ENDLESS).request)
         await client.receive_some(1)
         stayed = [Text(text) for text in texts(await Visit("xyz", 40).pay(router))]

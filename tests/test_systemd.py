@@ -168,11 +168,11 @@ def test_the_file_of_an_inherited_socket_stays(tmp_path: Path) -> None:
     path = tmp_path / "skiff"
 
     async def come_and_go(inherited: socket.socket) -> None:
-        listeners = adopt([inherited])
-        assert bound_addresses(listeners) == [UnixAddress(str(path))]
+        [listener] = adopt([inherited])
+        assert bound_addresses([listener]) == [UnixAddress(str(path))]
         connections = OpenConnections(9)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve, listeners, ECHO, Limits(), connections)
+            nursery.start_soon(serve, listener, ECHO, Limits(), connections)
             async with await trio.open_unix_socket(path) as client:
                 await client.send_all(head(b"Connection: close"))
                 assert b"GET /" in await client.receive_some()

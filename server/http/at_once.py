@@ -13,6 +13,8 @@ from server.http.tls import TlsStream
 
 _CORK = getattr(socket, "TCP_CORK", None)
 """Linux only; elsewhere the last bytes and the end of the stream are two packets."""
+_HANG_UP_SECONDS = 0.1
+"""From one look for a hang-up to the next."""
 
 
 def send_at_once(stream: trio.abc.Stream, data: bytes) -> int:
@@ -52,11 +54,13 @@ async def hung_up(stream: trio.abc.Stream) -> None:
     sent before are still unread. Only Linux tells; elsewhere this waits for ever.
     """
     transport = stream.transport if isinstance(stream, TlsStream) else stream
-    if not isinstance(transport, trio.SocketStream) or not hasattr(select, "EPOLLRDHUP"):
+    if not isinstance(transport, trio.SocketStream) or not hasattr(select, "POLLRDHUP"):
         await trio.sleep_forever()
-    with select.epoll() as hang_ups:
-        hang_ups.register(transport.socket, select.EPOLLRDHUP)
-        await trio.lowlevel.wait_readable(hang_ups)
+    # Rejected: an epoll, which trio can wait for, but which is one more open file for each client.
+    hang_ups = select.poll()
+    hang_ups.register(transport.socket, select.POLLRDHUP)
+    while not hang_ups.poll(0):
+        await trio.sleep(_HANG_UP_SECONDS)
 
 
 def hold_back(stream: trio.abc.Stream) -> None:

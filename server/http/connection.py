@@ -45,15 +45,13 @@ async def serve_connection(
     limits: Limits,
     connections: OpenConnections,
 ) -> None:
-    """Serve one client until it leaves or has to. Raises only cancellation.
-
-    The caller closes the stream, as trio's `serve_listeners` does: thousands may end in one second,
-    and closing each of them here, too, would double the cost.
-    """
+    """Serve one client until it leaves or has to; closes `stream`. Raises only cancellation."""
     try:
         await Connection(stream, router, limits, connections).serve()
     except Exception:
         log.exception("a connection failed")
+    finally:
+        await trio.aclose_forcefully(stream)
 
 
 class Connection:

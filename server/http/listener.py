@@ -1,17 +1,20 @@
 """Listeners, and the clients that they accept. Knows connections, but no protocol on them.
 
-    listeners = await open_listeners(Address("127.0.0.1", 8061))
+    [listener] = await open_listeners(Address("127.0.0.1", 8061))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve, listeners, router, Limits(), OpenConnections(512))
-        print("ready at", *bound_addresses(listeners))
+        nursery.start_soon(serve, listener, router, Limits(), OpenConnections(512))
+        print("ready at", *bound_addresses([listener]))
 
-Cancelling `serve` closes the listeners and every connection at once, in the middle of a stream too.
+Cancelling `serve` closes the listener and every connection at once, in the middle of a stream too.
 Call `OpenConnections.drain` and `OpenConnections.close` before it, to let clients know.
 """
 
+import logging
+import math
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import trio
 
@@ -22,6 +25,13 @@ from server.http.open_connections import OpenConnections
 from server.http.routing import Finder
 from server.http.tls import TlsStream
 from server.http.unix_socket import UnixListener, open_unix_listener
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 0.1
+"""After a client could not be accepted."""
+_SILENT_SECONDS = 60.0
+"""Between two lines of the log about that."""
 
 Listener = trio.SocketListener | UnixListener
 
@@ -61,19 +71,39 @@ def bound_addresses(
 
 
 async def serve(
-    listeners: Sequence[Listener],
+    listener: trio.abc.Listener[trio.abc.HalfCloseableStream],
     router: Finder,
     limits: Limits,
     connections: OpenConnections,
     tls: ssl.SSLContext | None = None,
 ) -> None:
     """Accept clients until `connections` drain, and serve them until they have all left; closes
-    `listeners`. With `tls`, every connection must use TLS."""
-
-    async def serve_client(stream: trio.SocketStream) -> None:
-        client = TlsStream(stream, tls) if tls else stream
-        await serve_connection(client, router, limits, connections)
-
+    `listener`. With `tls`, every connection must use TLS."""
     async with trio.open_nursery() as clients:
+
+        def welcome(stream: trio.abc.HalfCloseableStream) -> None:
+            client = TlsStream(stream, tls) if tls else stream
+            clients.start_soon(serve_connection, client, router, limits, connections)
+
         with connections.accepting():
-            await trio.serve_listeners(serve_client, list(listeners), handler_nursery=clients)
+            async with listener:
+                await _accept(listener, welcome)
+
+
+async def _accept(
+    listener: trio.abc.Listener[trio.abc.HalfCloseableStream],
+    welcome: Callable[[trio.abc.HalfCloseableStream], None],
+) -> NoReturn:
+    """Call `welcome` for each client. Rejected: trio's `serve_listeners`, which logs ten tracebacks
+    a second while there is no file descriptor for another client."""
+    silent_until = -math.inf
+    while True:
+        try:
+            stream = await listener.accept()
+        except OSError as error:  # no descriptor or no memory, until clients give some back
+            if trio.current_time() >= silent_until:
+                log.warning("no client can be accepted for now: %s", error.strerror)
+                silent_until = trio.current_time() + _SILENT_SECONDS
+            await trio.sleep(_RETRY_SECONDS)
+        else:
+            welcome(stream)

@@ -163,12 +163,12 @@ def test_a_real_socket_carries_it_too() -> None:
     engine = FakeEngine([Text("half")])
 
     async def stream_and_leave() -> bytes:
-        listeners = await open_listeners(Address("127.0.0.1", 0))
-        [address] = bound_addresses(listeners)
+        [listener] = await open_listeners(Address("127.0.0.1", 0))
+        [address] = bound_addresses([listener])
         assert isinstance(address, Address)
         async with trio.open_nursery() as nursery:
             router = inference_routes(engine, SAMPLING, EngineMetrics())
-            nursery.start_soon(serve, listeners, router, Limits(), OpenConnections(9))
+            nursery.start_soon(serve, listener, router, Limits(), OpenConnections(9))
             said = b""
             async with await trio.open_tcp_stream(address.host, address.port) as stream:
                 await stream.send_all(post(VALID))

@@ -78,19 +78,6 @@ async def echo(exchange: Exchange) -> None:
 ECHO = Router([Route("GET", "/", echo), Route("POST", "/", echo)])
 
 
-async def serve_and_close(
-    client: trio.abc.HalfCloseableStream,
-    router: Finder,
-    limits: Limits,
-    connections: OpenConnections,
-) -> None:
-    """Serve one client as trio has its listeners do it."""
-    try:
-        await serve_connection(client, router, limits, connections)
-    finally:
-        await trio.aclose_forcefully(client)
-
-
 def converse(
     *conversations: Sequence[bytes],
     router: Finder = ECHO,
@@ -102,7 +89,7 @@ def converse(
 
     async def serve_all() -> None:
         for client in clients:
-            await serve_and_close(client, router, limits or Limits(), OpenConnections(1))
+            await serve_connection(client, router, limits or Limits(), OpenConnections(1))
 
     trio.run(serve_all, clock=MockClock(autojump_threshold=0))
     assert all(client.closed for client in clients)

@@ -1,15 +1,17 @@
 """What the system does with bytes, which no stream in memory can show."""
 
+import select
 import socket
 import struct
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from server.http.at_once import hold_back, receive, send_at_once
+from server.http.at_once import hold_back, hung_up, receive, send_at_once
 
 WORDS = b"last words"
 
@@ -101,3 +103,25 @@ def test_a_reset_is_no_end() -> None:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
     trio.run(test)
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells")
+def test_waiting_for_a_hang_up_opens_no_file() -> None:
+    client, server = tcp()
+
+    async def test() -> None:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(server))
+        async with stream, trio.open_nursery() as nursery:
+            before = open_files()
+            nursery.start_soon(hung_up, stream)
+            await trio.testing.wait_all_tasks_blocked()
+            assert open_files() == before
+            client.sendall(WORDS)
+            client.shutdown(socket.SHUT_WR)
+
+    with client:
+        trio.run(test)

@@ -8,11 +8,12 @@ from trio.testing import MockClock
 
 from server.config import Limits
 from server.errors import ClientError
+from server.http.connection import serve_connection
 from server.http.exchange import Exchange, Handler
 from server.http.messages import Response
 from server.http.open_connections import OpenConnections
 from server.http.routing import Route, Router
-from tests.http.conversation import ECHO, ScriptedClient, converse, echo, serve_and_close
+from tests.http.conversation import ECHO, ScriptedClient, converse, echo
 from tests.http.framing_cases import head, post, sized
 
 TIMES = pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def seconds(client: ScriptedClient, router: Router = ECHO, limits: Limits | None
 
     async def measure() -> float:
         start = trio.current_time()
-        await serve_and_close(client, router, limits or Limits(), OpenConnections(1))
+        await serve_connection(client, router, limits or Limits(), OpenConnections(1))
         return trio.current_time() - start
 
     return trio.run(measure, clock=MockClock(autojump_threshold=0))

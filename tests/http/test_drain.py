@@ -7,11 +7,12 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from server.config import Limits
+from server.http.connection import serve_connection
 from server.http.exchange import Exchange
 from server.http.messages import Response
 from server.http.open_connections import OpenConnections
 from server.http.routing import Route, Router
-from tests.http.conversation import ScriptedClient, echo, serve_and_close
+from tests.http.conversation import ScriptedClient, echo
 from tests.http.framing_cases import chunked, head, post, sized
 
 CLOSE = b"\r\nConnection: close\r\n"
@@ -49,7 +50,7 @@ def play(client: ScriptedClient, *acts: Act, held: Held | None = None) -> bool:
     async def main() -> bool:
         connections = OpenConnections(9)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_and_close, client, router, Limits(), connections)
+            nursery.start_soon(serve_connection, client, router, Limits(), connections)
             await wait_all_tasks_blocked()
             for act in acts:
                 act(connections)

@@ -1,6 +1,7 @@
 """The same server on real sockets: what memory cannot show."""
 
 import contextlib
+import errno
 import re
 import select
 import socket
@@ -11,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from server.config import Address, Limits, UnixAddress
 from server.errors import StartError
@@ -20,7 +21,7 @@ from server.http.listener import bound_addresses, open_listeners, serve
 from server.http.messages import Response
 from server.http.open_connections import OpenConnections
 from server.http.routing import Route, Router
-from tests.http.conversation import echo
+from tests.http.conversation import ECHO, ScriptedClient, echo
 from tests.http.framing_cases import head, sized
 
 ANY_PORT = Address("127.0.0.1", 0)
@@ -54,12 +55,12 @@ async def serving(
 ) -> AsyncIterator[Address | UnixAddress]:
     """A server whose `/` is `handler`; leaving the block stops it."""
     router = Router([Route("GET", "/", handler), Route("GET", "/echo", echo)])
-    listeners = await open_listeners(at)
-    [address] = bound_addresses(listeners)
+    [listener] = await open_listeners(at)
+    [address] = bound_addresses([listener])
     async with trio.open_nursery() as nursery:
         chosen = limits or Limits()
         connections = OpenConnections(chosen.connections)
-        nursery.start_soon(serve, listeners, router, chosen, connections, tls)
+        nursery.start_soon(serve, listener, router, chosen, connections, tls)
         yield address
         nursery.cancel_scope.cancel()
 
@@ -113,7 +114,7 @@ async def close(stream: trio.SocketStream) -> None:
 AHEAD = pytest.param(
     head() * 300,
     id="much sent ahead",
-    marks=pytest.mark.skipif(not hasattr(select, "EPOLLRDHUP"), reason="only Linux tells"),
+    marks=pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells"),
 )
 
 
@@ -167,11 +168,11 @@ def test_who_sends_ahead_takes_turns_with_others() -> None:
         return head(first=b"GET /?%b HTTP/1.1" % who)
 
     async def test() -> None:
-        listeners = await open_listeners(ANY_PORT)
-        [address] = bound_addresses(listeners)
+        [listener] = await open_listeners(ANY_PORT)
+        [address] = bound_addresses([listener])
         router = Router([Route("GET", "/", note, immediate=True)])
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve, listeners, router, Limits(), OpenConnections(9))
+            nursery.start_soon(serve, listener, router, Limits(), OpenConnections(9))
             async with await connect(address) as greedy, await connect(address) as modest:
                 for stream in (greedy, modest):
                     await stream.send_all(ask(b"first"))
@@ -187,12 +188,12 @@ def test_who_sends_ahead_takes_turns_with_others() -> None:
 
 def test_while_draining_those_who_are_there_are_served() -> None:
     async def test() -> None:
-        listeners = await open_listeners(ANY_PORT)
-        [address] = bound_addresses(listeners)
+        [listener] = await open_listeners(ANY_PORT)
+        [address] = bound_addresses([listener])
         router = Router([Route("GET", "/", echo)])
         async with trio.open_nursery() as nursery:
             connections = OpenConnections(9)
-            nursery.start_soon(serve, listeners, router, Limits(), connections)
+            nursery.start_soon(serve, listener, router, Limits(), connections)
             async with await connect(address) as stream:
                 for draining in (False, True):
                     await stream.send_all(head())
@@ -250,6 +251,44 @@ def test_one_client_too_many_ends_the_one_that_says_nothing() -> None:
             assert not endless.cancelled.is_set()
 
     run(test)
+
+
+class Short(trio.abc.Listener[ScriptedClient]):
+    """Has a file descriptor for its one client from a time on."""
+
+    def __init__(self, client: ScriptedClient, time: float) -> None:
+        self._clients = [client]
+        self._time = time
+
+    async def accept(self) -> ScriptedClient:
+        await trio.lowlevel.checkpoint()
+        if trio.current_time() < self._time:
+            raise OSError(errno.EMFILE, "Too many open files")
+        if not self._clients:
+            await trio.sleep_forever()
+        return self._clients.pop()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+def test_without_a_descriptor_a_client_waits_and_the_log_says_so_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = ScriptedClient([head(b"Connection: close")])
+
+    async def main() -> None:
+        connections = OpenConnections(9)
+        async with trio.open_nursery() as nursery:
+            listener = Short(client, trio.current_time() + 90)
+            nursery.start_soon(serve, listener, ECHO, Limits(), connections)
+            await trio.sleep(100)
+            connections.drain()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert client.statuses == [200]
+    said = [(record.getMessage(), record.exc_info) for record in caplog.records]
+    assert said == [("no client can be accepted for now: Too many open files", None)] * 2
 
 
 def test_who_was_refused_by_its_head_waits_from_then_on() -> None:

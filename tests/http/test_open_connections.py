@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from server.config import Limits
+from server.http.connection import serve_connection
 from server.http.exchange import Exchange
 from server.http.messages import Response
 from server.http.open_connections import OpenConnections
 from server.http.routing import Route, Router
-from tests.http.conversation import ScriptedClient, serve_and_close
+from tests.http.conversation import ScriptedClient
 from tests.http.framing_cases import head
 
 BUSY = head(first=b"GET /busy HTTP/1.1")
@@ -46,7 +47,7 @@ class Server:
     async def connect(self, *packets: bytes) -> ScriptedClient:
         client = ScriptedClient(packets)
         limits = Limits(idle_seconds=1000, head_seconds=1000)
-        self._nursery.start_soon(serve_and_close, client, self._router, limits, self._places)
+        self._nursery.start_soon(serve_connection, client, self._router, limits, self._places)
         await trio.sleep(1)
         return client
 

@@ -11,9 +11,10 @@ from trio.testing import MockClock, memory_stream_pair
 
 from server.config import Limits
 from server.errors import StartError
+from server.http.connection import serve_connection
 from server.http.open_connections import OpenConnections
 from server.http.tls import TlsStream, tls_context
-from tests.http.conversation import ECHO, echo, serve_and_close
+from tests.http.conversation import ECHO, echo
 from tests.http.framing_cases import head, sized
 from tests.http.test_listener import Endless, connect, run, serving
 
@@ -123,7 +124,7 @@ def test_a_handshake_has_the_time_of_a_head(server_side: ssl.SSLContext) -> None
         await client.send_all(b"\x16\x03\x01")
         begin = trio.current_time()
         stream = TlsStream(transport, server_side)
-        await serve_and_close(stream, ECHO, Limits(head_seconds=3), OpenConnections(1))
+        await serve_connection(stream, ECHO, Limits(head_seconds=3), OpenConnections(1))
         assert trio.current_time() - begin == 3
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
