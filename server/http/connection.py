@@ -122,6 +122,8 @@ class Connection:
         except Refusal as refusal:
             await self._refuse(refusal)
         else:
+            # It may have had to go in the same turn as its request arrived.
+            await trio.lowlevel.checkpoint_if_cancelled()
             self._connections.request_arrived(self._scope)
             request = Request(secrets.token_urlsafe(16)[:21], head, body)
             await self._answer(route, Exchange(request, self._protocol, self._send))

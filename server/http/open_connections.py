@@ -48,10 +48,9 @@ class OpenConnections:
         return room > 0
 
     def request_arrived(self, connection: trio.CancelScope) -> None:
-        """Note that a whole request has arrived on a connection."""
-        if connection in self._waiting:  # and was not cancelled just now
-            del self._waiting[connection]
-            self._carrying.add(connection)
+        """Note that a whole request has arrived on a connection that was let in, and not ended."""
+        del self._waiting[connection]
+        self._carrying.add(connection)
 
     def request_answered(self, connection: trio.CancelScope) -> None:
         """Note that the request was answered, or refused by its head."""

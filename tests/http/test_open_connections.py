@@ -102,6 +102,26 @@ def test_who_comes_when_all_are_busy_is_told_when_to_come_again() -> None:
     play(2, scene)
 
 
+def test_who_ends_in_the_turn_in_which_a_request_arrives_is_not_answered() -> None:
+    connections = OpenConnections(1)
+    asked: list[str] = []
+
+    class Ended(ScriptedClient):
+        async def receive_some(self, max_bytes: int | None = None) -> bytes:
+            data = await super().receive_some(max_bytes)
+            assert connections.add(trio.CancelScope())
+            return data
+
+    async def note(exchange: Exchange) -> None:
+        asked.append(exchange.request.id)
+
+    client = Ended([head()])
+    router = Router([Route("GET", "/", note)])
+    trio.run(serve_connection, client, router, Limits(), connections)
+    assert asked == []
+    assert client.writes == []
+
+
 def test_the_refused_are_bounded_too() -> None:
     async def scene(server: Server) -> None:
         await server.connect(BUSY)
@@ -133,11 +153,10 @@ def test_who_ends_is_who_began_to_wait_first(most: int, steps: list[tuple[Step, 
                     ended.add(waiting.pop(0))
                 if room:
                     waiting.append(who)
-            elif step is Step.CARRIES:
+            elif step is Step.CARRIES and who in waiting:
                 connections.request_arrived(scopes[who])
-                if who in waiting:
-                    waiting.remove(who)
-                    carrying.append(who)
+                waiting.remove(who)
+                carrying.append(who)
             elif step is Step.WAITS:
                 connections.request_answered(scopes[who])
                 if who in [*waiting, *carrying]:
