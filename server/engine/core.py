@@ -117,6 +117,13 @@ class EngineCore:
         """Lets the decoder give back memory; called after a while without work."""
         self._decoder.rest()
 
+    def wait_for_beside(self) -> None:
+        """Waits for a call that still runs beside others, after the last step: the thread's end is
+        that of its calls."""
+        if self._beside:
+            with contextlib.suppress(Exception):
+                self._beside.read.result()
+
     def _plan(self) -> StepPlan:
         drafts = {key: draft for key, each in self._drafting.items() if (draft := each.draft())}
         unchanged = None if drafts else self._scheduler.again()
@@ -128,13 +135,6 @@ class EngineCore:
             self._prefixes.keep(sequence, slot)
             self._decoder.release(slot)
         self._unreleased.clear()
-
-    def wait_for_beside(self) -> None:
-        """Waits for a call that still runs beside others, after the last step: the process may not
-        end during a call into the model."""
-        if self._beside:
-            with contextlib.suppress(Exception):
-                self._beside.read.result()
 
     def _begin_beside(self, call: PrefillCall) -> None:
         """Begins to read a prompt beside other calls."""
@@ -149,12 +149,12 @@ class EngineCore:
         else:
             self._beside = _Beside(call, sequence, read, self._pacer.clock())
 
-    def _hangs(self, beside: "_Beside") -> bool:
+    def _hangs(self, beside: _Beside) -> bool:
         """Whether such a call seems to take for ever. Waiting for it lets those notice who watch
         over the thread."""
         return self._pacer.clock() - beside.begun > _LONGEST_BESIDE
 
-    def _end_beside(self, beside: "_Beside") -> None:
+    def _end_beside(self, beside: _Beside) -> None:
         """Waits for the end of such a call, and commits it unless its sequence was cancelled."""
         self._beside = None
         call, sequence = beside.call, beside.sequence

@@ -112,5 +112,5 @@ class Decoder(Protocol):
         """Gives back memory: all slots are free, and may stay so."""
 
     def interrupt(self) -> None:
-        """Ends the call under way, if it still can, and each later one with `Interrupted`; safe
+        """Ends the calls under way, if it still can, and each later one with `Interrupted`; safe
         from any thread."""

@@ -70,11 +70,11 @@ class EngineThread:
         self._inbox.put(_Cancel(key))
 
     def ask(self, answer: Callable[[], None]) -> None:
-        """Has the thread call `answer` as soon as no call into the model is under way."""
+        """Has the thread call `answer` as soon as it is in no call into the model."""
         self._inbox.put(_Ask(answer))
 
     def stop(self) -> None:
-        """Makes the thread end after the call under way."""
+        """Makes the thread end after the calls under way."""
         self._inbox.put(_Stop())
 
     def join(self) -> None:

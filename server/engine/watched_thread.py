@@ -106,7 +106,7 @@ class WatchedThread:
             raise failures[0]
 
     def _report_lost(self) -> None:
-        """Called in the thread, as its last act."""
+        """Called in the thread, once an error has ended its steps."""
         self._trio.run_sync_soon(self._lost.set)
 
     async def _watch_end(self, fail_all: Callable[[], Awaitable[None]]) -> None:

@@ -1,5 +1,6 @@
 """A real graph gives the same logits however its calls are cut, batched and placed."""
 
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -201,6 +202,35 @@ def test_calls_beside_a_prompt_leave_it_its_cores(
     reading.result()
     decoder.decode([1], [10])
     assert used == [5, 3, 3, 2, 5]
+
+
+_LEAVES = """
+import sys
+import threading
+from pathlib import Path
+
+from server.model.cpu.graph_calls import GraphCalls
+from tests.model.cpu.test_decoder import TEXT, opened
+
+
+def prefill(*arguments):
+    threading.main_thread().join()
+    print("read")
+    return 0.0
+
+
+decoder = opened(Path(sys.argv[1]), threads=2)
+GraphCalls.prefill = prefill
+decoder.begin_prefill(1, 0, TEXT)
+"""
+"""A program that comes to its end while a prompt is read."""
+
+
+def test_no_process_ends_during_a_call_beside_others(tmp_path: Path) -> None:
+    """One in six that did, did with a segmentation fault."""
+    folder = tiny_folder(tmp_path / "tiny", "int8")
+    command = [sys.executable, "-c", _LEAVES, str(folder)]
+    assert subprocess.check_output(command, timeout=60) == b"read\n"
 
 
 def test_time_that_is_waited_for_a_prompt_is_time_inside_the_runtime(tmp_path: Path) -> None:
