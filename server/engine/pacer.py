@@ -51,7 +51,7 @@ class Pacer:
             self._meter.decoded(len(sequences), _past(sequences), seconds)
         else:
             self._left_out = _EVERY
-            if isinstance(call, VerifyCall) or call.prefix:
+            if isinstance(call, VerifyCall) or (call.prefix and not beside):
                 return  # verify calls are not fitted, and copying a prefix took part of the time
             read = self._meter.read_beside if beside else self._meter.read
             read(call.stop - call.start, call.start, seconds)

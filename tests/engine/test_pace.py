@@ -225,5 +225,9 @@ def test_decoding_beside_a_prompt_tells_nothing_and_the_prompt_what_others_besid
 def test_a_call_that_also_copied_a_prefix_tells_nothing(
     counted: Counted, took: Callable[..., None]
 ) -> None:
-    took(PrefillCall(1, 1, 8, 16, last=False, prefix=SlotPrefix(0, 8)))
+    """Beside others, the prefix is copied before it."""
+    call = PrefillCall(1, 1, 8, 16, last=False, prefix=SlotPrefix(0, 8))
+    took(call)
     assert counted.reads == 0
+    took(call, beside=True)
+    assert counted.reads_beside == 1
