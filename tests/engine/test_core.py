@@ -12,10 +12,12 @@ from server.config import PrefixCacheConfig, PrefixReuse, SamplingParameters
 from server.engine.core import MODEL_FAILED
 from server.engine.events import Event, Finished, FinishReason, Progress, Text
 from server.engine.lookup import Draft
+from server.engine.plan import DecodeCall, PrefillCall
 from server.engine.windowed_text import Decode
 from server.errors import DeviceLost, Interrupted
 from server.model.tensor_types import Logits
 from tests.engine.fake_decoder import (
+    CALLS_BESIDE,
     VOCABULARY,
     Call,
     FakeDecoder,
@@ -23,6 +25,7 @@ from tests.engine.fake_decoder import (
     ModelBroke,
     greedy_tokens,
 )
+from tests.engine.paces import SteadyPacer
 from tests.engine.play import EOS, Play, Visitor, events_alone, text_of
 from tests.engine.prophet import Prophet
 
@@ -307,6 +310,38 @@ def test_what_was_read_beside_streams_can_be_reused() -> None:
     Play(crowd, decoder, PrefixCacheConfig()).run()
     assert [call.kind for call in decoder.calls].count("beside") >= 2
     assert decoder.reused == 29, "all but two tokens, which are always read"
+
+
+def test_what_was_read_beside_streams_for_a_client_that_left_can_be_reused() -> None:
+    """Also by the call that went on when it left."""
+    decoder = FakeDecoder()
+    crowd = [
+        Visitor(0, prompt(0, 9), 60, eos=frozenset()),
+        Visitor(1, (*prompt(9, 15), 1), 3, eos=frozenset(), arrives=3, leaves=5),
+        Visitor(2, (*prompt(9, 15), 2), 3, eos=frozenset(), arrives=30),
+    ]
+    play = Play(crowd, decoder, PrefixCacheConfig()).run()
+    assert play.progress[1] == [Progress.BEGUN]
+    assert decoder.reused == 14, "all but two tokens, which are always read"
+
+
+def test_the_pace_is_told_what_each_call_took_and_whether_others_ran_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    took: list[tuple[type[object], float, bool]] = []
+
+    def note(_: object, call: object, __: object, seconds: float, *, beside: bool) -> None:
+        took.append((type(call), seconds, beside))
+
+    monkeypatch.setattr(SteadyPacer, "took", note)
+    crowd = [Visitor(key, prompt(key, 20), 5, eos=frozenset(), arrives=key) for key in range(2)]
+    Play(crowd, FakeDecoder()).run()
+    begun = [(PrefillCall, 1.0, False), *[(DecodeCall, 1.0, True)] * CALLS_BESIDE]
+    assert took[: len(begun) + 2] == [
+        *begun,
+        (PrefillCall, 1.0, True),
+        (DecodeCall, 1.0, False),
+    ]
 
 
 def test_a_prompt_that_fails_beside_streams_after_its_client_left_is_no_news() -> None:

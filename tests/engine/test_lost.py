@@ -60,6 +60,22 @@ async def test_a_lost_engine_tells_every_stream_once_and_ends_the_block() -> Non
         assert all(isinstance(event, Text) for event in events[:-1])
 
 
+@in_trio
+async def test_a_lost_engine_waits_for_the_prompt_that_it_reads_beside_streams() -> None:
+    def breaks(number: int) -> None:
+        if decoder.under_way:
+            raise Misused("the engine's own fault, not a call's")
+
+    decoder = FakeDecoder(context=10_000, on_call=breaks)
+    engine = engine_of(decoder, ignore_eos=True)
+    with lost():
+        async with engine.running(), engine.generate(asks("a", max_tokens=9_000)) as events:
+            await anext(events)
+            assert await told(engine, asks("b")) == LOST
+    assert decoder.under_way is not None
+    assert decoder.under_way.done
+
+
 @on_clock
 async def test_a_call_that_takes_too_long_loses_the_engine(clock: MockClock) -> None:
     async def last_client() -> None:
