@@ -3,6 +3,7 @@
 Does not know the terminal.
 """
 
+import os
 from pathlib import Path
 
 import onnx_ir as ir
@@ -66,11 +67,8 @@ def export(
         opened = GgufSource.open(source)
     except MemoryError as error:
         raise _too_large(source, error) from None
-    try:
-        holds_the_source = folder.resolve() in source.resolve().parents
-    except RuntimeError as error:  # a loop of symbolic links, up to Python 3.12
-        raise StartError(f"{folder}: {error}") from None
-    if holds_the_source:
+    # `resolve` raises for a loop of links, up to Python 3.12; `realpath` does not.
+    if Path(os.path.realpath(folder)) in source.resolve().parents:
         raise StartError(f"{folder} holds the source")
     try:
         with new_folder(folder, mark=MODEL_FILE, replace=force) as unfinished:

@@ -1,6 +1,7 @@
 """A folder that appears whole or not at all."""
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ def new_folder(path: Path, *, mark: str, replace: bool) -> Iterator[Path]:
     A block that raises leaves no trace. With `replace`, an empty folder or an earlier model folder,
     known by its file `mark`, is replaced. Raises StartError if `path` is taken, and OSError.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     _check_path(path, mark, replace=replace)
     with _parents(path), _workspace(path) as workspace:
         # Its own subfolder, since the workspace is closed to other users.
@@ -27,7 +28,7 @@ def new_folder(path: Path, *, mark: str, replace: bool) -> Iterator[Path]:
 
 
 def _check_path(path: Path, mark: str, *, replace: bool) -> None:
-    if not path.exists():
+    if not os.path.lexists(path):  # a loop of links is there, but does not `exist`
         return
     if not path.is_dir() or not ((path / mark).exists() or not any(path.iterdir())):
         raise StartError(

@@ -231,7 +231,8 @@ def test_a_place_that_cannot_be_written_is_one_line(gguf: Path, place: Path) -> 
     (place / "file").write_text("")
     assert_refused(run(gguf, place / "file" / "model"), f"{place / 'file'}: File exists")
     (place / "loop").symlink_to("loop")
-    assert_refused(run(gguf, place / "loop"), str(place / "loop"))
+    assert_refused(run(gguf, place / "loop"), f"{place / 'loop'} exists and is not a model folder")
+    assert_refused(run(gguf, place / "loop" / "model"), f"{place / 'loop'}: File exists")
     long = place / ("x" * 250)  # allowed, but the temporary name is longer
     assert_refused(run(gguf, long), f"{long}: File name too long")
 
