@@ -53,7 +53,7 @@ class InProcess:
 
     def run(self, requests: Sequence[Request], clients: int) -> Figures:
         """Each client asks, waits for the end of its answer, and asks again."""
-        # Before the clock starts: a server tokenizes in other threads, beside its steps.
+        # Before the clock starts: a server tokenises in other threads, beside its steps.
         self._waiting = iter([self._sequence(request) for request in requests])
         self._idle = clients
         self._steps.clear()
