@@ -96,7 +96,7 @@ def size(low: int, high: int) -> Callable[[str], int]:
         match = re.fullmatch("([0-9]{1,15})(|KiB|MiB|GiB)", text)
         value = int(match[1]) * _UNITS[match[2]] if match else -1
         if not low <= value <= high:
-            raise ValueError(f"a size from {size_text(low)} to {size_text(high)}")
+            raise ValueError(f"from {size_text(low)} to {size_text(high)} (bytes, KiB, MiB or GiB)")
         return value
 
     return parse
