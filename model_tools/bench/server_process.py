@@ -36,11 +36,12 @@ class ServerProcess:
     def resident_bytes(self) -> int:
         """Resident memory now (RSS). A page counts in full, once for each mapping, even if other
         processes share it. Raises `StartError` if the server has ended."""
-        command = ["ps", "-o", "rss=", "-p", str(self.process)]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-        if found.returncode != 0 or not int(found.stdout):  # a zombie has 0
+        # Small Linux images have no `ps`, and macOS has no /proc.
+        linux = sys.platform == "linux"
+        resident = self._of_proc("status", "VmRSS") if linux else self._of_ps()
+        if not resident:
             raise StartError("the server has ended")
-        return int(found.stdout) * 1024
+        return resident
 
     @property
     def proportional_bytes(self) -> int | None:
@@ -59,8 +60,13 @@ class ServerProcess:
             lines = Path(f"/proc/{self.process}/{file}").read_text().splitlines()
         except OSError:
             return None
-        [kilobytes] = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
-        return int(kilobytes) * 1024
+        # A zombie's status has no line about memory.
+        return sum(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024
+
+    def _of_ps(self) -> int:
+        command = ["ps", "-o", "rss=", "-p", str(self.process)]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        return int(found.stdout or 0) * 1024
 
 
 def add_flags(parser: ArgumentParser) -> None:
