@@ -1,4 +1,4 @@
-"""The `skiff-bench` command: runs one mode, then prints, saves and draws its report.
+"""The `skiff-bench` command: runs one mode, then saves, draws and prints its report.
 
 Knows the modes' names; does not know their flags and tables, which each mode has in a module of
 its own.
@@ -52,13 +52,15 @@ def _measure(options: argparse.Namespace) -> None:
     if options.plot:
         plot.check(options.plot)
     report = run(options)
-    print(FORMATS[options.output](report), end="", flush=True)
-    if report.failure:
-        raise StartError(report.failure)
-    if options.save:
-        save(report, options.save)
-    if options.plot:
-        options.draw(report.series, options.plot)
+    try:
+        if report.failure:
+            raise StartError(report.failure)
+        if options.save:
+            save(report, options.save)
+        if options.plot:
+            options.draw(report.series, options.plot)
+    finally:  # last, since its reader may have left, but even if nothing can be written
+        print(FORMATS[options.output](report), end="", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,7 +111,7 @@ def _add_output(parser: argparse.ArgumentParser, *, measures: bool, drawing: str
     )
     if measures:
         group.add_argument(
-            "--save", metavar="FILE", type=Path, help="save all raw figures as JSON, for compare"
+            "--save", metavar="FILE", type=Path, help="save raw figures as JSON, for compare"
         )
     if drawing:
         group.add_argument("--plot", metavar="FILE", type=Path, help=f"{drawing} (.png, .svg)")

@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,6 +160,28 @@ def test_a_file_that_is_no_run_is_one_line(tmp_path: Path, content: str, reason:
         load(file)
     with pytest.raises(StartError, match="cannot be written"):
         save(report(), tmp_path / "missing" / "run.json")
+
+
+HTTP = ["http", "-r", "1", "-n", "1"]
+
+
+def test_a_run_whose_report_nobody_reads_is_kept(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "model_tools.bench", *HTTP, "--save", str(tmp_path / "run")]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.DEVNULL, check=False)
+    os.close(writer)
+    assert ended.returncode == -signal.SIGPIPE
+    assert load(tmp_path / "run").command == "http"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+def test_a_run_that_cannot_be_kept_is_reported_nevertheless(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="cannot be written: No space left on device"):
+        cli.main([*HTTP, "--save", "/dev/full"])
+    assert "microseconds of one core" in capsys.readouterr().out
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
