@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from model_tools.bench.engine.skiff_runner import nothing_came, refuse_failures
 from model_tools.bench.flags import (
     above_one,
     add_folder,
@@ -188,13 +189,13 @@ class _Run:
         while len(self.times[key]) < tokens:
             if not self._core.busy:
                 raise StartError(f"the model's context of {self._decoder.context} tokens is full")
-            self._core.step(lambda: None)
+            self._core.step(nothing_came)
 
     def end(self) -> None:
         for key in self.times:
             self._core.cancel(key)
         while self._core.busy:
-            self._core.step(lambda: None)
+            self._core.step(nothing_came)
 
     def first_token(self, prompt_tokens: int) -> float:
         start = time.perf_counter()
@@ -204,6 +205,7 @@ class _Run:
 
     def _deliver(self, events: list[tuple[int, EngineMessage]]) -> None:
         now = time.perf_counter()
+        refuse_failures(events)
         for key, event in events:
             if isinstance(event, Text):
                 self.times[key].append(now)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -9,6 +10,7 @@ from model_tools.bench import cli
 from model_tools.bench.pace import FIRST, GAPS
 from model_tools.bench.report.saved import load
 from model_tools.export import export
+from server.engine.sampling import Sampler
 from tests.model_tools.tiny_gguf import TinyLlama
 
 
@@ -53,3 +55,11 @@ def test_what_cannot_be_measured_is_one_line(
     with pytest.raises(SystemExit, match="skiff-bench: ") as ended:
         cli.main(["pace", folder(tmp_path, context), *flags])
     assert reason in str(ended.value)
+
+
+def test_logits_that_are_no_numbers_are_not_taken_for_a_full_context(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sampler, "choose", Mock(return_value=None))
+    with pytest.raises(SystemExit, match=r"^skiff-bench: The model failed on this request$"):
+        cli.main(["pace", folder(tmp_path, 512), "--prompt", "60"])
