@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import trustme
 
 from model_tools.bench import cli
+from model_tools.bench.report.saved import load
 from model_tools.bench.server_process import serving
 from server.errors import StartError
 from tests.model.tiny_folder import tiny_folder
@@ -15,7 +17,7 @@ from tests.model.tiny_folder import tiny_folder
 SHORT = (
     "--requests",
     "40",
-    "--clients",
+    "--concurrency",
     "3",
     "--words",
     "1-4",
@@ -47,9 +49,10 @@ def test_a_start_is_timed_to_ready_and_to_the_first_token(
 
 
 def test_a_soak_notes_the_memory_after_each_round(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tables = bench(capsys, "soak", str(folder), *SHORT)
+    saved = tmp_path / "run.json"
+    tables = bench(capsys, "soak", str(folder), *SHORT, "--save", str(saved))
     [requests] = tables["requests"]
     assert requests["complete"] + requests["left"] == 40
     course = tables["memory"]
@@ -59,13 +62,17 @@ def test_a_soak_notes_the_memory_after_each_round(
     assert tables["second half"][0]["largest MB"] == max(resident[10:])
     if Path("/proc/self/smaps_rollup").exists():
         assert all(row["proportional MB"] <= row["resident MB"] for row in course)
+    # Readings of one process depend on each other, and are no repetitions for `compare`.
+    [series] = load(saved).series
+    [mean] = series.samples
+    assert mean == pytest.approx(np.mean([row[series.measure] for row in course[10:]]))
 
 
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
         (["--rest", "-1"], "--rest: must be a number of at least 0, not '-1'"),
-        (["--clients", "2000"], "--clients: must be an integer from 1 to 1024"),
+        (["--concurrency", "2000"], "--concurrency: must be an integer from 1 to 1024"),
         (["--flags=--slots '2"], "--flags: No closing quotation"),
     ],
 )
