@@ -67,10 +67,10 @@ TINY = llama(
     kv_heads=2,
     head_dim=16,
     vocabulary=512,
-    tied=True,
+    tied=False,
     context=1024,
 )
-"""For the rehearsal."""
+"""For the rehearsal. With a tied embedding so few layers would repeat a prompt's last token."""
 
 
 @dataclass(frozen=True, slots=True)
