@@ -28,7 +28,7 @@ from server.program import Parser, program
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command; exits with an error message where it cannot."""
+    """Runs the command; exits with an error message where it cannot, or where a check failed."""
     with program("gpu_check"):
         _run(_parser().parse_args(arguments))
 
@@ -47,6 +47,8 @@ def _run(options: argparse.Namespace) -> None:
         _say(f"gpu_check: the rest is left out: {error}")
         os._exit(1)  # the destructors of sessions with CUDA graphs would abort the process
     _show(header, findings)
+    if failed := [f"{each.model}: {each.what}" for each in findings if each.failed]:
+        raise StartError(f"failed: {'; '.join(failed)}")
 
 
 def _run_parts(

@@ -1,6 +1,6 @@
 """Results, as rows of one table. Does not know how they are measured."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
 from model_tools.bench.report.report import Cell, Report, Table
 
@@ -25,6 +25,8 @@ class Finding:
     transformers: float | None = None
     """Tokens per second of `transformers` on the same weights."""
     note: str = ""
+    failed: bool = False
+    """Whether it is a check that failed, or something that broke off; the note says how."""
 
 
 COLUMNS = {
@@ -40,13 +42,13 @@ COLUMNS = {
     "transformers": "transformers, tokens/s",
     "note": "note",
 }
+"""Titles of the table's columns, by field."""
 
 
 def as_report(command: str, header: dict[str, str], findings: list[Finding]) -> Report:
     """A report with all findings in one table."""
-    names = [field.name for field in fields(Finding)]
     rows: list[tuple[Cell, ...]] = [
-        tuple(asdict(finding)[name] for name in names) for finding in findings
+        tuple(getattr(finding, name) for name in COLUMNS) for finding in findings
     ]
-    table = Table("gpu_check", tuple(COLUMNS[name] for name in names), tuple(rows))
+    table = Table("gpu_check", tuple(COLUMNS.values()), tuple(rows))
     return Report(command, header, (table,))

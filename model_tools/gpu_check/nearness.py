@@ -57,9 +57,10 @@ def against(
     found = Comparison.of(parts)
     words = f"{found.tokens} tokens: mean KL {found.mean_kl:.2g}"
     words += f", top-1 agreement {found.top1_agreement:.1%}"
-    if not found.mean_kl <= largest_kl:  # not `>`: a broken graph may give NaN
+    wrong = not found.mean_kl <= largest_kl  # not `>`: a broken graph may give NaN
+    if wrong:
         words += f"; WRONG, more than {largest_kl} is not rounding"
-    return Finding(model, what, note=words)
+    return Finding(model, what, note=words, failed=wrong)
 
 
 class CpuReference:
@@ -86,10 +87,13 @@ def logits_against(model: str, reference: CpuReference, decoder: Decoder) -> Ite
     yield against(model, "decoded logits against the CPU in fp32", right, given, texts)
 
 
-def greedy_against(model: str, reference: CpuReference, decoder: Decoder) -> Finding:
+def greedy_against(
+    model: str, reference: CpuReference, decoder: Decoder, *, is_16_bit: bool
+) -> Finding:
     """Compares greedy continuations of all prompts, each run alone. Where one first differs, the
-    margin is the reference's logit of its own token less that of the other token."""
-    equal, margins = 0, []
+    margin is the reference's logit of its own token less that of the other token. With 16 bits, a
+    margin above `_SURE` is reported as wrong."""
+    equal, sure, margins = 0, 0, []
     new_tokens = len(reference.texts[0])
     for prompt, right in zip(reference.prompts, reference.continuations, strict=True):
         given = alone(decoder, prompt, new_tokens)
@@ -104,4 +108,7 @@ def greedy_against(model: str, reference: CpuReference, decoder: Decoder) -> Fin
     if margins:
         sure = sum(margin > _SURE for margin in margins)
         words += f"; margins there up to {max(margins):.2g}, {sure} above {_SURE}"
-    return Finding(model, "greedy tokens against the CPU in fp32", note=words)
+    wrong = is_16_bit and sure > 0
+    if wrong:
+        words += "; WRONG, that is not rounding"
+    return Finding(model, "greedy tokens against the CPU in fp32", note=words, failed=wrong)

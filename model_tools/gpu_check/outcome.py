@@ -38,7 +38,8 @@ def outcomes(
         yield replace(unmade, note=f"skipped: {error}")
     except Exception as error:  # the runtime's own exceptions have no common base
         log.exception("%s: %s", unmade.model, unmade.what)
-        yield replace(unmade, note=f"failed: {type(error).__name__}: {first_line(error)}")
+        note = f"failed: {type(error).__name__}: {first_line(error)}"
+        yield replace(unmade, note=note, failed=True)
         if isinstance(error, DeviceLost):
             raise
     gc.collect()  # only here: until the exception is gone, it refers to decoders

@@ -119,7 +119,7 @@ def _against_cpu(
     reference, context = own(), _context(setting, source.spec)
     device = setting.made(name, source, kind).decoder(slots=_TEXTS, context=context)
     yield from logits_against(f"{name} {kind}", reference, device)
-    yield greedy_against(f"{name} {kind}", reference, device)
+    yield greedy_against(f"{name} {kind}", reference, device, is_16_bit=kind.is_16_bit)
 
 
 def _against_itself(

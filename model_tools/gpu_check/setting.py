@@ -33,6 +33,11 @@ class Kind:
         """Whether a comparison with fp32 can reveal mistakes: the rounding of 4 bits hides them."""
         return self.weights is not WeightType.INT4
 
+    @property
+    def is_16_bit(self) -> bool:
+        """Whether weights, keys and values all have 16 bits."""
+        return not self.weights.is_integer and self.kv is KvType.FLOAT
+
     def recipe(self) -> Recipe:
         return Recipe.of(Target.CUDA, self.weights, None, None, self.kv, self.kv_layout)
 

@@ -22,6 +22,7 @@ from model_tools.progress import unseen
 from model_tools.recipe import WeightType
 from model_tools.weights.random_source import RandomSource
 from server.config import CPU, SamplingParameters
+from server.engine.sampling import Sampler
 from server.model.candidates import Candidates
 from server.model.gpu.decoder import DeviceDecoder
 from tests.model.gpu.fake_device import FakeDevice
@@ -57,8 +58,18 @@ def test_on_a_device_that_does_things_later_no_draw_differs(
     device = FakeDevice(slots=4, always_ahead=always_ahead)
     finding = drawn_against_whole_rows("fake", device.decoder, 20, 4, sampling)
     assert finding.note.startswith("0 of 80 tokens differ")
+    assert not finding.failed
     mixed = in_a_mix("fake", device.decoder, 20, 6, sampling)
     assert mixed.note == "0 of 20 tokens differ beside 6 others"
+
+
+def test_draws_that_differ_are_a_failure(
+    decoder: DeviceDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sampler, "choose", lambda *_: -1)  # what is chosen from whole rows
+    finding = drawn_against_whole_rows("tiny", decoder, 20, 4, NARROW_NUCLEUS)
+    assert finding.note.startswith("80 of 80 tokens differ")
+    assert finding.failed
 
 
 def candidates(row: np.ndarray[tuple[int], np.dtype[np.float32]], shift: int) -> Candidates:

@@ -11,9 +11,12 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from model_tools.decoder_spec import DecoderSpec
 from model_tools.gpu_check import measures, peer
 from model_tools.gpu_check.__main__ import main
+from model_tools.gpu_check.checks import graphs_against_launches, joins_and_leaves
 from model_tools.gpu_check.findings import Finding
 from model_tools.gpu_check.goals import goals
 from model_tools.gpu_check.loaded import DoesNotFit, LoadedModel, exported
@@ -247,6 +250,23 @@ def test_a_lost_device_ends_it_with_what_was_found(
     assert not models[0].exists()
 
 
+def test_a_check_that_failed_is_the_exit_status_after_all_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [
+        Finding("1b fp16", "logits", note="WRONG", failed=True),
+        Finding("1b int8", "by itself", note="skipped: no kernel"),
+        Finding("1b int4", "speed", note="failed: RuntimeError", failed=True),
+    ]
+    monkeypatch.setitem(PARTS, "checks", lambda _: iter(found))
+    file = tmp_path / "found.json"
+    with pytest.raises(SystemExit, match=r"^gpu_check: failed: 1b fp16: logits; 1b int4: speed$"):
+        main(["--device", "cpu", "--part", "checks", "--json", str(file)])
+    rows = json.loads(file.read_text())["tables"]["gpu_check"]
+    assert [row["note"] for row in rows] == [each.note for each in found]
+    assert "skipped: no kernel" in capsys.readouterr().out
+
+
 class Lost(HostMemory):
     def settle(self) -> None:
         raise CudaError("an illegal memory access was encountered")
@@ -269,6 +289,39 @@ def test_a_first_call_that_fails_may_be_the_devices_last(
         model.decoder(slots=1, context=64)
 
 
+class Leaking(HostMemory):
+    """Loses a byte with each write."""
+
+    def write(self, address: int, array: NDArray[np.generic], pitch: int = 0) -> None:
+        self.free_bytes -= 1
+        super().write(address, array, pitch)
+
+
+def test_memory_that_does_not_come_back_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loaded(tmp_path, TINY)
+    assert not joins_and_leaves(model, "tiny", visitors=5, slots=2).failed
+    monkeypatch.setattr(model, "memory", Leaking())
+    finding = joins_and_leaves(model, "tiny", visitors=5, slots=2)
+    assert finding.failed
+    assert "; 0 bytes" not in finding.note
+
+
+def test_tokens_of_the_same_kernels_that_differ_are_a_failure(tmp_path: Path) -> None:
+    specs = {"one": TINY, "other": replace(TINY, layers=1)}
+    one, other = (
+        loaded(tmp_path / name, spec).decoder(slots=1, context=64) for name, spec in specs.items()
+    )
+    assert not graphs_against_launches("tiny", one, one, 20).failed
+    assert graphs_against_launches("tiny", one, other, 20).failed
+
+
+def loaded(place: Path, spec: DecoderSpec) -> LoadedModel:
+    folder = exported(place, "tiny", RandomSource(spec), Kind(WeightType.FP16).recipe(), unseen)
+    return LoadedModel(folder, CPU, threads=1, cuda_graphs=True)
+
+
 class Full(HostMemory):
     free_bytes = 5 << 30
 
@@ -285,9 +338,11 @@ def test_a_cell_that_does_not_fit_says_what_it_would_take(
         model.decoder(slots=16384, context=1024)
 
 
-def test_the_bytes_of_a_step_are_those_of_the_matrices(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_bytes_of_a_step_are_those_of_the_matrices(tmp_path: Path, tied: bool) -> None:
     recipe = Recipe(WeightType.FP32, 32, Target.CUDA)
-    folder = exported(tmp_path, "tiny", RandomSource(TINY), recipe, unseen)
+    spec = replace(TINY, tied_embedding=tied)
+    folder = exported(tmp_path, "tiny", RandomSource(spec), recipe, unseen)
     model = LoadedModel(folder, CPU, threads=1, cuda_graphs=True)
     layer = 64 * (64 + 32 + 32) + 64 * 64 + 3 * 64 * 96
     norms = 64 * (2 * TINY.layers + 1)

@@ -10,7 +10,13 @@ from model_tools.decoder_spec import RotarySpec
 from model_tools.export import write_model
 from model_tools.folder_format import FORMAT_VERSION
 from model_tools.gpu_check.loaded import LoadedModel, exported
-from model_tools.gpu_check.nearness import CpuReference, decoded, logits_against, read
+from model_tools.gpu_check.nearness import (
+    CpuReference,
+    decoded,
+    greedy_against,
+    logits_against,
+    read,
+)
 from model_tools.gpu_check.setting import Kind
 from model_tools.gpu_check.shapes import TINY
 from model_tools.gpu_check.streams import random_prompt
@@ -54,6 +60,10 @@ def test_another_rope_is_wrong(tmp_path: Path, reference: CpuReference) -> None:
     decoder = opened(tmp_path, RandomSource(turned), Kind(WeightType.FP16))
     for finding in logits_against("tiny", reference, decoder):
         assert "WRONG, more than 0.02 is not rounding" in finding.note
+        assert finding.failed
+    for is_16_bit in (True, False):
+        tokens = greedy_against("tiny", reference, decoder, is_16_bit=is_16_bit)
+        assert tokens.failed == is_16_bit == ("WRONG" in tokens.note)
 
 
 def test_a_scale_that_is_too_small_is_wrong(tmp_path: Path, reference: CpuReference) -> None:
