@@ -25,11 +25,11 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = (f" {name}={value}" for name, value in _fields(record).items())
-        message = _escaped(record.getMessage() + "".join(fields))
+        message = escaped(record.getMessage() + "".join(fields))
         line = f"{self.formatTime(record)} {record.levelname} {record.name}: {message}"
         if record.exc_info:
             for each in self.formatException(record.exc_info).split("\n"):
-                line += f"\n    {_escaped(each)}"
+                line += f"\n    {escaped(each)}"
         return line
 
 
@@ -55,5 +55,6 @@ def _fields(record: logging.LogRecord) -> Mapping[str, object]:
     return fields
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """One line: control characters become escapes."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from server.errors import StartError
+from server.log_format import escaped
 
 _INTERRUPTED = 128 + signal.SIGINT
 
@@ -49,7 +50,7 @@ def program(name: str) -> Iterator[None]:
         finally:
             say()  # if the interpreter flushed, an error would be a traceback
     except StartError as error:
-        sys.exit(f"{name}: {error}")
+        sys.exit(f"{name}: {escaped(str(error))}")  # which may quote a file, or its name
     except (KeyboardInterrupt, BaseExceptionGroup) as error:
         if not _is_interrupt(error):
             raise

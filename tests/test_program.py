@@ -89,6 +89,11 @@ def test_what_cannot_be_done_is_one_line() -> None:
         raise StartError("no such folder")
 
 
+def test_it_is_one_line_whatever_a_file_says() -> None:
+    with pytest.raises(SystemExit, match=r"^skiff: no key a\\nb\\x1b\[2J$"), program("skiff"):
+        raise StartError("no key a\nb\x1b[2J")
+
+
 async def clients_that_are_interrupted() -> None:
     async with trio.open_nursery(), trio.open_nursery():
         raise KeyboardInterrupt
