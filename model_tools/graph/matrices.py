@@ -75,7 +75,7 @@ class IntegerFormat:
             inputs,
             self.accuracy_level,
             integers=writer.weight(f"{name}.integers", quantised.integers),
-            scales=writer.weight(f"{name}.scales", quantised.scales),
+            scales=writer.floats(f"{name}.scales", quantised.scales),
         )
 
 

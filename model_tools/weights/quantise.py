@@ -97,5 +97,6 @@ def _scales(values: Weights, block_format: BlockFormat) -> Weights:
         scales: Weights = extreme / np.float32(-block_format.zero)
     else:
         scales = abs(extreme) / np.float32(block_format.zero - 1)
-    rounded: Weights = scales.astype(block_format.scale_type).astype(np.float32)
+    with np.errstate(over="ignore"):  # who stores scales refuses what is infinite
+        rounded: Weights = scales.astype(block_format.scale_type).astype(np.float32)
     return rounded

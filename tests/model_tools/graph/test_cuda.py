@@ -173,10 +173,16 @@ def test_of_any_other_graph_the_written_weights_are_verified(
     assert "did not run" in written
 
 
-def test_a_number_that_is_too_large_names_its_weight(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("weights", "name"),
+    [(None, "weight"), (WeightType.INT8, "scales"), (WeightType.INT4, "scales")],
+)
+def test_a_number_that_is_too_large_names_its_weight(
+    tmp_path: Path, weights: WeightType | None, name: str
+) -> None:
     source = GgufSource.open(TinyLlama().write(tmp_path / "tiny.gguf"))
-    large = source.embedding() * np.float32(1e6)
+    large = source.embedding() * np.float32(1e9)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GgufSource, "embedding", lambda _: large)
-        with pytest.raises(StartError, match=r"embedding\.weight .* FLOAT16 cannot hold"):
-            write_model(tmp_path, source, Recipe.of(Target.CUDA, None, None, None))
+        with pytest.raises(StartError, match=rf"embedding\.{name} .* FLOAT16 cannot hold"):
+            write_model(tmp_path, source, Recipe.of(Target.CUDA, weights, None, None))
