@@ -13,6 +13,8 @@ from model_tools.gguf.keys import GgufKeys
 EMBEDDING = "token_embd.weight"
 HEAD = "output.weight"
 ROPE_FACTORS = "rope_freqs.weight"
+MAX_CONTEXT = 2**31 - 1
+"""ONNX Runtime's attention counts tokens in int32."""
 
 _HARMLESS: dict[str, tuple[bool | float | str, ...]] = {
     "llama.expert_count": (0,),
@@ -58,6 +60,8 @@ def read_spec(file: GgufFile) -> DecoderSpec:
         raise keys.error("llama.attention.layer_norm_rms_epsilon is not above 0")
     if spec.context_length < 2:
         raise keys.error("llama.context_length = 1 leaves no room for an answer")
+    if spec.context_length > MAX_CONTEXT:
+        raise keys.error(f"llama.context_length = {spec.context_length} is above {MAX_CONTEXT}")
     _refuse_the_rest(keys, head_dim)
     return spec
 

@@ -155,6 +155,7 @@ def test_what_changes_nothing_may_pass(open_tiny: Open, keys: Mapping[str, Value
         ({"llama.block_count": None}, "llama.block_count is missing"),
         ({"llama.block_count": 0}, "llama.block_count = 0 is not above 0"),
         ({"llama.context_length": 1}, "llama.context_length = 1 leaves no room for an answer"),
+        ({"llama.context_length": 2**31}, "llama.context_length = 2147483648 is above 2147483647"),
         ({"llama.block_count": "two"}, "llama.block_count is no integer"),
         ({"llama.block_count": 10**6}, "llama.block_count = 1000000, but there are 20 tensors"),
         ({"llama.context_length": 1.5}, "llama.context_length is no integer"),
