@@ -35,6 +35,8 @@ def random_model(folder: Path, vocabulary_size: int) -> Iterator[Path]:
             spec = _with_vocabulary(folder, made, vocabulary_size)
             shutil.copy(folder / "tokenizer.json", made)
             write_model(made, RandomSource(spec), RECIPE)
+        except MemoryError as error:
+            raise StartError(f"--vocabulary: there is too little memory for it: {error}") from None
         except OSError as error:
             raise StartError(f"{error.filename or made}: {error.strerror or error}") from None
         except (LookupError, TypeError, ValueError) as error:

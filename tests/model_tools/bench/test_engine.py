@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -269,6 +270,14 @@ def test_a_folder_of_another_kind_has_no_shape(tmp_path: Path) -> None:
     (tmp_path / "genai_config.json").write_text("{}")
     with pytest.raises(StartError, match="not a folder of skiff-export"):
         random_model(tmp_path, 700).__enter__()
+
+
+def test_a_vocabulary_that_memory_has_no_room_for_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "empty", Mock(side_effect=MemoryError("Unable to allocate 477 GiB")))
+    with pytest.raises(StartError, match=r"^--vocabulary: .* too little memory .* 477 GiB$"):
+        random_model(folder, 2**31 - 1).__enter__()
 
 
 @pytest.mark.parametrize(
