@@ -144,11 +144,14 @@ class Recipe:
         block = block or blocks[0]
         if block not in blocks:
             raise StartError(f"--target {target} has kernels for --block-size {blocks[0]} only")
-        if kv is KvType.INT8 and target is Target.CPU:
-            raise StartError(f"--kv {kv} is for --target cuda; on the CPU it reads prompts slowly")
         if kv_layout is KvLayout.PAGES and target is Target.CPU:
             raise StartError(f"--kv-layout {kv_layout} is for --target cuda; the CPU has no kernel")
         return cls(weights, block, target, activations, kv, kv_layout)
+
+    @property
+    def bits(self) -> int:
+        """The bits of the narrowest numbers: weights, or keys and values."""
+        return min(self.weights.bits, 8) if self.kv is KvType.INT8 else self.weights.bits
 
     def layers(self) -> MatrixFormat:
         """The format of the matrices inside the layers."""

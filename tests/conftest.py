@@ -38,6 +38,13 @@ def int8_folder(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
+def int8_kv_folder(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The same, with keys and values in int8. Read only."""
+    block_size = BLOCK_SIZE[DeviceKind.CPU]
+    yield from _exported(default_gguf, tmp_path_factory, "int8", block_size, kv="int8")
+
+
+@pytest.fixture(scope="session")
 def int8_32_folder(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The default model as the exporter makes it by default. Read only."""
     yield from _exported(default_gguf, tmp_path_factory, "int8")
@@ -50,10 +57,14 @@ def fp32_folder(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def _exported(
-    gguf: Path, factory: pytest.TempPathFactory, weights: str, block_size: int | None = None
+    gguf: Path,
+    factory: pytest.TempPathFactory,
+    weights: str,
+    block_size: int | None = None,
+    kv: str = "float",
 ) -> Iterator[Path]:
     folder = factory.mktemp("exported") / weights
-    export(gguf, folder, weights=weights, block_size=block_size, verify=False)
+    export(gguf, folder, weights=weights, block_size=block_size, kv=kv, verify=False)
     yield folder
     # pytest keeps the folders of three runs, and these are large.
     shutil.rmtree(folder)

@@ -142,13 +142,19 @@ def visitors(folder: Path) -> list[Visitor]:
     return found
 
 
+@pytest.fixture(params=["int8_folder", "int8_kv_folder"])
+def exported(request: pytest.FixtureRequest) -> Path:
+    folder: Path = request.getfixturevalue(request.param)
+    return folder
+
+
 def test_greedy_tokens_are_bit_identical_alone_and_in_any_mix(
-    int8_folder: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = max(LENGTHS) + NEW_TOKENS
-    folder = ModelFolder.read(int8_folder)
+    folder = ModelFolder.read(exported)
     decoder = open_cpu_decoder(folder, slots=SLOTS, context=context, threads=THREADS)
-    everyone = visitors(int8_folder)
+    everyone = visitors(exported)
     alone = {each.key: Play(decoder, [each]).choices[each.key] for each in map(stays, everyone)}
     plans = recorded_plans(monkeypatch)
     together = Play(decoder, everyone).choices
@@ -175,11 +181,11 @@ def visitors_alike(folder: Path) -> list[Visitor]:
 
 
 def test_greedy_tokens_are_bit_identical_read_or_begun_with_what_others_read(
-    int8_folder: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = ModelFolder.read(int8_folder)
+    folder = ModelFolder.read(exported)
     decoder = open_cpu_decoder(folder, slots=SLOTS, context=512, threads=THREADS)
-    everyone = visitors_alike(int8_folder)
+    everyone = visitors_alike(exported)
     alone = {each.key: Play(decoder, [each]).choices[each.key] for each in map(stays, everyone)}
     plans = recorded_plans(monkeypatch)
     kept = PrefixCacheConfig(PrefixReuse.PROMPTS, capacity=1000 * decoder.token_bytes)

@@ -82,15 +82,23 @@ def first_difference(expected: list[int], actual: list[int]) -> int | None:
     return next(differences, None)
 
 
-@pytest.mark.parametrize("exported", ["int8_folder", "int8_32_folder"])
+@pytest.mark.parametrize(
+    ("exported", "words", "largest_kl"),
+    [
+        ("int8_folder", "as served", 0.005),
+        ("int8_32_folder", "in blocks of 32", 0.005),
+        ("int8_kv_folder", "also as keys and values", 0.01),
+    ],
+)
 def test_int8_stays_near_the_reference_over_2000_tokens(
     exported: str,
+    words: str,
+    largest_kl: float,
     request: pytest.FixtureRequest,
     default_source: GgufSource,
     figure: Callable[[str], None],
 ) -> None:
     folder: Path = request.getfixturevalue(exported)
-    words = {"int8_folder": "as served", "int8_32_folder": "in blocks of 32"}[exported]
     tokenizer = Tokenizer.read(folder / "tokenizer.json")
     tokens = np.array(tokenizer.encode(LICENCE.read_text())[:2048])
     passages = np.split(tokens, len(tokens) // 512)
@@ -99,5 +107,5 @@ def test_int8_stays_near_the_reference_over_2000_tokens(
     figure(f"int8 {words}, decode:  {decode}")
     assert prompts.tokens > 2000
     assert decode.tokens > 2000
-    assert prompts.mean_kl <= 0.005
-    assert decode.mean_kl <= 0.005
+    assert prompts.mean_kl <= largest_kl
+    assert decode.mean_kl <= largest_kl

@@ -35,7 +35,7 @@ OPENING = 8
 SHORTEST = OPENING + 2
 """The least tokens of a passage: its opening, one to decode, and the one that follows."""
 LARGEST_KL = {32: 0.001, 16: 0.02, 8: 0.1, 4: 2.0}
-"""Bounds of the mean, in nats, by the bits of a weight: more is a mistake rather than rounding.
+"""Bounds of the mean, in nats, by the bits of a number: more is a mistake rather than rounding.
 SmolLM2-135M, a small and so a sensitive model, has 0.002 to 0.015 with 8 bits and 0.1 to 0.4 with
 4, by the export's options; a wrong rope base costs it 0.18 and rotating the wrong pairs 3.3."""
 
@@ -80,7 +80,7 @@ def verify(
         outcome = verify_weights(model.model_file, source, passages, recipe)
         ways = {"weights": outcome.weights}
     for way, comparison in ways.items():
-        _check(way, comparison, recipe.weights.bits)
+        _check(way, comparison, recipe.bits)
     document = json.dumps(asdict(outcome), indent=2)
     (folder / "verification.json").write_text(document + "\n", encoding="utf-8")
     return outcome

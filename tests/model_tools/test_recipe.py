@@ -58,10 +58,19 @@ def test_what_does_not_fit_names_the_flags(
         Recipe.of(target, weights, activations, block)
 
 
-def test_integers_as_keys_and_values_are_for_cuda() -> None:
-    assert Recipe.of(CUDA, None, None, None, KvType.INT8).kv is KvType.INT8
-    with pytest.raises(StartError, match="--kv int8 is for --target cuda"):
-        Recipe.of(CPU, None, None, None, KvType.INT8)
+@pytest.mark.parametrize("target", [CPU, CUDA])
+@pytest.mark.parametrize(
+    ("weights", "kv", "bits"),
+    [
+        (None, KvType.INT8, 8),
+        (INT8, KvType.FLOAT, 8),
+        (INT4, KvType.INT8, 4),
+    ],
+)
+def test_the_narrowest_numbers_are_weights_or_keys_and_values(
+    target: Target, weights: WeightType | None, kv: KvType, bits: int
+) -> None:
+    assert Recipe.of(target, weights, None, None, kv).bits == bits
 
 
 @pytest.mark.parametrize("block_size", [32, 64, 128])

@@ -69,7 +69,9 @@ def test_another_rope_is_wrong(tmp_path: Path, reference: CpuReference) -> None:
 def test_a_scale_that_is_too_small_is_wrong(tmp_path: Path, reference: CpuReference) -> None:
     place = tmp_path / f"model-v{FORMAT_VERSION}"
     place.mkdir()
-    clipped = BalancedSource(RandomSource(TINY), [Peaks(2.0, 2.0)] * TINY.layers)
+    keys, values = np.full((TINY.kv_heads, TINY.head_dim // 2), 2), np.full((TINY.kv_heads, 1), 2)
+    small = Peaks(keys.astype(np.float32), values.astype(np.float32))
+    clipped = BalancedSource(RandomSource(TINY), [small] * TINY.layers)
     write_model(place, clipped, INT8_KV.recipe())
     decoder = opened(tmp_path, RandomSource(TINY), INT8_KV)
     for finding in logits_against("tiny", reference, decoder):

@@ -18,13 +18,26 @@ def source(tmp_path: Path) -> GgufSource:
     return GgufSource.open(TinyLlama(seed=2).write(tmp_path / "tiny.gguf"))
 
 
-def test_values_become_as_large_as_keys_and_one_scale_fits_both(source: GgufSource) -> None:
+def test_one_scale_fits_keys_and_values(source: GgufSource) -> None:
     done: list[None] = []
     even = balanced(source, TEXTS, lambda: done.append(None))
     assert len(done) == source.spec.layers
     for run, scale in zip(run_layers(even, TEXTS), even.scales, strict=True):
-        for rows in (run.keys, run.values):
-            assert np.abs(rows).max() == pytest.approx(LARGEST * scale, rel=1e-4)
+        largest = pytest.approx(LARGEST * scale, rel=1e-4)
+        assert np.abs(run.keys).max() == largest
+        by_head = np.abs(run.values).reshape(-1, source.spec.kv_heads, source.spec.head_dim)
+        assert by_head.max((0, 2)) == largest
+
+
+def test_small_keys_come_half_as_far_from_the_largest(source: GgufSource) -> None:
+    even = balanced(source, TEXTS, lambda: None)
+    for before, after in zip(run_layers(source, TEXTS), run_layers(even, TEXTS), strict=True):
+        peaks, moved = (
+            np.abs(run.keys).reshape(-1, source.spec.kv_heads, source.spec.head_dim // 2, 2)
+            for run in (before, after)
+        )
+        expected = np.sqrt(peaks.max() * peaks.max((0, 3)))
+        np.testing.assert_allclose(moved.max((0, 3)), expected, rtol=1e-3)
 
 
 def test_the_model_is_the_same(source: GgufSource) -> None:
@@ -35,6 +48,9 @@ def test_the_model_is_the_same(source: GgufSource) -> None:
 
 
 def test_a_layer_of_zeros_has_a_scale_all_the_same(source: GgufSource) -> None:
-    even = BalancedSource(source, [Peaks(0, 0), Peaks(1, 0)])
+    spec = source.spec
+    zeros = np.zeros((3, spec.kv_heads * spec.head_dim), np.float32)
+    even = BalancedSource(source, [Peaks.of(spec, zeros, zeros), Peaks.of(spec, zeros + 1, zeros)])
     assert all(scale > 0 for scale in even.scales)
-    assert all(np.isfinite(even.layer(index).v).all() for index in range(2))
+    for layer in (even.layer(0), even.layer(1)):
+        assert all(np.isfinite(each).all() for each in (layer.q, layer.k, layer.v, layer.o))
