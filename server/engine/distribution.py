@@ -24,6 +24,8 @@ Row = NDArray[np.float32]
 _COLUMNS = 8
 """Columns into which `largest` splits a row, for each value that it looks for."""
 _LEAST_COLUMNS = 512
+_PARTS = 8
+"""Parts of each column that have a maximum of their own."""
 _BLOCK = 256
 """Neighbouring tokens whose probabilities `draw_from_all` adds up first."""
 _HARDEST = 1e30
@@ -87,24 +89,34 @@ def largest(row: Row, count: int) -> tuple[list[int], list[float]]:
     first; empty if the largest is not finite.
 
     The row is split into columns: at least `count` values reach the `count`-th largest of the
-    columns' maxima, so that one comparison with that leaves few to sort.
+    columns' maxima. Each column has parts, of which only those with such a value are read again.
     """
-    columns = max(_COLUMNS * count, _LEAST_COLUMNS)
-    if len(row) < columns:
-        hits, peak = np.arange(len(row)), row.max()
-    else:
-        rest = len(row) % columns
-        maxima = np.maximum.reduce(row[: len(row) - rest].reshape(-1, columns))
-        if rest:
-            np.maximum(maxima[:rest], row[-rest:], out=maxima[:rest])
-        maxima.sort()
-        peak = maxima[-1]  # a NaN counts as the largest
-        (hits,) = (row >= maxima[-count]).nonzero()
-    if not math.isfinite(peak):
+    columns = min(max(_COLUMNS * count, _LEAST_COLUMNS), len(row))
+    parts = columns * min(_PARTS, len(row) // columns)
+    rest = len(row) % parts
+    maxima = np.maximum.reduce(row[: len(row) - rest].reshape(-1, parts))
+    if rest:
+        np.maximum(maxima[:rest], row[-rest:], out=maxima[:rest])
+    ordered = np.maximum.reduce(maxima.reshape(-1, columns))
+    ordered.sort()
+    if not math.isfinite(ordered[-1]):  # a NaN counts as the largest
         return [], []
-    values = row[hits]
+    bound = ordered[-count]
+    (near,) = (maxima >= bound).nonzero()
+    ids = (_starts(len(row), parts) + near).ravel()
+    if rest:
+        ids = ids[ids < len(row)]
+    values = row[ids]
+    (hits,) = (values >= bound).nonzero()
+    values = values[hits]
     ranked = (-values).argsort(kind="stable")[:count]
-    return hits[ranked].tolist(), values[ranked].tolist()
+    return ids[hits[ranked]].tolist(), values[ranked].tolist()
+
+
+@functools.lru_cache
+def _starts(length: int, step: int) -> NDArray[np.int64]:
+    """0, `step`, 2 `step` and so on below `length`, as a column [n, 1]."""
+    return np.arange(0, length, step)[:, None]
 
 
 def draw_of_few(logits: Sequence[float], temperature: float, chance: float) -> int:

@@ -22,10 +22,13 @@ written = st.lists(extremes | st.floats(-20, 20, width=32), min_size=1, max_size
 
 @st.composite
 def drawn_rows(ask: st.DrawFn) -> Row:
-    """As a model gives them, of any width; coarse ones have many ties."""
+    """As a model gives them, of any width; coarse ones have many ties, and sorted ones their
+    largest logits at the end."""
     source = np.random.default_rng(ask(st.integers(0, 10**6)))
     width = ask(st.sampled_from([1, 2, 65, 511, 512, 513, 3000, 6000]))
     values = source.normal(scale=ask(st.sampled_from([0.1, 1, 6])), size=width)
+    if ask(st.booleans()):
+        values.sort()
     step = ask(st.sampled_from([0, 0.25, 2]))
     return (values if not step else values // step * step).astype(np.float32)
 
