@@ -81,7 +81,7 @@ class Connection:
                 if not admitted:
                     await self._refuse(Refusal(503, _ALL_BUSY, _RETRY_AFTER))
                     await self._linger()
-                while admitted and await self._serve_request():
+                while admitted and await self._serve_request() and not self._connections.closed:
                     pass
             finally:
                 self._connections.remove(self._scope)

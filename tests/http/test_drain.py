@@ -39,6 +39,14 @@ class Held:
         self.go.set()
 
 
+class HeldStream(Held):
+    """The same with an answer that has begun before."""
+
+    async def __call__(self, exchange: Exchange) -> None:
+        async with exchange.stream(200, ()):
+            await self.go.wait()
+
+
 Act = Callable[[OpenConnections], None]
 
 
@@ -99,3 +107,11 @@ def test_who_waits_for_an_answer_gets_it_to_the_last() -> None:
     play(client, OpenConnections.drain, OpenConnections.close, held.let_go, held=held)
     assert client.statuses == [200]
     assert CLOSE in client.transcript
+
+
+def test_who_was_told_nothing_of_the_end_is_let_go_after_its_stream() -> None:
+    held = HeldStream()
+    client = ScriptedClient([head(first=b"GET /held HTTP/1.1")])
+    assert play(client, OpenConnections.drain, OpenConnections.close, held.let_go, held=held)
+    assert client.transcript.endswith(b"0\r\n\r\n")
+    assert CLOSE not in client.transcript
