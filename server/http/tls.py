@@ -63,7 +63,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
         """Send the closure alert (RFC 9112, section 9.8), without which a client cannot tell the
         end from a cut; wait for the client's own, and then end the connection beneath."""
         self._reading = self.transport
-        with suppress(trio.BrokenResourceError):
+        # Closed where this is called again, after the client's alert.
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self._tls.unwrap()
         await self.transport.send_eof()
 

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 import trio
 import trustme
-from trio.testing import MockClock, memory_stream_pair
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from server.config import Limits
 from server.errors import StartError
 from server.http.connection import serve_connection
+from server.http.listener import bound_addresses, open_listeners, serve
 from server.http.open_connections import OpenConnections
 from server.http.tls import TlsStream, tls_context
 from tests.http.conversation import ECHO, echo
 from tests.http.framing_cases import head, sized
-from tests.http.test_listener import Endless, connect, run, serving
+from tests.http.test_listener import ANY_PORT, Endless, connect, run, serving
 
 AUTHORITY = trustme.CA()
 
@@ -116,6 +117,29 @@ def test_who_speaks_no_tls_or_an_old_one_gets_nothing(server_side: ssl.SSLContex
                     await wrapped(transport, old).do_handshake()
 
     run(test)
+
+
+def test_who_has_said_goodbye_is_let_go_without_a_fault(
+    server_side: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        [listener] = await open_listeners(ANY_PORT)
+        [address] = bound_addresses([listener])
+        connections = OpenConnections(9)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve, listener, ECHO, Limits(), connections, server_side)
+            client = wrapped(await connect(address), client_side())
+            await client.send_all(head(b"Connection: close"))
+            await read_all(client)
+            transport, _ = await client.unwrap()
+            await wait_all_tasks_blocked()
+            connections.drain()
+            connections.close()
+            assert await transport.receive_some() == b""
+            await transport.aclose()
+
+    run(test)
+    assert caplog.text == ""
 
 
 def test_a_handshake_has_the_time_of_a_head(server_side: ssl.SSLContext) -> None:
