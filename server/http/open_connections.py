@@ -23,7 +23,7 @@ class OpenConnections:
         self._refused: dict[trio.CancelScope, None] = {}
         self._accepting: list[trio.CancelScope] = []
         self.draining = False
-        """Whether each answer is the last one of its connection."""
+        """Whether each answer that begins is the last one of its connection."""
         self.closed = False
         """Whether clients have no time left to send a request."""
 
