@@ -228,8 +228,6 @@ class Connection:
 
     async def _send(self, data: bytes) -> None:
         """Write all of `data` to the client, without waiting where possible."""
-        if not data:
-            return
         sent = send_at_once(self._stream, data)
         if sent == len(data):
             return

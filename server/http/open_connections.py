@@ -30,8 +30,6 @@ class OpenConnections:
     def accepting(self) -> trio.CancelScope:
         """Return a new scope to put around the code that accepts a listener's clients."""
         scope = trio.CancelScope()
-        if self.draining:
-            scope.cancel()
         self._accepting.append(scope)
         return scope
 
