@@ -151,7 +151,9 @@ def passed(count: int) -> dict[str, str]:
 def test_sockets_come_from_the_unit() -> None:
     with socket.create_server(("127.0.0.1", 0)) as opened:
         port = opened.getsockname()[1]
-        [inherited] = inherited_sockets(passed(1), first=os.dup(opened.fileno()))
+        descriptor = os.dup(opened.fileno())
+        os.set_inheritable(descriptor, True)
+        [inherited] = inherited_sockets(passed(1), first=descriptor)
         assert not inherited.get_inheritable()
 
     async def accept() -> None:

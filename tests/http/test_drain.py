@@ -109,6 +109,12 @@ def test_who_waits_for_an_answer_gets_it_to_the_last() -> None:
     assert CLOSE in client.transcript
 
 
+def test_who_may_still_read_its_last_answer_is_not_cut_off() -> None:
+    client = ScriptedClient([head(b"Connection: close")])
+    assert not play(client, OpenConnections.drain, OpenConnections.close)
+    assert client.statuses == [200]
+
+
 def test_who_was_told_nothing_of_the_end_is_let_go_after_its_stream() -> None:
     held = HeldStream()
     client = ScriptedClient([head(first=b"GET /held HTTP/1.1")])

@@ -17,7 +17,7 @@ from server.http.open_connections import OpenConnections
 from server.http.tls import TlsStream, tls_context
 from tests.http.conversation import ECHO, echo
 from tests.http.framing_cases import head, sized
-from tests.http.test_listener import ANY_PORT, Endless, connect, run, serving
+from tests.http.test_listener import AHEAD, ANY_PORT, Endless, connect, run, serving
 
 AUTHORITY = trustme.CA()
 
@@ -89,12 +89,13 @@ def test_a_refusal_arrives_although_more_was_sent(server_side: ssl.SSLContext) -
     run(test)
 
 
-def test_leaving_cancels_the_handler(server_side: ssl.SSLContext) -> None:
+@pytest.mark.parametrize("ahead", [pytest.param(b"", id="nothing sent ahead"), AHEAD])
+def test_leaving_cancels_the_handler(server_side: ssl.SSLContext, ahead: bytes) -> None:
     async def test() -> None:
         endless = Endless()
         async with serving(endless, tls=server_side) as address:
             client = wrapped(await connect(address), client_side())
-            await client.send_all(head())
+            await client.send_all(head() + ahead)
             await endless.started.wait()
             await client.aclose()
             await endless.cancelled.wait()
