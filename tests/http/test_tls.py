@@ -166,6 +166,9 @@ def test_a_key_may_come_through_a_pipe(files: Path) -> None:
 
 def test_bad_files_are_one_line(files: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no certificate")
+    begin, _, rest = (files / "key").read_text().partition("\n")
+    encrypted = f"Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,{'0' * 32}\n\n"
+    (tmp_path / "encrypted").write_text(f"{begin}\n{encrypted}{rest}")
     for certificate, key, says in (
         (tmp_path / "none", files / "key", f"cannot read {tmp_path}/none, for TLS: No such file"),
         (
@@ -175,6 +178,7 @@ def test_bad_files_are_one_line(files: Path, tmp_path: Path) -> None:
         ),
         (files / "certificate", tmp_path, f"certificate or {tmp_path}, for TLS: "),
         (files / "certificate", files / "other-key", "mismatch"),
+        (files / "certificate", tmp_path / "encrypted", "the TLS key .*/encrypted is encrypted, "),
         (tmp_path / "text", files / "key", "no TLS certificate"),
         (files / "key", files / "certificate", "no TLS certificate"),
     ):
