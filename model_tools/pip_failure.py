@@ -11,5 +11,6 @@ def pip_failure(output: str) -> str:
     if "Retrying (" in output:
         return "PyPI does not answer; is there a network?"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower()]
+    # Where a build fails, pip's last lines only say that the error is that of a subprocess.
+    errors = [line for line in lines if "error" in line.lower() and "subprocess" not in line]
     return (errors or lines or ["pip failed without a word"])[-1]
