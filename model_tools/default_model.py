@@ -88,7 +88,7 @@ def model_folder(target: DeviceKind = DeviceKind.CPU) -> Path:
     """Returns the exported model's folder. Raises `StartError`."""
     kind = {DeviceKind.CPU: "int8", DeviceKind.CUDA: "cuda-fp16"}[target]
     folder = cache_folder() / f"{NAME}-{GGUF_SHA256[:12]}-{kind}-v{FORMAT_VERSION}"
-    if not folder.exists():
+    if not os.access(folder, os.F_OK):  # where nobody may look, `exists` raises
         with exclusive_workspace() as workspace:
             if not folder.exists():
                 export(fetched(workspace), workspace / "folder", target).rename(folder)

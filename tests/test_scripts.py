@@ -159,10 +159,11 @@ def test_a_driver_is_not_believed_before_its_device_was_tried() -> None:
     assert not default_model.cuda_works(Driver((13, 0), (GPU,)))
 
 
+@pytest.mark.parametrize("name", ["file", "too long" * 100])
 def test_a_cache_that_cannot_be_written_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(StartError, match="file/skiff"):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+    with pytest.raises(StartError, match=f"{name}/skiff"):
         default_model.model_folder()

@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _kept_gguf() -> Path | None:
-    with suppress(StartError):  # raised where there is no home directory
+    with suppress(StartError, OSError):  # there is no home directory, or nobody may look into it
         if (kept := kept_file()).exists():
             return kept
     return None
