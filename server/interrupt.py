@@ -4,6 +4,7 @@ Imports nothing that takes time, since `end_at_once` is to be called before all 
 """
 
 import signal
+from types import FrameType
 
 
 def end_at_once() -> None:
@@ -21,7 +22,14 @@ def unwind_at(*endings: signal.Signals) -> None:
     work is removed."""
     for ending in endings:
         if not _ignored(ending):
-            signal.signal(ending, signal.default_int_handler)
+            at_ctrl_c = ending is signal.SIGINT
+            signal.signal(ending, signal.default_int_handler if at_ctrl_c else _interrupt)
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    """Does what Ctrl-C would do: while Trio runs, it has a handler of its own for that signal."""
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 
 
 def _ignored(ending: signal.Signals) -> bool:

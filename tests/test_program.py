@@ -129,6 +129,30 @@ def test_ctrl_c_in_the_imports_is_quiet(program: tuple[str, str], tmp_path: Path
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
 
 
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_clients_have_begun_is_undone_at_each_signal(ending: signal.Signals) -> None:
+    code = f"""
+import os, signal, trio
+from server.interrupt import unwind_at
+from server.program import program, say
+async def clients():
+    try:
+        await trio.to_thread.run_sync(os.kill, os.getpid(), {ending:d})  # while Trio's loop waits
+        await trio.sleep_forever()
+    finally:
+        say("undone")
+with program("skiff-bench"):
+    signal.signal({ending:d}, signal.SIG_DFL)  # the tests may run in the background, or by nohup
+    unwind_at(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    trio.run(clients)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    said = (ended.returncode, ended.stdout, ended.stderr)
+    assert said == (130, "undone\n", "skiff-bench: interrupted\n")
+
+
 def test_what_else_ends_clients_is_not_hidden() -> None:
     with pytest.raises(ExceptionGroup), program("skiff-bench"):
         raise ExceptionGroup("of clients", [ValueError()])

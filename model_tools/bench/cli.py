@@ -40,7 +40,7 @@ _DRAWN = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; exits with an error message where it cannot."""
     with program("skiff-bench"):
-        unwind_at(signal.SIGINT)
+        unwind_at(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         _measure(_parser().parse_args(arguments))
 
 

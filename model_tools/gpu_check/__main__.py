@@ -3,6 +3,7 @@
 import argparse
 import gc
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from model_tools.gpu_check.shapes import ON_A_GPU, REHEARSAL
 from model_tools.progress import Progress
 from server.config import Device, DeviceKind
 from server.errors import DeviceLost, StartError
+from server.interrupt import unwind_at
 from server.model.gpu.cuda import find_cuda
 from server.model.gpu.cuda_driver import Driver
 from server.options.values import device
@@ -30,6 +32,7 @@ from server.program import Parser, program
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command; exits with an error message where it cannot, or where a check failed."""
     with program("gpu_check"):
+        unwind_at(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         _run(_parser().parse_args(arguments))
 
 

@@ -437,6 +437,22 @@ def test_a_torch_that_cannot_be_imported_counts_as_none(
     assert run.stdout.startswith("False no torch and transformers (libcudnn.so: not found): pip")
 
 
+def test_a_run_that_is_killed_leaves_no_models(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "model_tools.gpu_check", "--device", "cpu", "--part", "1b"]
+    with subprocess.Popen(
+        [*command, "--json", str(tmp_path / "found.json")],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        assert run.stderr is not None
+        next(line for line in run.stderr if "writing layers" in line)
+        assert list(tmp_path.glob("gpu_check.*/*"))
+        run.terminate()
+        assert run.stderr.read().endswith("gpu_check: interrupted\n")
+    assert not list(tmp_path.glob("gpu_check.*/"))
+
+
 def test_a_device_that_there_is_no_kind_of_is_one_line() -> None:
     reason = "must be auto, cpu, cuda or cuda:N, not 'gpu'"
     with pytest.raises(SystemExit, match=f"^gpu_check: argument --device: {reason}"):
