@@ -6,6 +6,7 @@ Knows threads and queues; does not know trio, HTTP or the model.
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -90,8 +91,7 @@ class EngineThread:
             if not self._warm_up():
                 return
             while True:
-                if not self._core.busy:
-                    self._take(self._wait())
+                self._wait()
                 self._listen()
                 self._core.step(self._listen)
         except (_Stop, Interrupted):
@@ -107,12 +107,16 @@ class EngineThread:
         while not self._inbox.empty():
             self._take(self._inbox.get())
 
-    def _wait(self) -> _Message:
+    def _wait(self) -> None:
+        """Waits until there is work. Questions, which come at any time, do not put the rest off."""
+        rest_at = time.monotonic() + self._rest_after
         try:
-            return self._inbox.get(timeout=self._rest_after)
+            while not self._core.busy:
+                self._take(self._inbox.get(timeout=max(rest_at - time.monotonic(), 0)))
         except queue.Empty:
             self._core.rest()
-            return self._inbox.get()
+            while not self._core.busy:
+                self._take(self._inbox.get())
 
     def _take(self, message: _Message) -> None:
         match message:
