@@ -43,6 +43,8 @@ class Pacer:
     ) -> None:
         """Records the time of a call that has just run for its sequences. `beside` is whether it
         ran beside another one, and so with a part of the cores only."""
+        if isinstance(call, VerifyCall):
+            return  # not fitted
         if isinstance(call, DecodeCall):
             self._left_out += 1
             if beside or self._left_out < _EVERY:
@@ -51,8 +53,8 @@ class Pacer:
             self._meter.decoded(len(sequences), _past(sequences), seconds)
         else:
             self._left_out = _EVERY
-            if isinstance(call, VerifyCall) or (call.prefix and not beside):
-                return  # verify calls are not fitted, and copying a prefix took part of the time
+            if call.prefix and not beside:
+                return  # copying it took part of the time
             read = self._meter.read_beside if beside else self._meter.read
             read(call.stop - call.start, call.start, seconds)
         self._pace = None

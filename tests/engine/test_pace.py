@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from server.engine.costs import CostMeter, Costs, Rates
 from server.engine.pace import LONGEST_CALL, LONGEST_CALL_BESIDE, MIN_TOKENS, Pace
 from server.engine.pacer import Pacer
-from server.engine.plan import DecodeCall, PrefillCall, SlotPrefix
+from server.engine.plan import DecodeCall, PrefillCall, SlotPrefix, VerifyCall
 from tests.engine.play import Visitor, sequence_of
 
 SMALL = Rates(call=5e-3, token=0.5e-3, past=4e-6, pair=0.2e-6)
@@ -196,11 +196,11 @@ def took(counted: Counted) -> Callable[..., None]:
     )
 
 
-def test_plain_decode_steps_are_rarely_taken_in(
-    counted: Counted, took: Callable[..., None]
-) -> None:
+def test_decode_calls_are_rarely_taken_in(counted: Counted, took: Callable[..., None]) -> None:
+    """Also beside drafts."""
     for _ in range(64):
         took(DecodeCall((0,)))
+        took(VerifyCall(1, 1, (7,)))
     assert counted.decodes == 4
 
 
