@@ -45,8 +45,8 @@ def _newest(sequences: list[Sequence]) -> tuple[list[int], list[int]]:
 
 
 def piece_of(decoder: Decoder, call: PrefillCall, sequence: Sequence) -> Tokens:
-    """The tokens that the call reads. First fills the slot from the call's prefix, if need be."""
-    if call.prefix and sequence.read < call.start:
+    """The tokens that the call reads. First puts its prefix, if any, into the slot."""
+    if call.prefix:
         _load(decoder, call.slot, call.prefix)
         sequence.read = sequence.reused = call.start
     return sequence.prompt[call.start : call.stop]
