@@ -44,7 +44,7 @@ class CpuDecoder:
         if beside:
             self._split_cores(folder.model_file, threads)
         self._written = [0] * slots
-        """Tokens in each slot after its last call, move or copy, to give their pages back. What a
+        """Tokens in each slot after its last call or copy, to give their pages back. What a
         `SavedKv` loads counts with the prefill that follows it."""
         self._logits = np.empty((slots, 1, self.vocabulary_size), np.float32)
         self._prompt_logits = np.empty((1, 0, self.vocabulary_size), np.float32)
@@ -146,8 +146,8 @@ class CpuDecoder:
 
     def move(self, source: int, destination: int, length: int) -> None:
         """See `Decoder`."""
-        self._memory.move(source, destination, length)
-        self._written[destination] = length
+        self.copy(source, destination, length)
+        self.release(source)
 
     def copy(self, source: int, destination: int, length: int) -> None:
         """See `Decoder`."""

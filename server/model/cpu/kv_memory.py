@@ -6,6 +6,7 @@ Knows pages and arrays; does not know what runs on them.
 import contextlib
 import mmap
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,15 +40,12 @@ class KvBuffer:
 
     def __init__(self, shape: KvShape, slots: int, capacity: int) -> None:
         self.shape = shape
-        extent = (slots, shape.heads, capacity, shape.head_dim)
-        self.nbytes = int(np.prod(extent)) * shape.dtype.itemsize
+        self._slot_bytes = capacity * shape.token_bytes
+        self.nbytes = slots * self._slot_bytes
         self._pages = reserve(self.nbytes)
         _advise(self._pages, "MADV_NOHUGEPAGE")
-        self.array: NDArray[np.floating] = np.frombuffer(self._pages, dtype=shape.dtype).reshape(
-            extent
-        )
-        self._slot_bytes = self.nbytes // slots
-        self.token_bytes = self._slot_bytes // capacity
+        extent = (slots, shape.heads, capacity, shape.head_dim)
+        self.array: NDArray[Any] = np.ndarray(extent, shape.dtype, self._pages)
 
     def copy(self, source: int, destination: int, length: int) -> None:
         """Copies the first `length` positions of one slot to another."""
@@ -72,7 +70,7 @@ class SavedKv:
     """
 
     def __init__(self, buffers: list[KvBuffer], slot: int, length: int) -> None:
-        self.nbytes = length * sum(buffer.token_bytes for buffer in buffers)
+        self.nbytes = length * sum(buffer.shape.token_bytes for buffer in buffers)
         self._buffers = buffers
         self._length = length
         self._pages = reserve(self.nbytes)
@@ -85,7 +83,7 @@ class SavedKv:
         for buffer, saved in self._parts():
             buffer.array[slot, :, :length] = saved[:, :length]
 
-    def _parts(self) -> Iterator[tuple[KvBuffer, NDArray[np.floating]]]:
+    def _parts(self) -> Iterator[tuple[KvBuffer, NDArray[Any]]]:
         """Yields the saved part of each buffer, [heads, length, head_dim]. The arrays are made when
         needed: those of 30 layers take 35 KB, and there may be hundreds of copies."""
         start = 0
@@ -98,8 +96,7 @@ class SavedKv:
 
 
 class KvMemory:
-    """The buffers of all layers. For `copy`, `move`, `save`: see
-    `server.engine.decoder.Decoder`."""
+    """The buffers of all layers. For `copy` and `save`: see `server.engine.decoder.Decoder`."""
 
     def __init__(
         self,
@@ -123,7 +120,7 @@ class KvMemory:
     @property
     def token_bytes(self) -> int:
         """Bytes of one token of one sequence."""
-        return sum(buffer.token_bytes for buffer in self.buffers)
+        return sum(buffer.shape.token_bytes for buffer in self.buffers)
 
     def copy(self, source: int, destination: int, length: int) -> None:
         """See `Decoder`."""
@@ -133,11 +130,6 @@ class KvMemory:
     def save(self, slot: int, length: int) -> SavedKv:
         """See `Decoder`."""
         return SavedKv(self.buffers, slot, length)
-
-    def move(self, source: int, destination: int, length: int) -> None:
-        """See `Decoder`."""
-        self.copy(source, destination, length)
-        self.release(source, length)
 
     def release(self, slot: int, length: int) -> None:
         """Frees a slot that `length` tokens were written to. Their pages stay for the slot's next
