@@ -46,15 +46,15 @@ def open_cpu_decoder(folder: ModelFolder, *, slots: int, context: int, threads: 
     """Reads prompts beside other calls if there are two slots and two threads, and if sessions can
     share the weights. Raises as `open_decoder` does."""
     opened = partial(CpuDecoder, folder, slots=slots, context=context, threads=threads)
-    obstacle = None
-    if slots > 1 and threads > 1:
-        try:
-            return opened(beside=True)
-        except StartError as error:
-            obstacle = str(error)
-    decoder = opened(beside=False)
-    if obstacle:  # logged only now: any call might have failed
-        log.warning("prompts are not read beside decode rows: %s", obstacle)
+    if slots == 1 or threads == 1:
+        return opened()
+    try:
+        return opened(beside=True)
+    except StartError as error:
+        obstacle = str(error)
+    decoder = opened()
+    # Logged only now: any call might have failed.
+    log.warning("prompts are not read beside decode rows: %s", obstacle)
     return decoder
 
 
