@@ -1,7 +1,7 @@
 """Kept prefixes are found as if all had been compared, and never take more than their room."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.engine.kept_prefixes import KeptPrefixes, common_length
@@ -9,6 +9,8 @@ from server.model.tensor_types import Tokens
 from tests.engine.fake_decoder import FakeDecoder, FakeSaved, History
 
 DECODER = FakeDecoder()
+USED_AGAIN: list[History] = [(0, 1), (1, 0), (0,), (255, 255)]
+"""The third is a use of the first, so that the second makes room for the last."""
 histories = st.lists(st.sampled_from([0, 1, 255, 256, 70_000]), min_size=1, max_size=7).map(tuple)
 
 
@@ -44,6 +46,8 @@ class Shelf:
         if saved:
             self.used = [other for other in self.used if history[: len(other)] != other]
             self.used.append(history)
+        elif history:
+            self.use(min(known))
         while sum(map(len, self.used)) > self.most:
             self.used.pop(0)
 
@@ -69,6 +73,7 @@ class Shelf:
     most=st.integers(0, 20),
     actions=st.lists(st.tuples(st.sampled_from(["add", "find"]), histories), max_size=30),
 )
+@example(most=4, actions=[*(("add", each) for each in USED_AGAIN), ("find", (0, 1))])
 def test_the_longest_is_found_and_the_least_recently_used_goes(
     most: int, actions: list[tuple[str, History]]
 ) -> None:
@@ -76,7 +81,8 @@ def test_the_longest_is_found_and_the_least_recently_used_goes(
     for action, history in actions:
         if action == "add":
             shelf.add(history)
-        shelf.find(history)
+        else:
+            shelf.find(history)
 
 
 @given(one=histories, other=histories)
