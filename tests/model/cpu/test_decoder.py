@@ -299,27 +299,35 @@ def test_a_prompt_that_begins_with_another_ones_tokens_is_the_whole_one(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not empty pages")
-@pytest.mark.parametrize("how", ["read", "moved", "beside"])
 def test_after_a_rest_a_slot_that_was_released_is_as_one_that_was_never_used(
-    tmp_path: Path, how: str
+    tmp_path: Path,
 ) -> None:
     """Attention to what it holds, which no sequence pays any, tells the one from the other."""
     folder = tiny_folder(tmp_path / "tiny", "fp32")
-    used, fresh = opened(folder, threads=2), opened(folder)
+    used, fresh = opened(folder), opened(folder)
     past = CONTEXT - 1
     expected = copied(fresh.decode([1], [past], first_slot=3))
-    if how == "beside":
-        used.begin_prefill(1, 0, TEXT[:past]).result()
-    else:
-        used.prefill(1, 0, TEXT[:past])
-    if how == "moved":
-        used.move(1, 2, past)
-    slot = 2 if how == "moved" else 1
-    assert not np.array_equal(used.decode([1], [past], slot), expected)
-    used.release(slot)
+    used.prefill(1, 0, TEXT[:past])
+    assert not np.array_equal(used.decode([1], [past], first_slot=1), expected)
+    used.release(1)
     used.rest()
-    for slot in (1, 2):
-        np.testing.assert_array_equal(used.decode([1], [past], slot), expected)
+    np.testing.assert_array_equal(used.decode([1], [past], first_slot=1), expected)
+
+
+def test_a_slot_is_released_with_all_that_was_written_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[tuple[int, int]] = []
+    decoder = opened(tiny_folder(tmp_path / "tiny", "fp32"), threads=2)
+    monkeypatch.setattr(decoder._memory, "release", lambda *slot: released.append(slot))
+    decoder.prefill(0, 0, TEXT[:9])
+    decoder.copy(0, 1, 5)
+    decoder.begin_prefill(2, 0, TEXT[:20]).result()
+    decoder.move(2, 3, 20)
+    decoder.decode([1], [9])
+    for slot in (0, 1, 3):
+        decoder.release(slot)
+    assert released == [(2, 20), (0, 10), (1, 5), (3, 20)]
 
 
 def test_logits_of_the_last_few_tokens_in_any_order_of_calls(decoder: CpuDecoder) -> None:
