@@ -120,6 +120,7 @@ def sequence_of(visitor: Visitor) -> Sequence:
         eos_token_ids=visitor.eos,
         sampler=Sampler(visitor.sampling, prompt),
         text=WindowedText(visitor.decode),
+        arrived=-1.0,
         drafter=visitor.drafter(visitor.prompt) if visitor.drafter else None,
     )
 

@@ -52,7 +52,7 @@ def test_a_lone_request_is_taken_down_call_by_call() -> None:
     facts: list[Fact] = []
     visitor = Visitor(0, tuple(range(20)) * 2, max_tokens=3, eos=frozenset())
     steps, [prompt] = played(Play([visitor], FakeDecoder(), observe=facts.append), facts)
-    assert prompt == PrefillDone(40, 0, queue_seconds=0, prefill_seconds=2)
+    assert prompt == PrefillDone(40, 0, queue_seconds=1, prefill_seconds=2)
     assert [(step.kind.value, step.generated_tokens, len(step.gaps)) for step in steps] == [
         ("prompt", 0, 0),
         ("prompt", 1, 0),
