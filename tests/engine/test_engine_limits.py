@@ -9,7 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from server.config import EngineLimits
 from server.engine.events import Event, Text
-from server.engine.facts import Fact, RequestEnded
+from server.engine.facts import Fact, RequestEnded, StepTaken
 from server.engine.stream import NO_PROGRESS, NO_SLOT, OVERFLOW
 from server.errors import ClientError
 from tests.engine.clients import (
@@ -188,6 +188,20 @@ async def test_a_request_without_progress_ends_and_frees_its_slot(clock: MockClo
         held.let_go()
         assert await told(engine, asks("b", max_tokens=5)) == expected("b", 5, NO_EOS)
     assert len(decoder.calls) == 1 + 5
+
+
+@on_clock
+async def test_an_end_that_is_there_when_the_time_is_over_is_the_only_one(clock: MockClock) -> None:
+    done = threading.Event()
+    engine = engine_of(
+        FakeDecoder(), observe=lambda fact: done.set() if isinstance(fact, StepTaken) else None
+    )
+    async with engine.running(), engine.generate(asks("a", max_tokens=1)) as events:
+        assert done.wait(timeout=10)  # so that the event loop hears of begin and end together
+        clock.rate = 1e9
+        given = await heard(events)
+        clock.rate = 0
+    assert given == expected("a", 1)
 
 
 @on_clock
