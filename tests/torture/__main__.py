@@ -7,6 +7,7 @@ import argparse
 import os
 import random
 import resource
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import trio
 from model_tools.bench.flags import count
 from model_tools.default_model import model_folder
 from server.errors import StartError
+from server.interrupt import unwind_at
 from server.program import Parser, program
 from tests.torture.choir import Choir, choir
 from tests.torture.client import Target
@@ -31,6 +33,7 @@ _COLUMNS = ("clients", "songs", "p99 beside", "p99", "ratio", "loop beside", "lo
 
 def main() -> None:
     with program("torture"):
+        unwind_at(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         sys.exit(0 if _run(_parser().parse_args()) else 1)
 
 
