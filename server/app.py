@@ -3,7 +3,6 @@
 Knows the front of every package and nothing inside it.
 """
 
-import gc
 import logging
 import os
 import signal
@@ -14,11 +13,12 @@ from typing import NoReturn
 
 import trio
 
-from server import __version__
+from server import __version__, startup
 from server.api import continue_from_raw_prompt
 from server.api.engine_metrics import EngineMetrics
 from server.api.routes import PUBLIC, inference_routes
-from server.config import Access, Address, Device, EngineConfig, ServerConfig, UnixAddress
+from server.config import Access, Address, EngineConfig, ServerConfig, UnixAddress
+from server.engine.decoder import Decoder
 from server.engine.engine import Engine
 from server.engine.facts import Fact, RequestEnded
 from server.engine.watched_thread import EngineLost
@@ -35,11 +35,8 @@ from server.http.tls import tls_context
 from server.log_format import formatter
 from server.log_writer import LogWriter
 from server.model.choice import open_on_best
-from server.model.cpu.decoder import CpuDecoder
 from server.model.folder import ModelFolder
-from server.model.gpu.cuda import cuda_obstacle
-from server.model.gpu.decoder import DeviceDecoder
-from server.model.opening import open_decoder
+from server.model.opening import cuda_obstacle, open_decoder
 from server.model.runtime import runtime_version
 from server.model.tokenizer import Tokenizer
 from server.open_files import allow_connections
@@ -113,7 +110,7 @@ async def _run(config: ServerConfig) -> None:
             gate = _gate(config, address, routes, keys)
             nursery.start_soon(serve, listener, gate, config.limits, connections, tls)
         async with engine.running(), trio.open_nursery() as watching:
-            gc.freeze()  # or collections in mid-stream would walk all that was imported
+            startup.end()
             watching.start_soon(watch_over, engine, manager)
             # Left at the first signal, so that a second one ends the process at once.
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -197,22 +194,20 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
 
 def _load(
     config: ServerConfig, engine: EngineConfig, folder: ModelFolder, metrics: EngineMetrics
-) -> CpuDecoder | DeviceDecoder:
+) -> Decoder:
     """Loads the model, then shows its settings on the terminal and in the metrics. Raises
     `StartError`."""
     slots, context, threads = engine.slots, engine.context, config.engine.threads
 
-    def open_on(device: Device) -> CpuDecoder | DeviceDecoder:
-        return open_decoder(
-            folder,
-            device,
-            slots=slots,
-            context=context,
-            threads=threads,
-            cuda_graphs=config.engine.cuda_graphs,
-            kv_bytes=config.engine.kv_bytes,
-        )
-
+    open_on = partial(
+        open_decoder,
+        folder,
+        slots=slots,
+        context=context,
+        threads=threads,
+        cuda_graphs=config.engine.cuda_graphs,
+        kv_bytes=config.engine.kv_bytes,
+    )
     try:
         decoder, choice = open_on_best(folder, config.engine.device, cuda_obstacle, open_on)
     except (OSError, MemoryError) as error:
@@ -225,6 +220,6 @@ def _load(
         "model": os.fsencode(folder.path.resolve().name).decode(errors="backslashreplace"),
         "device": str(choice.device),
         "threads": str(threads),
-        "onnxruntime": runtime_version(),
+        "onnxruntime": runtime_version() or "none",
     }
     return decoder

@@ -6,7 +6,7 @@ Knows these two; reads no flag.
 import os
 import sys
 
-from server import app, doctor
+from server import app
 from server.command_line import read, read_doctor
 from server.program import program
 
@@ -19,5 +19,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     with program("skiff"):
         if arguments[:1] == [DOCTOR]:
+            from server import doctor  # which looks for CUDA: see `model.opening`
+
             sys.exit(doctor.run(read_doctor(arguments[1:], os.environ)))
         app.run(read(arguments, os.environ))

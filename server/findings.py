@@ -12,7 +12,8 @@ from server.machine import Machine
 from server.model.gpu.cuda import CudaFacts, dotted
 from server.model.gpu.cuda_driver import Gpu, NoDriver
 from server.model.gpu.cuda_libraries import Library
-from server.model.runtime import MISSING, Runtime
+from server.model.gpu.sessions import Runtime
+from server.model.runtime import MISSING
 
 _FLASH = (8, 0)
 """The lowest compute capability that the fast kernels for attention run on."""

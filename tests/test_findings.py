@@ -18,7 +18,7 @@ from server.machine import Machine
 from server.model.gpu.cuda import CudaFacts
 from server.model.gpu.cuda_driver import Driver, Gpu, NoDriver
 from server.model.gpu.cuda_libraries import find_libraries
-from server.model.runtime import Runtime
+from server.model.gpu.sessions import Runtime
 
 GIB = 2**30
 MACHINE = Machine("3.12.1", "EPYC", ("AVX2", "AVX-512 VNNI"), 8, 8, 8, 64 * GIB, 32 * GIB, "always")

@@ -1,7 +1,9 @@
-"""The import rule of ARCHITECTURE.md: downwards, without a circle or a deferred import."""
+"""The import rule of ARCHITECTURE.md: downwards, without a circle, and at the top of a file."""
 
 import ast
 import graphlib
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ BASE = {
     "metrics",
     "open_files",
     "program",
+    "startup",
     "systemd",
 }
 """Modules that any other may use."""
@@ -51,12 +54,17 @@ ENGINE_FRONT = (
 )
 DOORS = {
     "h11": ("server/http/",),
-    "onnxruntime": ("server/model/runtime.py",),
+    "onnxruntime": ("server/model/gpu/sessions.py",),
     "tokenizers": ("server/model/tokenizer.py",),
     "trio": ("server/http/", "server/app.py", *ENGINE_FRONT),
     "json": ("server/api/", "server/model/", "server/log_format.py"),
 }
 """Libraries, each with the only files of the server that may import it."""
+DEFERRED = {
+    "server.cli": ["server.doctor"],
+    "server.model.opening": ["server.model.gpu.opening", "server.model.gpu.cuda"],
+}
+"""Imports of what only GPUs need, which takes a CPU's start too long."""
 ONE_FILE_OF_MODEL_TOOLS = ("onnxruntime", "tokenizers")
 
 
@@ -133,9 +141,18 @@ def test_there_is_no_circle() -> None:
 
 
 @pytest.mark.parametrize("module", SERVER)
-def test_no_import_is_deferred(module: str) -> None:
+def test_no_import_is_deferred_but_those_for_gpus(module: str) -> None:
     found = imports(MODULES[module])
-    assert [used.module for used in found if used.deferred or used.module == "importlib"] == []
+    deferred = [used.module for used in found if used.deferred or used.module == "importlib"]
+    assert deferred == DEFERRED.get(module, [])
+
+
+def test_a_server_on_the_cpu_does_not_import_what_is_for_gpus() -> None:
+    command = [sys.executable, "-c", "import sys, server.__main__; print(*sys.modules)"]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "server.model.cpu.decoder" in loaded
+    for_gpus = ("onnxruntime", "server.model.gpu.")
+    assert [each for each in loaded if each.startswith(for_gpus)] == []
 
 
 @pytest.mark.parametrize("vendor", DOORS)

@@ -20,9 +20,9 @@ from server.model.folder import ModelFolder
 from server.model.gpu.decode_ahead import TRUSTED
 from server.model.gpu.decoder import DeviceDecoder
 from server.model.gpu.memory import DeviceMemory
+from server.model.gpu.opening import memory_of
+from server.model.gpu.sessions import open_session, run_options
 from server.model.graph_interface import GraphInterface
-from server.model.opening import memory_of
-from server.model.runtime import open_session, run_options
 
 _SPARE = 1 << 30
 """Bytes of device memory that are left to the runtime."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from http.client import responses as reasons
 
 import h11
 
@@ -21,6 +20,7 @@ from server.http.head import HeadReader
 from server.http.messages import Headers, RequestHead, Response, text
 from server.http.refusal import Refusal
 
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
 _ABOUT_CONNECTION = frozenset({b"connection", b"expect", b"upgrade"})
 _IN_CHUNKS = b"\r\nTransfer-Encoding: chunked\r\n"
 """As h11 writes it."""
@@ -131,7 +131,7 @@ class Protocol:
         # The rest of an incomplete request could not be told from the next one.
         if not self.request_complete or self._draining():
             fields.append((b"Connection", b"close"))
-        reason = reasons.get(status, "")
+        reason = _REASONS.get(status, "")
         return self._send(h11.Response(status_code=status, headers=fields, reason=reason))
 
     def chunks(self, pieces: Sequence[bytes]) -> bytes:

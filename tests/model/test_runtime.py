@@ -1,90 +1,52 @@
-"""What is asked of the runtime besides running a graph."""
+"""What is asked of the runtime without importing it, and of its errors."""
 
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 
-import numpy as np
-import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from server.config import Device, DeviceKind
 from server.errors import StartError
-from server.model.runtime import find_runtime, first_line, misplaced, open_session, trial_failure
-from server.model.trial_graph import SIDE, TRIAL_GRAPH
-from tests.model.tiny_folder import tiny_folder
+from server.model.runtime import first_line, library, runtime_version
 
 
-@dataclass(frozen=True)
-class Node:
-    op_type: str
+def test_its_version_is_the_one_that_it_says_when_it_is_imported() -> None:
+    assert runtime_version() == onnxruntime.__version__
 
 
-@dataclass(frozen=True)
-class Subgraph:
-    ep_name: str
-    nodes: list[Node]
-
-    def get_nodes(self) -> list[Node]:
-        return self.nodes
-
-
-@dataclass(frozen=True)
-class Session:
-    cuda: list[str]
-    cpu: list[str]
-
-    def get_provider_graph_assignment_info(self) -> list[Subgraph]:
-        return [
-            Subgraph("CUDAExecutionProvider", [Node(name) for name in self.cuda]),
-            Subgraph("CPUExecutionProvider", [Node(name) for name in self.cpu]),
-        ]
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the module, of version 1.31.1."""
+    folder = tmp_path / "onnxruntime"
+    (folder / "capi").mkdir(parents=True)
+    (folder / "__init__.py").write_text('import contextlib\n\n__version__ = "1.31.1"\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    return folder
 
 
-def test_attention_and_matrices_belong_on_the_device() -> None:
-    heavy = ["GroupQueryAttention", "MatMulNBits"]
-    assert misplaced(Session(cuda=heavy, cpu=["Shape", "Gather"])) == []
-    assert misplaced(Session(cuda=["MatMulNBits"], cpu=["GroupQueryAttention"])) == heavy[:1]
-    assert misplaced(Session(cuda=heavy, cpu=["MatMulNBits", "MatMulNBits"])) == heavy[1:]
-    assert misplaced(Session(cuda=[], cpu=heavy)) == heavy
+def test_of_two_libraries_the_one_of_the_installed_version_is_taken(package: Path) -> None:
+    for version in ("1.31.1", "1.32.0"):
+        (package / "capi" / f"libonnxruntime.so.{version}").touch()
+    assert library() == package / "capi" / "libonnxruntime.so.1.31.1"
 
 
-def test_a_session_without_the_device_has_all_in_the_wrong_place(tmp_path: Path) -> None:
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    model = tiny_folder(tmp_path / "tiny", "int8") / "model.onnx"
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    assert misplaced(session) == ["GroupQueryAttention", "MatMulNBits"]
+def test_a_nightly_build_has_the_library_of_its_release(package: Path) -> None:
+    (package / "__init__.py").write_text('__version__ = "1.33.0.dev20261101001"\n')
+    (package / "capi" / "libonnxruntime.1.33.0.dylib").touch()
+    assert library() == package / "capi" / "libonnxruntime.1.33.0.dylib"
 
 
-def test_a_device_that_is_not_there_fails_the_trial() -> None:
-    assert trial_failure(Device(DeviceKind.CUDA)) is not None
+def test_a_build_without_the_library_is_named(package: Path) -> None:
+    with pytest.raises(StartError, match=r"has no libonnxruntime\.so\.1\.31\.1 or "):
+        library()
 
 
-def test_a_session_on_a_device_that_is_not_there_is_none_on_the_cpu(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(TRIAL_GRAPH)
-    with pytest.raises(StartError, match="ONNX Runtime cannot load it"):
-        open_session(tmp_path / "model.onnx", Device(DeviceKind.CUDA), threads=1)
-
-
-def test_the_trial_graph_is_what_its_name_says() -> None:
-    value = ir.TensorType(ir.DataType.FLOAT)
-    x, product, y = (ir.Value(name=name, type=value) for name in "xpy")
-    for each in (x, product, y):
-        each.shape = ir.Shape([SIDE, SIDE])
-    nodes = [
-        ir.node("MatMul", [x, x], outputs=[product], name="product"),
-        ir.node("Relu", [product], outputs=[y], name="positive"),
-    ]
-    graph = ir.Graph([x], [y], nodes=nodes, opset_imports={"": 21}, name="trial")
-    assert ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString() == TRIAL_GRAPH
-
-
-def test_the_trial_graph_runs() -> None:
-    session = onnxruntime.InferenceSession(TRIAL_GRAPH, providers=["CPUExecutionProvider"])
-    x = np.random.default_rng(0).normal(size=(SIDE, SIDE)).astype(np.float32)
-    (y,) = session.run(None, {"x": x})
-    np.testing.assert_allclose(y, np.maximum(x @ x, 0), rtol=1e-5)
+def test_without_the_module_there_is_no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if no path had it
+    assert runtime_version() is None
+    with pytest.raises(StartError, match="ONNX Runtime is not installed"):
+        library()
 
 
 def test_of_a_message_what_matters_is_left() -> None:
@@ -96,10 +58,3 @@ def test_of_a_message_what_matters_is_left() -> None:
     said = "static f() [with T = cudaError] CUDNN failure 1001: NOT_READY ; GPU=0 ; hostname=a"
     assert first_line(RuntimeError(said)) == "CUDNN failure 1001: NOT_READY"
     assert first_line(RuntimeError("plain")) == "plain"
-
-
-def test_the_runtime_says_what_it_is() -> None:
-    runtime = find_runtime()
-    assert runtime is not None
-    assert runtime.version == onnxruntime.__version__
-    assert not runtime.has_cuda

@@ -32,7 +32,7 @@ class CpuDecoder:
         self.device = CPU
         self.slots = slots
         self.context = context
-        self._weights = SharedWeights() if beside else None
+        self._weights = SharedWeights(folder.model_file) if beside else None
         self._options = CallOptions()
         graph = HostGraph(folder.model_file, threads, self._weights)
         self._interface = GraphInterface.of(graph, str(folder.model_file))

@@ -31,12 +31,15 @@ _PACKED = 1.25
 
 
 class SharedWeights:
-    """Weights shared by several sessions: mapped once, packed once. Some kernels, such as those for
-    16-bit numbers, cannot share packed weights: graphs that need them cannot be opened with it."""
+    """A graph's weights for several sessions: mapped once, packed once. Some kernels, such as those
+    for 16-bit numbers, cannot share packed weights: graphs that need them cannot be opened with
+    it."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: Path) -> None:
         """Raises `StartError`."""
         self.mapped = MappedWeights()
+        self.arrays = self.mapped.of(file)
+        self.tensors = {name: _tensor(array) for name, array in self.arrays.items()}
         self.packed = _api().make("PrepackedWeightsContainer", "CreatePrepackedWeightsContainer")
 
 
@@ -187,29 +190,28 @@ def _session_options(threads: int) -> Handle:
 
 def _session(file: Path, threads: int, weights: SharedWeights | None) -> Handle:
     api, options = _api(), _session_options(threads)
-    mapped = weights.mapped if weights else MappedWeights()
-    arrays = mapped.of(file)
-    arguments = (_environment(), os.fsencode(file), options)
-    with _in_huge_pages(sum(array.nbytes for array in arrays.values())):
-        if weights is None:
-            return api.make("Session", "CreateSession", *arguments, needs=(_environment(),))
-        tensors = {name: _tensor(array) for name, array in arrays.items()}
-        for name, tensor in tensors.items():
-            api.call("AddInitializer", options, name.encode(), tensor)
+    arguments, needs = (_environment(), os.fsencode(file), options), (_environment(),)
+    if weights is None:
+        with _in_huge_pages(MappedWeights().of(file)):
+            return api.make("Session", "CreateSession", *arguments, needs=needs)
+    for name, tensor in weights.tensors.items():
+        api.call("AddInitializer", options, name.encode(), tensor)
+    with _in_huge_pages(weights.arrays):
         session = api.make(
             "Session",
             "CreateSessionWithPrepackedWeightsContainer",
             *(*arguments, weights.packed),
-            needs=(_environment(), weights.packed, tensors, arrays),
+            needs=(*needs, weights),
         )
-    mapped.forget()  # most of it was packed, and is not read again
+    weights.mapped.forget()  # most of it was packed, and is not read again
     return session
 
 
 @contextmanager
-def _in_huge_pages(size: int) -> Iterator[None]:
-    """Lets the runtime pack `size` bytes of weights contiguously into huge pages, and returns what
-    it frees to the system."""
+def _in_huge_pages(weights: dict[str, NDArray[Any]]) -> Iterator[None]:
+    """Lets the runtime pack weights contiguously into huge pages, and returns what it frees to the
+    system."""
+    size = sum(array.nbytes for array in weights.values())
     try:
         with huge_pages(int(_PACKED * size)):
             yield

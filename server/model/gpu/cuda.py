@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from server.config import Device
 from server.model.gpu.cuda_driver import Driver, NoDriver, find_driver
 from server.model.gpu.cuda_libraries import Library, find_libraries
-from server.model.runtime import MISSING, Runtime, find_runtime, load_cuda, trial_failure
+from server.model.gpu.sessions import Runtime, find_runtime, load_cuda, trial_failure
+from server.model.runtime import MISSING
 
 DRIVERS = {12: 525, 13: 580}
 """NVIDIA's first driver for each major version of CUDA, on Linux."""

@@ -14,9 +14,9 @@ from server.model.cpu.c_api import CApi
 from server.model.cpu.decoder import CpuDecoder
 from server.model.cpu.host_graph import CallOptions, HostGraph, SharedWeights
 from server.model.folder import ModelFolder
+from server.model.gpu.trial_graph import SIDE, TRIAL_GRAPH
 from server.model.opening import open_cpu_decoder
 from server.model.tensor_types import Logits
-from server.model.trial_graph import SIDE, TRIAL_GRAPH
 from tests.model.tiny_folder import CONTEXT, tiny_folder
 
 PROMPT = np.random.default_rng(0).integers(0, 270, 20)
@@ -102,7 +102,7 @@ def test_where_weights_cannot_be_shared_one_session_is_run_and_one_line_says_why
 ) -> None:
     both = logits(opened(folder))
 
-    def fails(self: SharedWeights) -> None:
+    def fails(self: SharedWeights, file: Path) -> None:
         raise StartError("no weights\ncan be shared")
 
     monkeypatch.setattr(SharedWeights, "__init__", fails)
@@ -168,7 +168,7 @@ def of_the_file():
 
 folder = Path(sys.argv[1])
 before = anonymous()
-weights = SharedWeights()
+weights = SharedWeights(folder / "model.onnx")
 first = HostGraph(folder / "model.onnx", 1, weights)
 one = of_the_file(), anonymous() - before
 second = HostGraph(folder / "other.onnx", 1, weights)

@@ -8,7 +8,7 @@ from server.config import Device, DeviceKind
 from server.model.gpu.cuda import CudaFacts, find_cuda
 from server.model.gpu.cuda_driver import Driver, Gpu, NoDriver
 from server.model.gpu.cuda_libraries import find_libraries
-from server.model.runtime import Runtime
+from server.model.gpu.sessions import Runtime
 
 GPU = Gpu("NVIDIA H200", 141 * 2**30, (9, 0))
 BOTH = ("CUDAExecutionProvider", "CPUExecutionProvider")

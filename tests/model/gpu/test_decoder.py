@@ -24,7 +24,7 @@ from server.model.folder import ModelFolder
 from server.model.gpu.cuda_memory import CudaError
 from server.model.gpu.decoder import DeviceDecoder
 from server.model.gpu.layout import batches
-from server.model.opening import open_device_decoder
+from server.model.gpu.opening import open_device_decoder
 from tests.engine.clients import asks, engine_of, expected, in_trio, told
 from tests.engine.fake_decoder import VOCABULARY, greedy_tokens, logits_after
 from tests.model.generating import generated

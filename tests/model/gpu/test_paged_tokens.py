@@ -15,7 +15,7 @@ from model_tools.recipe import KvLayout, Recipe, Target, WeightType
 from server.config import CPU, SamplingParameters
 from server.model.folder import ModelFolder
 from server.model.gpu.decoder import DeviceDecoder
-from server.model.opening import open_device_decoder
+from server.model.gpu.opening import open_device_decoder
 from tests.engine.fake_decoder import VOCABULARY
 from tests.model.generating import generated
 from tests.model.gpu.paged_attention import stand_in
