@@ -5,6 +5,7 @@ its model's own tokenizer.json has it; llama.cpp spells the same patterns differ
 (llama-vocab.cpp).
 """
 
+import re
 from collections.abc import Iterator
 
 from tokenizers import (
@@ -48,10 +49,12 @@ def build_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
     tokenizer.add_tokens(list(_added_tokens(vocabulary)))
     if vocabulary.add_begin and vocabulary.begin is not None:
         begin = vocabulary.tokens[vocabulary.begin]
+        # The token's name in the template, in whose syntax these characters have a meaning.
+        name = re.sub(r"^\$|:", "_", begin)
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=[begin, "$A"],
-            pair=[begin, "$A", f"{begin}:1", "$B:1"],
-            special_tokens=[(begin, vocabulary.begin)],
+            single=[name, "$A"],
+            pair=[name, "$A", f"{name}:1", "$B:1"],
+            special_tokens=[{"id": name, "ids": [vocabulary.begin], "tokens": [begin]}],
         )
     return tokenizer
 

@@ -121,3 +121,12 @@ def test_a_prompt_begins_with_the_beginning_only_where_the_file_says_so() -> Non
     assert tokenizer.encode("").ids == [BEGIN_OF_TURN]
     assert tokenizer.encode("a", add_special_tokens=False).ids == [letter]
     assert SMOLLM.encode("").ids == []
+
+
+@pytest.mark.parametrize("text", ["<|im_start|>", "<|a:b|>", "$A", "$:1", "<$>"])
+def test_the_beginning_may_have_any_name(text: str) -> None:
+    tokens = [*TOKENS[:BEGIN_OF_TURN], text, *TOKENS[BEGIN_OF_TURN + 1 :]]
+    built = build_tokenizer(replace(VOCABULARY, tokens=tuple(tokens), add_begin=True))
+    encoded = Tokenizer.from_str(built.to_str()).encode("a")
+    assert encoded.ids == [BEGIN_OF_TURN, TOKENS.index("a")]
+    assert encoded.tokens == [text, "a"]
