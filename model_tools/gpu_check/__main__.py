@@ -30,7 +30,8 @@ from server.program import Parser, program
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command; exits with an error message where it cannot, or where a check failed."""
+    """Runs the command; exits with an error message where it cannot, or where a check failed or
+    there was none."""
     with program("gpu_check"):
         unwind_at(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         _run(_parser().parse_args(arguments))
@@ -52,6 +53,9 @@ def _run(options: argparse.Namespace) -> None:
     _show(header, findings)
     if failed := [f"{each.model}: {each.what}" for each in findings if each.failed]:
         raise StartError(f"failed: {'; '.join(failed)}")
+    if all(each.skipped for each in findings):
+        *_, last = findings
+        raise StartError(f"nothing was checked or measured; the last, {last.model}: {last.note}")
 
 
 def _run_parts(

@@ -27,6 +27,8 @@ class Finding:
     note: str = ""
     failed: bool = False
     """Whether it is a check that failed, or something that broke off; the note says how."""
+    skipped: bool = False
+    """Whether it was left out; the note says why."""
 
 
 COLUMNS = {

@@ -28,14 +28,14 @@ def outcomes(
     Runtime (1.31) ends the process when a session with CUDA graphs is destroyed.
     """
     if time.monotonic() > until:
-        yield replace(unmade, note="skipped: no time left")
+        yield replace(unmade, note="skipped: no time left", skipped=True)
         return
     try:
         yield from make()
     except DoesNotFit as error:
-        yield replace(unmade, note=f"skipped, does not fit: {error}")
+        yield replace(unmade, note=f"skipped, does not fit: {error}", skipped=True)
     except StartError as error:
-        yield replace(unmade, note=f"skipped: {error}")
+        yield replace(unmade, note=f"skipped: {error}", skipped=True)
     except Exception as error:  # the runtime's own exceptions have no common base
         log.exception("%s: %s", unmade.model, unmade.what)
         note = f"failed: {type(error).__name__}: {first_line(error)}"

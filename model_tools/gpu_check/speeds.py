@@ -60,7 +60,7 @@ def speeds(
     if peer.PRESENT:
         yield from outcomes(setting.end, unmade, refer)
     else:
-        yield replace(unmade, note=f"skipped: {peer.MISSING}")
+        yield replace(unmade, note=f"skipped: {peer.MISSING}", skipped=True)
     reference = references[0] if references else _NOTHING
     for index, measured in enumerate(models):
         share = len(measured.cells) / sum(len(each.cells) for each in models[index:])

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model_tools.decoder_spec import DecoderSpec
+from model_tools.gpu_check import loaded as loading
 from model_tools.gpu_check import measures, peer
 from model_tools.gpu_check.__main__ import main
 from model_tools.gpu_check.checks import graphs_against_launches, joins_and_leaves
@@ -168,11 +169,25 @@ def test_without_time_models_are_left_out_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "found.json"
-    main(["--device", "cpu", "--part", "1b", "--minutes", "0", "--json", str(file)])
+    with pytest.raises(SystemExit):
+        main(["--device", "cpu", "--part", "1b", "--minutes", "0", "--json", str(file)])
     rows = json.loads(file.read_text())["tables"]["gpu_check"]
     left_out = [row["model"] for row in rows if row["note"] == "skipped: no time left"]
     assert left_out == [f"1b {kind}" for kind in (*AT_LENGTH, *IN_BRIEF)]
     assert "skipped: no time left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("part", "last"), [("checks", "1b int8"), ("1b", "1b fp16 kv int8"), ("8b", "8b fp16 pages")]
+)
+def test_where_nothing_could_be_checked_the_reason_is_the_exit_status(
+    part: str, last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with an ONNX Runtime that is too old."""
+    monkeypatch.setattr(loading, "open_session", Mock(side_effect=StartError("too old")))
+    said = f"^gpu_check: nothing was checked or measured; the last, {last}: skipped: too old$"
+    with pytest.raises(SystemExit, match=said):
+        main(["--device", "cpu", "--part", part, "--json", str(tmp_path / "found.json")])
 
 
 def test_without_a_kernel_models_are_left_out_and_named(tmp_path: Path) -> None:

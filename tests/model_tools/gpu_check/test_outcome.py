@@ -35,6 +35,7 @@ def test_what_goes_wrong_is_told(
     assert (last.model, last.what) == ("model", "cell")
     assert last.note.startswith(note)
     assert bool(caplog.records) == last.failed == note.startswith("failed")
+    assert last.skipped == note.startswith("skipped")
 
 
 def test_nothing_is_begun_too_late() -> None:
