@@ -24,7 +24,9 @@ def exclusive_workspace(folder: Path, on_wait: Callable[[], None]) -> Iterator[P
     """Holds the folder's lock for the block and yields an empty subfolder to work in.
 
     The subfolder always has the same name, so that the next process removes what a killed one left.
-    Calls `on_wait` if another process has the lock. Raises `OSError`.
+    A child process can hold the lock, too, so that nobody removes the subfolder under one that
+    outlives its killed parent: if it is started with `close_fds=False`, until it ends. Calls
+    `on_wait` if another process has the lock. Raises `OSError`.
     """
     workspace = folder / ".unfinished"
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,6 +36,7 @@ def exclusive_workspace(folder: Path, on_wait: Callable[[], None]) -> Iterator[P
         except BlockingIOError:
             on_wait()
             fcntl.flock(lock, fcntl.LOCK_EX)
+        os.set_inheritable(lock.fileno(), True)
         shutil.rmtree(workspace, ignore_errors=True)
         workspace.mkdir()
         try:

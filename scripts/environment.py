@@ -18,6 +18,7 @@ import configparser
 import contextlib
 import fcntl
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
@@ -115,6 +116,7 @@ def run(command: list[str], log: Path) -> None:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            close_fds=False,  # it holds the lock, too
         ) as program,
     ):
         for line in program.stdout or ():
@@ -139,13 +141,15 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def only_one(lock: Path, waiting: str) -> Iterator[None]:
-    """Holds the lock file for the block; the system releases it however this process ends."""
+    """Holds the lock file for the block. The system releases it however this process ends, once
+    the program of `run` has ended, too."""
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say(f"{waiting} ...")
             fcntl.flock(file, fcntl.LOCK_EX)
+        os.set_inheritable(file.fileno(), True)
         yield
 
 

@@ -1,12 +1,15 @@
 """How the scripts fail: with one clear line, and nothing half-done left behind."""
 
+import fcntl
 import os
 import re
 import runpy
+import socket
 import stat
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -99,6 +102,83 @@ def test_another_wheel_than_the_one_that_was_read_is_refused(tmp_path: Path) -> 
     assert run.returncode != 0
     assert "SHA-256" in run.stderr.splitlines()[-1]
     assert [file.name for file in (tmp_path / "cache/skiff").iterdir()] == ["lock"]
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(30)
+        yield listening
+
+
+def calling(listener: socket.socket) -> str:
+    """A program that lasts as long as the connection that it makes."""
+    return f"import socket; socket.create_connection({listener.getsockname()}).recv(1)"
+
+
+def check_that_a_child_keeps(
+    lock: Path, listener: socket.socket, *start: str, **environment: str
+) -> None:
+    """Kills `start` alone, once a child of it has connected."""
+    process = subprocess.Popen(
+        [sys.executable, *start],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        connection, _ = listener.accept()
+    finally:
+        process.kill()
+        process.wait()
+    with lock.open() as file:
+        with connection, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        listener.close()
+        fcntl.flock(file, fcntl.LOCK_EX)  # when the child ends
+
+
+def test_a_download_that_outlives_its_start_keeps_the_lock(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    address, port = listener.getsockname()
+    check_that_a_child_keeps(
+        tmp_path / "skiff/lock",
+        listener,
+        *("-P", "-m", "model_tools.default_model", "--device", "cpu"),
+        XDG_CACHE_HOME=str(tmp_path),
+        PIP_CONFIG_FILE=os.devnull,
+        PIP_INDEX_URL=f"http://{address}:{port}",
+        PIP_RETRIES="0",
+    )
+
+
+def test_an_export_that_outlives_its_start_keeps_the_lock(
+    tmp_path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    default_model.kept_file().parent.mkdir()
+    default_model.kept_file().touch()
+    (tmp_path / "gguf.py").write_text(calling(listener))  # which the exporter imports
+    check_that_a_child_keeps(
+        tmp_path / "skiff/lock",
+        listener,
+        *("-P", "-m", "model_tools.default_model", "--device", "cpu"),
+        PYTHONPATH=os.pathsep.join([str(tmp_path), *filter(None, sys.path)]),
+    )
+
+
+def test_a_pip_that_outlives_its_start_keeps_the_lock(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    code = f"""
+import runpy, sys
+from pathlib import Path
+script = runpy.run_path({str(ROOT / "scripts/environment.py")!r})
+with script["only_one"](Path({str(tmp_path)!r}, "lock"), ""):
+    script["run"]([sys.executable, "-c", {calling(listener)!r}], Path({str(tmp_path)!r}, "log"))
+"""
+    check_that_a_child_keeps(tmp_path / "lock", listener, "-c", code)
 
 
 GPU = Gpu("H200", 2**37, (9, 0))
