@@ -18,8 +18,7 @@ class PageBuffer:
     def __init__(self, memory: DeviceMemory, shape: KvShape, pages: int, page_tokens: int) -> None:
         """Raises `MemoryError`."""
         self.shape = shape
-        self.token_bytes = token_bytes([shape])
-        self._page_bytes = page_tokens * self.token_bytes
+        self._page_bytes = page_tokens * shape.token_bytes
         self._memory = memory
         self._block: Block = memory.reserve(pages * self._page_bytes)
 
@@ -30,7 +29,7 @@ class PageBuffer:
 
     def copy(self, source: int, destination: int, length: int) -> None:
         """Copies the first `length` tokens of one page to another."""
-        size = length * self.token_bytes
+        size = length * self.shape.token_bytes
         addresses = (self.address + page * self._page_bytes for page in (source, destination))
         self._memory.copy(*addresses, rows=1, row_bytes=size, pitches=(size, size))
 

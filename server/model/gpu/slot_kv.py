@@ -15,8 +15,7 @@ class DeviceKvBuffer:
     def __init__(self, memory: DeviceMemory, shape: KvShape, slots: int, capacity: int) -> None:
         """Raises `MemoryError`."""
         self.shape = shape
-        self.token_bytes = shape.heads * self._head_token_bytes
-        self._slot_bytes = capacity * self.token_bytes
+        self._slot_bytes = capacity * shape.token_bytes
         self._capacity = capacity
         self._memory = memory
         self._block: Block = memory.reserve(slots * self._slot_bytes)
@@ -24,10 +23,6 @@ class DeviceKvBuffer:
     @property
     def nbytes(self) -> int:
         return self._block.nbytes
-
-    @property
-    def _head_token_bytes(self) -> int:
-        return self.shape.head_dim * self.shape.dtype.itemsize
 
     def address(self, slot: int) -> int:
         """Where the slot begins; the slots after it follow without a gap."""
@@ -48,7 +43,7 @@ class DeviceKvBuffer:
 
     def _copy(self, source: int, destination: int, length: int, pitches: tuple[int, int]) -> None:
         """Copies `length` positions of each head; `pitches` are those of heads, in positions."""
-        size = self._head_token_bytes
+        size = self.shape.head_dim * self.shape.dtype.itemsize
         self._memory.copy(
             source,
             destination,
@@ -79,7 +74,7 @@ class DeviceKv:
     @property
     def token_bytes(self) -> int:
         """Bytes of one token of one sequence."""
-        return sum(buffer.token_bytes for buffer in self.buffers)
+        return sum(buffer.shape.token_bytes for buffer in self.buffers)
 
     def copy(self, source: int, destination: int, length: int) -> None:
         """See `Decoder`."""
@@ -121,5 +116,5 @@ class SavedSlot:
         parts, address = [], self._block.address
         for buffer in self._kv.buffers:
             parts.append((buffer, address))
-            address += self._length * buffer.token_bytes
+            address += self._length * buffer.shape.token_bytes
         return parts
