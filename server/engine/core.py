@@ -201,7 +201,8 @@ class EngineCore:
         else:
             tokens = sample(rows, [sequence.sampler for sequence in sequences])
             chosen = list(zip(sequences, tokens, strict=False))
-        self._recorder.ran(call, sequences, len(chosen))
+        given = [sequence for sequence, token in chosen if token is not None]
+        self._recorder.ran(call, sequences, given)
         if isinstance(call, PrefillCall) and not call.last:
             self._deliver([(call.key, Progress.READ)])
         self._commit(chosen)

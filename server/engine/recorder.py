@@ -35,10 +35,11 @@ class Recorder:
     def prompt_begins(self, sequence: Sequence) -> None:
         sequence.begun = self._clock()
 
-    def ran(self, call: Call, sequences: list[Sequence], tokens: int) -> None:
-        """To be called before the call's `tokens` tokens are given to the sequences."""
+    def ran(self, call: Call, sequences: list[Sequence], given: list[Sequence]) -> None:
+        """To be called before the call's sequences get its tokens: one for each of `given`."""
+        self._tokens += len(given)
         if not isinstance(call, PrefillCall):
-            self._take_gaps(sequences, tokens)
+            self._take_gaps(given)
         elif call.last:
             self._take_first_token(sequences[0])
 
@@ -55,22 +56,18 @@ class Recorder:
         )
         self._observe(fact)
 
-    def _take_gaps(self, sequences: list[Sequence], tokens: int) -> None:
-        """Each row has waited since its own newest token, most of them equally long. Tokens beyond
-        one a row, accepted from a draft, come after a gap of 0."""
+    def _take_gaps(self, given: list[Sequence]) -> None:
+        """Each has waited since its own newest token, most of them equally long. Accepted from a
+        draft, a sequence's further tokens come after a gap of 0."""
         now, gaps = self._clock(), self._gaps
-        for sequence in sequences:
+        for sequence in given:
             gap = now - sequence.latest_token
             gaps[gap] = gaps.get(gap, 0) + 1
             sequence.latest_token = now
-        if tokens > len(sequences):
-            gaps[0.0] = gaps.get(0.0, 0) + tokens - len(sequences)
-        self._tokens += tokens
 
     def _take_first_token(self, sequence: Sequence) -> None:
         sequence.first_token = sequence.latest_token = now = self._clock()
         begun = now if sequence.begun is None else sequence.begun
-        self._tokens += 1
         fact = PrefillDone(
             len(sequence.prompt), sequence.reused, begun - sequence.arrived, now - begun
         )

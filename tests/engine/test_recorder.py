@@ -3,14 +3,16 @@
 from collections import Counter
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 
 from server.config import PrefixCacheConfig
+from server.engine.core import MODEL_FAILED
 from server.engine.events import Finished
 from server.engine.facts import Fact, PrefillDone, StepKind, StepTaken
-from tests.engine.fake_decoder import FakeDecoder
+from tests.engine.fake_decoder import FakeDecoder, greedy_tokens
 from tests.engine.play import EOS, Play, Visitor
-from tests.engine.test_core import breaks_in, crowds, slot_counts
+from tests.engine.test_core import Oracle, breaks_in, crowds, slot_counts
 
 
 def played(play: Play, facts: list[Fact]) -> tuple[list[StepTaken], list[PrefillDone]]:
@@ -25,14 +27,38 @@ def test_gaps_and_counts_are_those_of_the_clients(crowd: tuple[Visitor, ...], sl
     facts: list[Fact] = []
     play = Play(crowd, FakeDecoder(slots), observe=facts.append)
     steps, prompts = played(play, facts)
+    assert len(prompts) == len(play.token_times)
+    check_gaps_and_counts(steps, play)
+
+
+def check_gaps_and_counts(steps: list[StepTaken], play: Play) -> None:
     times = play.token_times.values()
-    tokens = sum(map(len, times))
-    assert sum(step.generated_tokens for step in steps) == tokens
-    assert len(prompts) == len(times)
+    assert sum(step.generated_tokens for step in steps) == sum(map(len, times))
     gaps: Counter[float] = Counter()
     for step in steps:
         gaps.update(step.gaps)
     assert gaps == Counter(after - before for each in times for before, after in pairwise(each))
+
+
+@pytest.mark.parametrize(
+    ("kind", "failed"), [("prefill", 0), ("decode", 0), ("decode", 1), ("verify", 2)]
+)
+def test_a_token_that_could_not_be_chosen_does_not_count(kind: str, failed: int) -> None:
+    tokens = greedy_tokens((0, 1), 9)
+    crowd = [
+        Visitor(0, (0, 1), 9, eos=frozenset(), drafter=lambda _: Oracle(tokens[1:5])),
+        *(Visitor(key, (key, 1), 9, eos=frozenset()) for key in (1, 2)),
+    ]
+    whole = FakeDecoder()
+    Play(crowd, whole).run()
+    number = [call.kind for call in whole.calls].index(kind)
+    facts: list[Fact] = []
+    decoder = FakeDecoder(nan_rows={number: frozenset({failed})})
+    play = Play(crowd, decoder, observe=facts.append)
+    steps, prompts = played(play, facts)
+    assert sum(told[-1] == MODEL_FAILED for told in play.events.values()) == 1
+    assert len(prompts) == 3
+    check_gaps_and_counts(steps, play)
 
 
 @settings(max_examples=30)
