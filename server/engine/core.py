@@ -164,6 +164,7 @@ class EngineCore:
         try:
             rows, seconds = beside.read.result()
         except Exception:
+            sequence.read = 0  # as in `_outcome`, where one that was cancelled does not come
             self._fail(call, [] if abandoned is not None else [sequence])
             return
         sequence.read = call.stop

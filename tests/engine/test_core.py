@@ -357,6 +357,26 @@ def test_a_prompt_that_fails_beside_streams_after_its_client_left_is_no_news() -
     assert decoder.held == [None] * decoder.slots
 
 
+@pytest.mark.parametrize("leaves", [None, 8])
+def test_nothing_of_a_prompt_that_fails_beside_streams_is_reused(leaves: int | None) -> None:
+    """Nor where its client has left during the call that fails, its second."""
+
+    def on_call(number: int) -> None:
+        kinds = kinds_of_calls(decoder)
+        if kinds[number] == "beside" and kinds.count("beside") == 2:
+            raise ModelBroke(number)
+
+    decoder = FakeDecoder(on_call=on_call)
+    crowd = [
+        Visitor(0, prompt(0, 9), 60, eos=frozenset()),
+        Visitor(1, prompt(9, 40), 3, eos=frozenset(), arrives=3, leaves=leaves),
+        Visitor(2, prompt(9, 40), 3, eos=frozenset(), arrives=30),
+    ]
+    play = Play(crowd, decoder, PrefixCacheConfig()).run()
+    assert bool(play.events[1]) == (leaves is None)
+    assert decoder.reused == 0
+
+
 def breaks_with(key: int, call: Call) -> None:
     if key in keys_in(call.histories):
         raise ModelBroke(call)
