@@ -150,6 +150,7 @@ class Connection:
         while not self._protocol.request_begun:
             if not await self._wait_for_request():
                 return None
+            await self._connections.take_turn()
             head = self._protocol.next_head()
         # Most heads come in one packet, and a deadline that is not set costs nothing.
         if head is not None:

@@ -6,7 +6,7 @@ from enum import Enum
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from server.config import Limits
 from server.http.connection import serve_connection
@@ -120,6 +120,39 @@ def test_who_ends_in_the_turn_in_which_a_request_arrives_is_not_answered() -> No
     trio.run(serve_connection, client, router, Limits(), connections)
     assert asked == []
     assert client.writes == []
+
+
+class Turns(trio.abc.Instrument):
+    """Counts the turns of the event loop."""
+
+    count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+def test_beside_an_answer_each_request_of_a_burst_begins_in_a_turn_of_its_own() -> None:
+    turns = Turns()
+    begun: list[int] = []
+
+    async def note(exchange: Exchange) -> None:
+        begun.append(turns.count)
+        await exchange.respond(Response(200))
+
+    router = Router([Route("GET", "/", note), Route("GET", "/busy", busy)])
+
+    async def main() -> None:
+        connections = OpenConnections(11)
+        async with trio.open_nursery() as nursery:
+            for packets in ([BUSY], [head()] * 10):
+                for packet in packets:
+                    client = ScriptedClient([packet])
+                    nursery.start_soon(serve_connection, client, router, Limits(), connections)
+                await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, instruments=[turns])
+    assert len(set(begun)) == len(begun) == 10
 
 
 def test_the_refused_are_bounded_too() -> None:
