@@ -85,7 +85,6 @@ async def _run(config: ServerConfig) -> None:
     folder = ModelFolder.read(config.model_folder)
     engine_config = _engine_config(config, folder)
     tls, keys = _tls(config.access), _keys(config.access)
-    tokenizer = Tokenizer.read(folder.tokenizer_file)
     allow_connections(config.limits.connections)
     # Before the model, which may take long: a port in use is reported at once.
     listeners = adopt(inherited_sockets(os.environ)) or await open_listeners(
@@ -95,7 +94,6 @@ async def _run(config: ServerConfig) -> None:
     metrics = EngineMetrics()
     engine = Engine(
         partial(_load, config, engine_config, folder, metrics),
-        tokenizer,
         engine_config,
         folder.eos_token_ids,
         partial(_observe, metrics),
@@ -194,7 +192,7 @@ def _engine_config(config: ServerConfig, folder: ModelFolder) -> EngineConfig:
 
 def _load(
     config: ServerConfig, engine: EngineConfig, folder: ModelFolder, metrics: EngineMetrics
-) -> Decoder:
+) -> tuple[Decoder, Tokenizer]:
     """Loads the model, then shows its settings on the terminal and in the metrics. Raises
     `StartError`."""
     slots, context, threads = engine.slots, engine.context, config.engine.threads
@@ -213,6 +211,8 @@ def _load(
     except (OSError, MemoryError) as error:
         size = f"{slots} slots of {context} tokens"
         raise StartError(f"no memory for {size}: {error}") from None
+    # Not before: meanwhile a decoder opens what its first calls do not need.
+    tokenizer = Tokenizer.read(folder.tokenizer_file)
     place = PrefixPlace.APART if decoder.pages is None else PrefixPlace.WITHIN
     say(*start_lines(folder.path, engine, str(choice), threads, decoder.kv_bytes, place))
     metrics.serving = {
@@ -222,4 +222,4 @@ def _load(
         "threads": str(threads),
         "onnxruntime": runtime_version() or "none",
     }
-    return decoder
+    return decoder, tokenizer

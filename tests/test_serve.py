@@ -577,10 +577,12 @@ main()
         with closing(server.connect()) as connection:
             assert get(connection, "/ready") == (503, "the model is being loaded\n")
             assert get(connection, "/health") == (200, "OK")
-            with server.ask("the answer", max_tokens=1) as response:
+            with closing(server.connect()) as asking:
+                asking.request("POST", ROUTE, body("the answer", max_tokens=1), JSON)
                 assert get(connection, "/ready")[0] == 503
                 print(file=process.stdin, flush=True)
-                assert b"Response" in response.readline()
+                with asking.getresponse() as response:
+                    assert b"Response" in response.readline()
             while not process.stdout.readline().startswith("Ready at "):
                 pass
             assert get(connection, "/ready") == (200, "READY")

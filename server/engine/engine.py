@@ -24,6 +24,7 @@ from server.engine.preparation import Preparation
 from server.engine.prompt import Tokenizer
 from server.engine.request import GenerationRequest
 from server.engine.request_stats import RequestStats
+from server.engine.sequence import Sequence
 from server.engine.stream import OVERFLOW, Stream
 from server.engine.watched_thread import WatchedThread
 from server.errors import ClientError
@@ -47,14 +48,13 @@ class Engine:
 
     def __init__(
         self,
-        load: Callable[[], Decoder],
-        tokenizer: Tokenizer,
+        load: Callable[[], tuple[Decoder, Tokenizer]],
         config: EngineConfig,
         eos_token_ids: frozenset[int],
         observe: Observe = unobserved,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`load` is called off the event loop; requests wait for it as they do for a slot.
+        """`load` opens the model, off the event loop; requests wait for it as they do for a slot.
 
         `observe` is called in two threads: see `facts`. `clock` gives seconds.
         """
@@ -62,8 +62,9 @@ class Engine:
         self._config = config
         self._observe = observe
         self._clock = clock
-        self._preparation = Preparation(tokenizer, config, eos_token_ids)
-        self._one_encoding = trio.CapacityLimiter(1)
+        self._eos_token_ids = eos_token_ids
+        self._one_preparation = trio.CapacityLimiter(1)
+        """The model is opened and prompts are encoded in turn, one at a time."""
         self._keys = itertools.count()
         self._admission = Admission(config.limits.buffered_requests)
         self._streams: dict[int, Stream] = {}
@@ -80,12 +81,17 @@ class Engine:
         that, every stream gets an error and the block is cancelled."""
         self._trio = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as self._nursery:
-            decoder = await trio.to_thread.run_sync(self._load)
+            decoder = await trio.to_thread.run_sync(self._open_model, limiter=self._one_preparation)
             fail_all = partial(self._close, Condition.LOST)
             async with self._thread.running(self._core(decoder), decoder, fail_all):
                 self._open_for_requests()
                 yield
             self._nursery.cancel_scope.cancel()
+
+    def _open_model(self) -> Decoder:
+        decoder, tokenizer = self._load()
+        self._preparation = Preparation(tokenizer, self._config, self._eos_token_ids)
+        return decoder
 
     def _core(self, decoder: Decoder) -> EngineCore:
         pacer = Pacer(self._config.gap_stretch, self._clock)
@@ -196,16 +202,13 @@ class Engine:
 
     async def _submit(self, stream: Stream, request: GenerationRequest) -> None:
         """Hands the request's sequence to the engine's thread, unless the stream ends before."""
-        self._preparation.check_size(request)
         with stream.encoding:
             try:
-                # Off the event loop, one prompt at a time.
                 sequence = await trio.to_thread.run_sync(
-                    self._preparation.sequence,
-                    stream.key,
+                    self._prepare,
+                    stream,
                     request,
-                    stream.stats.arrived,
-                    limiter=self._one_encoding,
+                    limiter=self._one_preparation,
                     abandon_on_cancel=True,
                 )
             except Exception:
@@ -215,6 +218,9 @@ class Engine:
             if stream.key in self._streams:
                 stream.stats.sequence = sequence
                 self._thread.submit(sequence)
+
+    def _prepare(self, stream: Stream, request: GenerationRequest) -> Sequence:
+        return self._preparation.sequence(stream.key, request, stream.stats.arrived)
 
     async def _watch_limits(self, stream: Stream) -> None:
         with stream.waiting:

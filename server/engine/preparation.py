@@ -20,10 +20,6 @@ class Preparation:
         self._eos_token_ids = frozenset() if config.ignore_eos else eos_token_ids
         self._prompts = PromptEncoder(tokenizer, config.context)
 
-    def check_size(self, request: GenerationRequest) -> None:
-        """Raises at once if the prompt is too long whatever its tokens are."""
-        self._prompts.check_size(request)
-
     def sequence(self, key: int, request: GenerationRequest, arrived: float) -> Sequence:
         """Encodes the prompt, which may take a while, and makes the request's sequence."""
         prompt = self._prompts.encode(request)

@@ -16,9 +16,6 @@ _CHARACTERS_FIRST = 8
 class Tokenizer(Detokenizer, Protocol):
     """What the engine needs of `server.model.tokenizer`."""
 
-    @property
-    def longest_token_bytes(self) -> int: ...
-
     def encode(self, text: str) -> list[int]: ...
 
 
@@ -28,16 +25,6 @@ class PromptEncoder:
     def __init__(self, tokenizer: Tokenizer, context: int) -> None:
         self._tokenizer = tokenizer
         self._context = context
-
-    def check_size(self, request: GenerationRequest) -> None:
-        """Raises if the prompt is too long whatever its tokens are; far cheaper than to encode."""
-        size = len(request.prompt.encode())
-        if size > self._context * self._tokenizer.longest_token_bytes:
-            raise ClientError(
-                400,
-                f"{request.prompt_field}: {size} bytes are more than the context of"
-                f" {self._context} tokens can hold",
-            )
 
     def encode(self, request: GenerationRequest) -> Tokens:
         """Returns the prompt's tokens [n], at least one; at least one more fits the context."""
@@ -57,9 +44,8 @@ class PromptEncoder:
         """Encodes the text, or only a beginning of it that shows that it is too long. Returns what
         was encoded and its tokens.
 
-        If tokens may have a hundred bytes, `check_size` lets a text pass that has a hundred times
-        too many one-byte tokens, and encoding all of them takes half a second and 100 MB. A
-        beginning of twice as many as fit is enough: what follows changes only the last few of them.
+        Encoding a text as large as a body may be takes a second and 200 MB. A beginning of twice as
+        many tokens as fit is enough: what follows changes only the last few of them.
         """
         end = _CHARACTERS_FIRST * self._context
         while end < len(text):

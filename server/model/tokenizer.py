@@ -34,10 +34,6 @@ class Tokenizer:
         self._alphabet = _byte_alphabet()
         added = inner.get_added_tokens_decoder()
         self._special = frozenset(token for token in added if added[token].special)
-        self.longest_token_bytes = max(
-            (len(token.encode()) for token in inner.get_vocab()), default=1
-        )
-        """No token stands for more UTF-8 bytes of text than this."""
 
     @classmethod
     def read(cls, file: Path) -> "Tokenizer":

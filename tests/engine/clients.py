@@ -24,7 +24,6 @@ class FakeTokenizer:
     """A token for each letter, a to z and then some. `on_encode` may wait or act."""
 
     on_encode: Callable[[], object] = lambda: None
-    longest_token_bytes: int = 3
     bytes_of: BytesOf | None = None
     encoded: list[str] = field(default_factory=list)
 
@@ -78,7 +77,8 @@ def engine_of(
         speculate=speculate,
         limits=limits or EngineLimits(),
     )
-    return Engine(lambda: decoder, tokenizer or FakeTokenizer(), config, EOS, observe)
+    model = decoder, tokenizer or FakeTokenizer()
+    return Engine(lambda: model, config, EOS, observe)
 
 
 def asks(prompt: str, max_tokens: int = 1000) -> GenerationRequest:

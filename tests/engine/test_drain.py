@@ -95,16 +95,16 @@ async def test_it_takes_nothing_new_either_where_the_model_is_loaded_after_that(
 ) -> None:
     may_load, loaded = threading.Event(), trio.Event()
 
-    def load() -> FakeDecoder:
+    def load() -> tuple[FakeDecoder, FakeTokenizer]:
         may_load.wait()
-        return FakeDecoder()
+        return FakeDecoder(), FakeTokenizer()
 
     async def live(engine: Engine) -> None:
         async with engine.running():
             loaded.set()
             await trio.sleep_forever()
 
-    engine = Engine(load, FakeTokenizer(), EngineConfig(4, 128), NO_EOS)
+    engine = Engine(load, EngineConfig(4, 128), NO_EOS)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(live, engine)
         await wait_all_tasks_blocked()

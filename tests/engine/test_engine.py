@@ -103,20 +103,6 @@ async def test_a_prompt_may_leave_room_for_one_token_and_no_less() -> None:
 
 
 @in_trio
-async def test_more_bytes_than_the_context_can_hold_are_not_even_encoded() -> None:
-    tokenizer = FakeTokenizer(longest_token_bytes=3)
-    engine = engine_of(FakeDecoder(context=16), tokenizer)
-    async with engine.running():
-        with pytest.raises(ClientError, match=r"raw_prompt: 49 bytes .* 16 tokens") as raised:
-            await told(engine, asks(23 * "é" + "abc"))
-        assert raised.value.status == 400
-        assert tokenizer.encoded == []
-        with pytest.raises(ClientError, match="48 tokens"):
-            await told(engine, asks(48 * "a"))
-    assert tokenizer.encoded == [48 * "a"]
-
-
-@in_trio
 async def test_one_prompt_is_encoded_at_a_time_and_off_the_event_loop() -> None:
     begun, goes_on = trio.Event(), threading.Event()
 
@@ -192,9 +178,9 @@ async def test_before_the_model_is_there_requests_wait() -> None:
     goes_on = threading.Event()
     decoder = FakeDecoder(slots=2)
 
-    def load() -> FakeDecoder:
+    def load() -> tuple[FakeDecoder, FakeTokenizer]:
         assert goes_on.wait(timeout=10)
-        return decoder
+        return decoder, FakeTokenizer()
 
     async def run() -> None:
         async with engine.running():
@@ -204,7 +190,7 @@ async def test_before_the_model_is_there_requests_wait() -> None:
         given[prompt] = await told(engine, asks(prompt, 3))
 
     given: dict[str, list[Event]] = {}
-    engine = Engine(load, FakeTokenizer(), EngineConfig(2, 128), EOS)
+    engine = Engine(load, EngineConfig(2, 128), EOS)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
         await wait_all_tasks_blocked()

@@ -23,7 +23,6 @@ MOST_BYTES = CONTEXT * LONGEST
 
 @dataclass
 class RunTokenizer:
-    longest_token_bytes: int = LONGEST
     bytes_of: BytesOf | None = None
     counts: list[int] = field(default_factory=list)
     """How many tokens each call gave."""

@@ -23,8 +23,7 @@ class Watched(Engine):
         )
         self.ended: list[RequestEnded] = []
         super().__init__(
-            lambda: decoder,
-            FakeTokenizer(),
+            lambda: (decoder, FakeTokenizer()),
             config,
             EOS,
             self._note,

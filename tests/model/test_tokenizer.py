@@ -74,13 +74,6 @@ def test_encoding_leaves_other_threads_their_time() -> None:
     assert after > before + 1
 
 
-@given(text=st.text(st.sampled_from(" abé🙂") | st.characters(codec="utf-8"), max_size=20))
-def test_no_token_stands_for_more_bytes_than_the_longest(text: str) -> None:
-    """A prompt of more bytes than the context has room for needs no encoding to be refused."""
-    tokens = BYTE_LEVEL.encode(text)
-    assert len(text.encode()) <= len(tokens) * BYTE_LEVEL.longest_token_bytes
-
-
 def test_special_tokens_in_a_text_are_read_as_such_and_give_none(tmp_path: Path) -> None:
     inner = byte_level()
     tokenizer = read(inner, tmp_path)

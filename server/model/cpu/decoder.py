@@ -5,7 +5,7 @@ Knows tensors and their memory; does not know requests, sampling or text.
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from server.model.graph_interface import GraphInterface
 from server.model.runtime import first_line
 from server.model.tensor_types import Logits, Tokens
 
+_ANY_TOKEN = np.zeros(1, np.int64)
+
 
 class CpuDecoder:
     """`Decoder` of `server.engine.decoder` on the CPU."""
@@ -32,17 +34,14 @@ class CpuDecoder:
         self.device = CPU
         self.slots = slots
         self.context = context
-        self._weights = SharedWeights(folder.model_file) if beside else None
+        self._file = folder.model_file
+        self._weights = SharedWeights(self._file) if beside else None
         self._options = CallOptions()
-        graph = HostGraph(folder.model_file, threads, self._weights)
-        self._interface = GraphInterface.of(graph, str(folder.model_file))
+        graph = HostGraph(self._file, threads, self._weights)
+        self._interface = GraphInterface.of(graph, str(self._file))
         self._memory = KvMemory(self._interface.kv, slots=slots, capacity=context)
         self._calls = self._calls_of(graph)
-        self._side_reader: SideReader | None = None
-        self._calls_beside = self._calls
-        """Calls with the cores that the side reader leaves."""
-        if beside:
-            self._split_cores(folder.model_file, threads)
+        self._side_reader = SideReader(partial(self._split_cores, threads)) if beside else None
         self._written = [0] * slots
         """Tokens in each slot after its last call or copy, to give their pages back. What a
         `SavedKv` loads counts with the prefill that follows it."""
@@ -51,18 +50,19 @@ class CpuDecoder:
         self.pages = None
         """None: each slot has memory for a whole context."""
         self._call_seconds = 0.0
-        self._try_out(folder.model_file)
+        with self._trying_out():
+            self.prefill(0, 0, _ANY_TOKEN)
 
     def _calls_of(self, graph: HostGraph) -> GraphCalls:
         return GraphCalls(graph, self._interface, self._memory, self.context, self._options)
 
-    def _split_cores(self, file: Path, threads: int) -> None:
+    def _split_cores(self, threads: int) -> tuple[GraphCalls, GraphCalls]:
         """Half of the cores can read prompts. One session does for both halves where each is one
         core, since it then has no threads of its own."""
-        half = HostGraph(file, threads // 2, self._weights)
-        self._side_reader = SideReader(self._calls_of(half))
-        rest = half if threads == 2 else HostGraph(file, threads - threads // 2, self._weights)
-        self._calls_beside = self._calls_of(rest)
+        rest_threads = threads - threads // 2
+        half = HostGraph(self._file, threads // 2, self._weights)
+        rest = half if threads == 2 else HostGraph(self._file, rest_threads, self._weights)
+        return self._calls_of(half), self._calls_of(rest)
 
     @property
     def vocabulary_size(self) -> int:
@@ -85,7 +85,14 @@ class CpuDecoder:
         return self._memory.token_bytes
 
     def warm_up(self) -> None:
-        """Does nothing: each session was tried out when it was opened."""
+        """Waits until prompts can be read beside other calls, and tries that out. Raises
+        `StartError`."""
+        if self._side_reader is None:
+            return
+        with self._trying_out():
+            read = self.begin_prefill(1, 0, _ANY_TOKEN)
+            self._side_reader.calls_beside.decode([0], [0], 0, self._logits[:1])
+            read.result()
 
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Logits:
         """See `Decoder`. Returns logits [k, V]."""
@@ -108,8 +115,8 @@ class CpuDecoder:
     @property
     def _free_calls(self) -> GraphCalls:
         """Calls with all cores that no prompt is read with."""
-        busy = self._side_reader is not None and self._side_reader.busy
-        return self._calls_beside if busy else self._calls
+        reader = self._side_reader
+        return reader.calls_beside if reader and reader.busy else self._calls
 
     def decode(
         self,
@@ -172,22 +179,14 @@ class CpuDecoder:
         """See `Decoder`."""
         self._options.terminate()
 
-    def _try_out(self, file: Path) -> None:
-        """Calls each session once, so that one that fails is reported now, not to every client."""
-        token = np.zeros(1, np.int64)
-        with _first_call(file):
-            self.prefill(0, 0, token)
-            if self.reads_beside:
-                read = self.begin_prefill(1, 0, token)
-                self._calls_beside.decode([0], [0], 0, self._logits[:1])
-                read.result()
-                self.release(1)
-            self.release(0)
-
-
-@contextlib.contextmanager
-def _first_call(graph: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # the runtime's own exceptions have no common base
-        raise StartError(f"{graph}: a first call failed: {first_line(error)}") from None
+    @contextlib.contextmanager
+    def _trying_out(self) -> Iterator[None]:
+        """Around first calls: one that fails is reported now, not to every client."""
+        try:
+            yield
+        except StartError:
+            raise
+        except Exception as error:  # the runtime's own exceptions have no common base
+            raise StartError(f"{self._file}: a first call failed: {first_line(error)}") from None
+        for slot in range(self.slots):
+            self.release(slot)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from server.engine.decoder import Decoder
 from server.engine.scheduler import cut
-from server.errors import Interrupted
+from server.errors import Interrupted, StartError
 from server.model.cpu.decoder import CpuDecoder
 from server.model.cpu.graph_calls import GraphCalls
 from server.model.cpu.host_graph import HostGraph
@@ -192,7 +193,10 @@ def test_calls_beside_a_prompt_leave_it_its_cores(
     decoder = opened(tiny_folder(tmp_path / "tiny", "int8"), threads=5)
     reader = decoder._side_reader
     assert reader is not None
-    held = reader._calls = Held(reader._calls)
+    own, others = reader._opening.result()
+    held = Held(own)
+    reader._opening = Future()
+    reader._opening.set_result((held, others))
     used.clear()
     decoder.decode([1], [5])
     reading = decoder.begin_prefill(1, 0, TEXT[:9])
@@ -240,6 +244,35 @@ def test_time_that_is_waited_for_a_prompt_is_time_inside_the_runtime(tmp_path: P
     assert decoder.runtime_seconds == before
     reading.result()
     assert decoder.runtime_seconds > before
+
+
+def test_a_session_for_prompts_beside_others_that_cannot_be_opened_ends_the_warm_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_graph = HostGraph.__init__
+
+    def fails(self: HostGraph, file: Path, threads: int, *rest: Any) -> None:
+        if threads == 1:
+            raise StartError("no memory for it")
+        new_graph(self, file, threads, *rest)
+
+    monkeypatch.setattr(HostGraph, "__init__", fails)
+    decoder = opened(tiny_folder(tmp_path / "tiny", "int8"), threads=2)
+    with pytest.raises(StartError, match=r"^no memory for it$"):
+        decoder.warm_up()
+
+
+def test_a_first_call_beside_others_that_fails_ends_the_warm_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = opened(tiny_folder(tmp_path / "tiny", "int8"), threads=2)
+
+    def fails(*_: Any) -> float:
+        raise RuntimeError("no such kernel\nat line 1")
+
+    monkeypatch.setattr(GraphCalls, "prefill", fails)
+    with pytest.raises(StartError, match=r"model\.onnx: a first call failed: no such kernel$"):
+        decoder.warm_up()
 
 
 def test_without_a_second_core_no_prompt_is_read_beside_others(decoder: CpuDecoder) -> None:
