@@ -211,7 +211,7 @@ def _load(
     except (OSError, MemoryError) as error:
         size = f"{slots} slots of {context} tokens"
         raise StartError(f"no memory for {size}: {error}") from None
-    # Not before: meanwhile a decoder opens what its first calls do not need.
+    # Not before: meanwhile the CPU's decoder opens what its first calls do not need.
     tokenizer = Tokenizer.read(folder.tokenizer_file)
     place = PrefixPlace.APART if decoder.pages is None else PrefixPlace.WITHIN
     say(*start_lines(folder.path, engine, str(choice), threads, decoder.kv_bytes, place))

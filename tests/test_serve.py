@@ -589,6 +589,21 @@ main()
         assert server.end(signal.SIGTERM)[0] == 0
 
 
+def test_garbage_is_collected_once_it_is_ready(tiny: Path) -> None:
+    program = """
+import gc
+from server import startup
+from server.__main__ import main
+assert not gc.isenabled()
+end = startup.end
+startup.end = lambda: (end(), print("collects:", gc.isenabled(), "frozen:", gc.get_freeze_count()))
+main()
+"""
+    with serving(tiny, program=("-P", "-c", program)) as server:
+        [line] = [line for line in server.start if line.startswith("collects: True frozen: ")]
+        assert int(line.split()[-1]) > 10_000
+
+
 def test_two_servers_need_two_addresses(tiny: Path, stub: Path) -> None:
     with serving(tiny) as server:
         address = f"127.0.0.1:{server.port}"

@@ -120,6 +120,7 @@ def run(options: argparse.Namespace) -> Report:
         context=opened.context_length,
         threads=options.threads,
     )
+    decoder.warm_up()
     measured = _measure(decoder, options)
     columns = ("stretch", "gap", "beside the prompt", "p99", GAPS, "first token", "beside", FIRST)
     title = f"{options.streams} streams and a prompt of {options.prompt} tokens, milliseconds"

@@ -54,7 +54,8 @@ class Engine:
         observe: Observe = unobserved,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`load` opens the model, off the event loop; requests wait for it as they do for a slot.
+        """`load` opens the model, off the event loop. Requests wait for it as they do for a slot,
+        but their prompts are not looked at before.
 
         `observe` is called in two threads: see `facts`. `clock` gives seconds.
         """
@@ -63,8 +64,8 @@ class Engine:
         self._observe = observe
         self._clock = clock
         self._eos_token_ids = eos_token_ids
-        self._one_preparation = trio.CapacityLimiter(1)
-        """The model is opened and prompts are encoded in turn, one at a time."""
+        self._one_encoding = trio.CapacityLimiter(1)
+        """For prompts, in order of arrival; taken while the model is loaded."""
         self._keys = itertools.count()
         self._admission = Admission(config.limits.buffered_requests)
         self._streams: dict[int, Stream] = {}
@@ -81,17 +82,15 @@ class Engine:
         that, every stream gets an error and the block is cancelled."""
         self._trio = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as self._nursery:
-            decoder = await trio.to_thread.run_sync(self._open_model, limiter=self._one_preparation)
+            self._one_encoding.acquire_nowait()
+            decoder, tokenizer = await trio.to_thread.run_sync(self._load)
+            self._preparation = Preparation(tokenizer, self._config, self._eos_token_ids)
+            self._one_encoding.release()
             fail_all = partial(self._close, Condition.LOST)
             async with self._thread.running(self._core(decoder), decoder, fail_all):
                 self._open_for_requests()
                 yield
             self._nursery.cancel_scope.cancel()
-
-    def _open_model(self) -> Decoder:
-        decoder, tokenizer = self._load()
-        self._preparation = Preparation(tokenizer, self._config, self._eos_token_ids)
-        return decoder
 
     def _core(self, decoder: Decoder) -> EngineCore:
         pacer = Pacer(self._config.gap_stretch, self._clock)
@@ -208,7 +207,7 @@ class Engine:
                     self._prepare,
                     stream,
                     request,
-                    limiter=self._one_preparation,
+                    limiter=self._one_encoding,
                     abandon_on_cancel=True,
                 )
             except Exception:
@@ -220,6 +219,7 @@ class Engine:
                 self._thread.submit(sequence)
 
     def _prepare(self, stream: Stream, request: GenerationRequest) -> Sequence:
+        """Called when the model is loaded; until then there is no `_preparation`."""
         return self._preparation.sequence(stream.key, request, stream.stats.arrived)
 
     async def _watch_limits(self, stream: Stream) -> None:

@@ -145,12 +145,13 @@ class Connection:
         head = None
         if self._protocol.buffered:
             await trio.lowlevel.checkpoint()  # a client that pipelines takes turns with all others
+            await self._connections.take_turn(self._scope)
             head = self._protocol.next_head()
         # An empty line before a request is no part of it: the client is still idle.
         while not self._protocol.request_begun:
             if not await self._wait_for_request():
                 return None
-            await self._connections.take_turn()
+            await self._connections.take_turn(self._scope)
             head = self._protocol.next_head()
         # Most heads come in one packet, and a deadline that is not set costs nothing.
         if head is not None:

@@ -23,6 +23,8 @@ class OpenConnections:
         self._refused: dict[trio.CancelScope, None] = {}
         self._accepting: list[trio.CancelScope] = []
         self._turnstile = trio.Lock()
+        self._at_turnstile: set[trio.CancelScope] = set()
+        """Of those that wait, the ones whose next request has come."""
         self.draining = False
         """Whether each answer that begins is the last one of its connection."""
         self.closed = False
@@ -37,22 +39,29 @@ class OpenConnections:
     def add(self, connection: trio.CancelScope) -> bool:
         """Let a connection in, and end another one for it if need be; False if all others carry
         requests, and this one has to be refused."""
-        room = self._limit - len(self._carrying)
-        queue, limit = (self._waiting, room) if room else (self._refused, _REFUSED_AT_ONCE)
-        while len(queue) >= limit:
-            oldest = next(iter(queue))
-            del queue[oldest]
+        full = len(self._carrying) + len(self._waiting) >= self._limit
+        idle = (each for each in self._waiting if each not in self._at_turnstile)
+        oldest = next(idle, None) if full else None
+        let_in = not full or oldest is not None
+        if not let_in and len(self._refused) >= _REFUSED_AT_ONCE:
+            oldest = next(iter(self._refused))
+        if oldest is not None:
+            self.remove(oldest)
             oldest.cancel()
-        queue[connection] = None
-        return room > 0
+        (self._waiting if let_in else self._refused)[connection] = None
+        return let_in
 
-    async def take_turn(self) -> None:
+    async def take_turn(self, connection: trio.CancelScope) -> None:
         """Let a request begin whose first bytes have come: while others are being answered, one in
         each turn of the event loop, in order of arrival. So streams get their turn between any two
         requests of a burst; 300 in one turn held them up for a tenth of a second."""
         if self._carrying:  # otherwise nobody is held up, and a health check would take longer
-            async with self._turnstile:  # Trio hands a lock over in the next turn
-                pass
+            self._at_turnstile.add(connection)
+            try:
+                async with self._turnstile:  # Trio hands a lock over in the next turn
+                    pass
+            finally:
+                self._at_turnstile.remove(connection)
 
     def request_arrived(self, connection: trio.CancelScope) -> None:
         """Note that a whole request has arrived on a connection that was let in, and not ended."""

@@ -4,19 +4,16 @@ The code for GPUs and the Python module `onnxruntime`, which only it uses, are i
 is asked for: all others save 0.06 s at each start, and 20 MB.
 """
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
 from server.config import Device, DeviceKind
 from server.errors import StartError
-from server.model.cpu.decoder import CpuDecoder
+from server.model.cpu.decoder import CpuDecoder, warn_not_beside
 from server.model.folder import ModelFolder
 
 if TYPE_CHECKING:
     from server.model.gpu.decoder import DeviceDecoder
-
-log = logging.getLogger(__name__)
 
 
 def open_decoder(
@@ -64,8 +61,6 @@ def open_cpu_decoder(folder: ModelFolder, *, slots: int, context: int, threads: 
     try:
         return opened(beside=True)
     except StartError as error:
-        obstacle = str(error)
-    decoder = opened()
-    # Logged only now: any call might have failed.
-    log.warning("prompts are not read beside decode rows: %s", obstacle)
-    return decoder
+        decoder = opened()
+        warn_not_beside(error)  # only now: any call might have failed
+        return decoder

@@ -11,7 +11,7 @@ from server.config import EngineConfig
 from server.engine.condition import Condition
 from server.engine.engine import Engine
 from server.engine.events import Event, Finished, FinishReason
-from server.errors import ClientError
+from server.errors import ClientError, StartError
 from tests.engine.clients import FakeTokenizer, asks, engine_of, expected, heard, in_trio, told
 from tests.engine.fake_decoder import FakeDecoder
 from tests.engine.play import EOS
@@ -100,6 +100,41 @@ async def test_a_prompt_may_leave_room_for_one_token_and_no_less() -> None:
         with pytest.raises(ClientError, match=r"raw_prompt: 16 tokens .* 16 .* 15$") as raised:
             await told(engine, asks(16 * "a"))
     assert raised.value.status == 400
+
+
+@in_trio
+async def test_requests_that_wait_for_a_model_that_cannot_be_loaded_wait_to_be_cancelled() -> None:
+    fails = threading.Event()
+    ends: list[str] = []
+
+    def load() -> tuple[FakeDecoder, FakeTokenizer]:
+        assert fails.wait(timeout=10)
+        raise StartError("no model")
+
+    async def run() -> None:
+        with pytest.RaisesGroup(StartError, flatten_subgroups=True):
+            async with engine.running():
+                await trio.sleep_forever()
+        await trio.sleep(0.05)  # time for a thread to fail
+        assert ends == []
+        nursery.cancel_scope.cancel()
+
+    async def client(prompt: str) -> None:
+        try:
+            await told(engine, asks(prompt))
+        except BaseException as end:
+            ends.append(type(end).__name__)
+            raise
+
+    engine = Engine(load, EngineConfig(2, 128), EOS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await wait_all_tasks_blocked()
+        for prompt in "abcd":
+            nursery.start_soon(client, prompt)
+        await wait_all_tasks_blocked()
+        fails.set()
+    assert ends == ["Cancelled"] * 4
 
 
 @in_trio

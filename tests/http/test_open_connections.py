@@ -155,6 +155,25 @@ def test_beside_an_answer_each_request_of_a_burst_begins_in_a_turn_of_its_own() 
     assert len(set(begun)) == len(begun) == 10
 
 
+def test_who_is_about_to_begin_a_request_is_not_ended_for_a_new_client() -> None:
+    connections = OpenConnections(2)
+    carrying, beginning, new = trio.CancelScope(), trio.CancelScope(), trio.CancelScope()
+
+    async def main() -> None:
+        for each in (carrying, beginning):
+            assert connections.add(each)
+        connections.request_arrived(carrying)
+        async with trio.open_nursery() as nursery, connections._turnstile:
+            nursery.start_soon(connections.take_turn, beginning)
+            await wait_all_tasks_blocked()
+            assert not connections.add(new)
+            assert not beginning.cancel_called
+        assert connections.add(new)
+        assert beginning.cancel_called
+
+    trio.run(main)
+
+
 def test_the_refused_are_bounded_too() -> None:
     async def scene(server: Server) -> None:
         await server.connect(BUSY)

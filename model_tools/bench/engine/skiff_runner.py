@@ -98,6 +98,7 @@ class SkiffRunner:
             context=self._context,
             threads=threads,
         )
+        self._decoder.warm_up()
         pacer, reused = Pacer(GAP_STRETCH), PrefixCacheConfig(reuse)
         self._core = EngineCore(self._decoder, refuse_failures, pacer, reused)
         self._sampling, self._text = Stopwatch(), Stopwatch()

@@ -38,6 +38,7 @@ class InProcess:
         tokenizer = Tokenizer.read(model.tokenizer_file)
         config = EngineConfig(slots, context, ignore_eos=True)
         decoder = open_cpu_decoder(model, slots=slots, context=context, threads=threads)
+        decoder.warm_up()
         self._sampling = replace(model.sampling, temperature=0.0)
         self._steps: list[StepTaken] = []
         self._texts: dict[int, list[float]] = {}

@@ -4,13 +4,14 @@ Knows tensors and their memory; does not know requests, sampling or text.
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 
 from server.config import CPU
-from server.errors import StartError
+from server.errors import Interrupted, StartError
 from server.model.cpu.graph_calls import GraphCalls
 from server.model.cpu.host_graph import CallOptions, HostGraph, SharedWeights
 from server.model.cpu.kv_memory import KvMemory, SavedKv
@@ -19,6 +20,8 @@ from server.model.folder import ModelFolder
 from server.model.graph_interface import GraphInterface
 from server.model.runtime import first_line
 from server.model.tensor_types import Logits, Tokens
+
+log = logging.getLogger(__name__)
 
 _ANY_TOKEN = np.zeros(1, np.int64)
 
@@ -85,14 +88,18 @@ class CpuDecoder:
         return self._memory.token_bytes
 
     def warm_up(self) -> None:
-        """Waits until prompts can be read beside other calls, and tries that out. Raises
-        `StartError`."""
+        """Waits until prompts can be read beside other calls, and tries that out. If it fails, they
+        are not."""
         if self._side_reader is None:
             return
-        with self._trying_out():
-            read = self.begin_prefill(1, 0, _ANY_TOKEN)
-            self._side_reader.calls_beside.decode([0], [0], 0, self._logits[:1])
-            read.result()
+        try:
+            with self._trying_out():
+                read = self.begin_prefill(1, 0, _ANY_TOKEN)
+                self._side_reader.calls_beside.decode([0], [0], 0, self._logits[:1])
+                read.result()
+        except StartError as error:
+            warn_not_beside(error)
+            self._side_reader = None
 
     def prefill(self, slot: int, past: int, tokens: Tokens, logits_to_keep: int = 1) -> Logits:
         """See `Decoder`. Returns logits [k, V]."""
@@ -184,9 +191,15 @@ class CpuDecoder:
         """Around first calls: one that fails is reported now, not to every client."""
         try:
             yield
-        except StartError:
+        except (StartError, Interrupted):
             raise
         except Exception as error:  # the runtime's own exceptions have no common base
             raise StartError(f"{self._file}: a first call failed: {first_line(error)}") from None
-        for slot in range(self.slots):
-            self.release(slot)
+        finally:
+            for slot in range(self.slots):
+                self.release(slot)
+
+
+def warn_not_beside(error: StartError) -> None:
+    """Says once why prompts are read in the steps of other sequences, although there are cores."""
+    log.warning("prompts are not read beside decode rows: %s", error)

@@ -28,8 +28,9 @@ def open_device_decoder(
                 folder.model_file, device, threads, cuda_graphs=cuda_graphs, stream=memory.stream
             )
         except StartError as error:
-            hint = "; --no-cuda-graphs may run it" if "graph capture" in str(error) else ""
-            raise StartError(f"{error}{hint}") from None
+            if "graph capture" not in str(error):
+                raise
+            raise StartError(f"{error}; --no-cuda-graphs may run it") from None
         return DeviceDecoder(
             session,
             memory,

@@ -246,8 +246,8 @@ def test_time_that_is_waited_for_a_prompt_is_time_inside_the_runtime(tmp_path: P
     assert decoder.runtime_seconds > before
 
 
-def test_a_session_for_prompts_beside_others_that_cannot_be_opened_ends_the_warm_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_no_session_can_be_opened_for_prompts_beside_others_none_is_read_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     new_graph = HostGraph.__init__
 
@@ -258,12 +258,15 @@ def test_a_session_for_prompts_beside_others_that_cannot_be_opened_ends_the_warm
 
     monkeypatch.setattr(HostGraph, "__init__", fails)
     decoder = opened(tiny_folder(tmp_path / "tiny", "int8"), threads=2)
-    with pytest.raises(StartError, match=r"^no memory for it$"):
-        decoder.warm_up()
+    decoder.warm_up()
+    assert not decoder.reads_beside
+    [record] = caplog.records
+    assert record.getMessage() == "prompts are not read beside decode rows: no memory for it"
+    np.testing.assert_array_equal(decoder.prefill(0, 0, TEXT), decoder.prefill(1, 0, TEXT))
 
 
-def test_a_first_call_beside_others_that_fails_ends_the_warm_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_a_first_call_beside_others_fails_there_is_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     decoder = opened(tiny_folder(tmp_path / "tiny", "int8"), threads=2)
 
@@ -271,7 +274,16 @@ def test_a_first_call_beside_others_that_fails_ends_the_warm_up(
         raise RuntimeError("no such kernel\nat line 1")
 
     monkeypatch.setattr(GraphCalls, "prefill", fails)
-    with pytest.raises(StartError, match=r"model\.onnx: a first call failed: no such kernel$"):
+    decoder.warm_up()
+    assert not decoder.reads_beside
+    [record] = caplog.records
+    assert record.getMessage().endswith("model.onnx: a first call failed: no such kernel")
+
+
+def test_an_interruption_ends_the_warm_up(tmp_path: Path) -> None:
+    decoder = opened(tiny_folder(tmp_path / "tiny", "int8"), threads=2)
+    decoder.interrupt()
+    with pytest.raises(Interrupted):
         decoder.warm_up()
 
 

@@ -25,6 +25,7 @@ from server.model.gpu.cuda_memory import CudaError
 from server.model.gpu.decoder import DeviceDecoder
 from server.model.gpu.layout import batches
 from server.model.gpu.opening import open_device_decoder
+from server.model.runtime import Misplaced
 from tests.engine.clients import asks, engine_of, expected, in_trio, told
 from tests.engine.fake_decoder import VOCABULARY, greedy_tokens, logits_after
 from tests.model.generating import generated
@@ -400,6 +401,17 @@ def test_on_onnx_runtime_the_tokens_are_those_of_the_cpus_own_decoder(
     prompts = [TEXT[start % 2 * 9 :][:length] for start, length in enumerate(lengths)]
     own, device = (generated(decoder, prompts, parameters, 12, draft=draft) for decoder in decoders)
     assert own == device
+
+
+def test_a_graph_that_does_not_belong_on_a_device_is_told_apart(
+    folders: tuple[ModelFolder, ModelFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def misplaced(*_: object, **__: object) -> None:
+        raise Misplaced("no kernel")
+
+    monkeypatch.setattr("server.model.gpu.opening.open_session", misplaced)
+    with pytest.raises(Misplaced, match=r"^no kernel$"):
+        open_device_decoder(folders[1], CPU, slots=1, context=8, threads=1, cuda_graphs=True)
 
 
 def test_a_graph_that_tells_no_candidates_runs_on_a_device_too(
